@@ -79,10 +79,13 @@ def postgres_installations() -> tuple[PgInstallation, ...]:
     return tuple(sorted(found.values(), key=lambda installation: installation.major))
 
 
-def server_installations() -> tuple[PgInstallation, ...]:
-    """The installations that clusters can be made from: one per major, lowest major first, never empty."""
+def server_installations(among: tuple[PgInstallation, ...] | None = None) -> tuple[PgInstallation, ...]:
+    """The installations that clusters can be made from: one per major, lowest major first, never empty.
+
+    `among` is what `postgres_installations` found, if the caller has it already.
+    """
     by_major: dict[int, PgInstallation] = {}
-    for installation in postgres_installations():
+    for installation in postgres_installations() if among is None else among:
         if installation.has_server:
             by_major.setdefault(installation.major, installation)
     if not by_major:
@@ -116,8 +119,8 @@ def client_tool(name: PgTool, min_major: int) -> Path:
     )
 
 
-def find_opa() -> Path:
-    """The OPA executable, version 1.0 or newer: STATEHUB_PLAN_OPA_BIN, PATH, then this environment's own.
+def find_opa(prefix: Path = Path(sys.prefix)) -> Path:
+    """The OPA executable, version 1.0 or newer: STATEHUB_PLAN_OPA_BIN, PATH, then `bin` of the environment `prefix`.
 
     Runs `opa version` on each candidate (about 40 ms, once per process and file).
     """
@@ -132,7 +135,7 @@ def find_opa() -> Path:
             hint=f"name an `opa` executable of version 1.0 or newer, or unset {OPA_BIN_VARIABLE}",
         )
     rejected = []
-    for candidate in _opa_candidates():
+    for candidate in _opa_candidates(prefix):
         problem = opa_problem(candidate)
         if problem is None:
             return candidate
@@ -203,11 +206,11 @@ def _directory_version(bin_dir: Path) -> int | None:
     return None
 
 
-def _opa_candidates() -> Iterator[Path]:
+def _opa_candidates(prefix: Path) -> Iterator[Path]:
     on_path = shutil.which("opa")
     if on_path:
         yield Path(on_path)
-    own = Path(sys.prefix) / "bin" / "opa"
+    own = prefix / "bin" / "opa"
     if own.exists():
         yield own
 

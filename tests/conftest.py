@@ -1,0 +1,127 @@
+"""The real components that integration tests stand on: two clusters of different majors, OPA, ssh-keygen.
+
+A missing one skips with the command that installs it; with CI=true it fails.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NoReturn, TypeVar
+
+import psycopg
+import pytest
+from psycopg import sql
+
+from statehub_plan.components import PgInstallation, find_opa, find_ssh_keygen, server_installations
+from statehub_plan.demo.cluster import CHEAP_SETTINGS, Cluster, scratch_directory
+from statehub_plan.errors import StatehubError
+
+T = TypeVar("T")
+
+
+def _missing(reason: str) -> NoReturn:
+    if os.environ.get("CI") == "true":
+        pytest.fail(f"a real component is missing in CI: {reason}", pytrace=False)
+    pytest.skip(reason)
+
+
+def _component(find: Callable[[], T]) -> T:
+    try:
+        return find()
+    except StatehubError as error:
+        if error.code != "component-missing":
+            raise
+        _missing(str(error))
+
+
+@pytest.fixture(scope="session")
+def pg_installations() -> tuple[PgInstallation, ...]:
+    """One server installation per major, lowest first; at least two majors in CI, at least one elsewhere."""
+    found = _component(server_installations)
+    if len(found) < 2 and os.environ.get("CI") == "true":
+        pytest.fail(f"CI needs two PostgreSQL majors, found only {found[0].version}", pytrace=False)
+    return found
+
+
+@pytest.fixture(scope="session")
+def scratch() -> Iterator[Path]:
+    """A directory that servers can reach whoever they run as (pytest's own tmp_path they can't, as root)."""
+    with scratch_directory("statehub-plan-tests-") as path:
+        yield path
+
+
+@pytest.fixture(scope="session")
+def source_cluster(pg_installations: tuple[PgInstallation, ...], scratch: Path) -> Iterator[Cluster]:
+    """A running cluster of the lowest major, shared by the session; mostly `source_db` is what you want."""
+    with Cluster.create(scratch, "source", pg_installations[0], settings=CHEAP_SETTINGS) as cluster:
+        yield cluster
+
+
+@pytest.fixture(scope="session")
+def target_cluster(pg_installations: tuple[PgInstallation, ...], scratch: Path) -> Iterator[Cluster]:
+    """A running cluster of the highest major, shared by the session."""
+    with Cluster.create(scratch, "target", pg_installations[-1], settings=CHEAP_SETTINGS) as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def source_db(source_cluster: Cluster) -> Iterator[str]:
+    """The superuser's DSN of a fresh, empty database on the source cluster."""
+    yield from _fresh_database(source_cluster)
+
+
+@pytest.fixture
+def target_db(target_cluster: Cluster) -> Iterator[str]:
+    """The superuser's DSN of a fresh, empty database on the target cluster."""
+    yield from _fresh_database(target_cluster)
+
+
+@pytest.fixture(scope="session")
+def opa_path() -> Path:
+    """A real OPA, 1.0 or newer."""
+    return _component(find_opa)
+
+
+@pytest.fixture(scope="session")
+def ssh_keygen() -> Path:
+    """OpenSSH's ssh-keygen."""
+    return _component(find_ssh_keygen)
+
+
+def _fresh_database(cluster: Cluster) -> Iterator[str]:
+    name = f"db_{secrets.token_hex(6)}"
+    with psycopg.connect(cluster.dsn(), autocommit=True) as connection:
+        # template0: what another test left in template1 must not arrive here; it also copies quicker.
+        connection.execute(sql.SQL("CREATE DATABASE {} TEMPLATE template0").format(sql.Identifier(name)))
+    yield cluster.dsn(name)
+    with psycopg.connect(cluster.dsn(), autocommit=True) as connection:
+        _forget_replication(connection, cluster, name)
+        connection.execute(sql.SQL("DROP DATABASE {} (FORCE)").format(sql.Identifier(name)))
+
+
+def _forget_replication(connection: psycopg.Connection, cluster: Cluster, name: str) -> None:
+    """Subscriptions, slots and prepared transactions block DROP DATABASE even with FORCE; slots would keep WAL."""
+    with psycopg.connect(cluster.dsn(name), autocommit=True) as inside:
+        for (subscription,) in inside.execute(
+            "SELECT subname FROM pg_subscription WHERE subdbid = (SELECT oid FROM pg_database WHERE datname = %s)",
+            [name],
+        ).fetchall():
+            identifier = sql.Identifier(subscription)
+            inside.execute(sql.SQL("ALTER SUBSCRIPTION {} DISABLE").format(identifier))
+            inside.execute(sql.SQL("ALTER SUBSCRIPTION {} SET (slot_name = NONE)").format(identifier))
+            inside.execute(sql.SQL("DROP SUBSCRIPTION {}").format(identifier))
+        for (transaction,) in inside.execute(
+            "SELECT gid FROM pg_prepared_xacts WHERE database = %s", [name]
+        ).fetchall():
+            inside.execute(sql.SQL("ROLLBACK PREPARED {}").format(sql.Literal(transaction)))
+    connection.execute(
+        "SELECT pg_terminate_backend(active_pid, 5000) FROM pg_replication_slots "
+        "WHERE database = %s AND active_pid IS NOT NULL",
+        [name],
+    )
+    connection.execute(
+        "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE database = %s", [name]
+    )
