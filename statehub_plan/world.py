@@ -6,7 +6,7 @@ it with what it observes after each step, and a test enumerates all of it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from enum import StrEnum
 
 
@@ -146,3 +146,73 @@ class World:
     stabilization: Stable = Stable.NONE
     document: Due = Due.UNKNOWN
     retired: bool = False
+
+
+def side(world: World, role: Role) -> Side:
+    """The side that plays `role`; ValueError for the unknown role."""
+    if role is Role.UNKNOWN:
+        raise ValueError("the unknown role has no side")
+    return world.old if role is Role.OLD else world.new
+
+
+def other(role: Role) -> Role:
+    """The opposite role; unknown stays unknown."""
+    return {Role.OLD: Role.NEW, Role.NEW: Role.OLD}.get(role, Role.UNKNOWN)
+
+
+def with_side(world: World, role: Role, **changes: object) -> World:
+    """The world with some fields of one side changed."""
+    changed = replace(side(world, role), **changes)  # type: ignore[arg-type]
+    return replace(world, old=changed) if role is Role.OLD else replace(world, new=changed)
+
+
+def exchange(world: World) -> World:
+    """The same world seen by somebody who wishes the other endpoint to be primary. Its own inverse but for the
+    progress of a transfer, which belongs to one direction only and survives only under a pending decision."""
+    access = {Access.OLD: Access.NEW, Access.NEW: Access.OLD}.get(world.access, world.access)
+    return replace(
+        world,
+        old=world.new,
+        new=world.old,
+        primary=other(world.primary),
+        access=access,
+        transfer=TransferStage.NONE,
+    )
+
+
+def writable(world: World) -> tuple[Role, ...]:
+    """The roles whose side accepts writes now or as soon as a waiting hold ends."""
+    accepting = (Writes.OPEN, Writes.HELD)
+    return tuple(role for role in (Role.OLD, Role.NEW) if side(world, role).writes in accepting)
+
+
+def hold_lost(world: World) -> World:
+    """What is left when the session that holds the locks dies: writers go on, and every stage that was reached under
+    the hold is worth nothing any more. A one-time copy is stale at once and has to be made again from the schema up; a
+    stream goes on."""
+    lost = world
+    for role in (Role.OLD, Role.NEW):
+        if side(world, role).writes is Writes.HELD:
+            lost = with_side(lost, role, writes=Writes.OPEN)
+            away = other(role)
+            if side(lost, away).data is Data.EQUAL:
+                lost = with_side(lost, away, data=Data.STALE)
+            if lost.transfer not in (TransferStage.NONE, TransferStage.PREPARED):
+                streaming = side(lost, away).follows is Follows.STREAMING
+                lost = replace(lost, transfer=TransferStage.PREPARED if streaming else TransferStage.NONE)
+    return lost
+
+
+def difference(expected: World, observed: World) -> tuple[str, ...]:
+    """`field: expected → observed` for every field that differs, in the order of the model."""
+    lines = []
+    for name in ("old", "new"):
+        for part in fields(Side):
+            want, got = (getattr(getattr(world, name), part.name) for world in (expected, observed))
+            if want != got:
+                lines.append(f"{name}.{part.name}: {want} → {got}")
+    for part in fields(World):
+        want, got = getattr(expected, part.name), getattr(observed, part.name)
+        if part.name not in ("old", "new") and want != got:
+            lines.append(f"{part.name}: {want} → {got}")
+    return tuple(lines)

@@ -1,0 +1,171 @@
+"""The transition model, checked exhaustively: every reachable world, every crash, every restricted view."""
+
+from __future__ import annotations
+
+import pytest
+
+from statehub_plan.model.plan import Refused
+from statehub_plan.model.spec import FallbackMode
+from statehub_plan.model.steps import StepKind
+from statehub_plan.planner import MAX_STEPS, Next, Wish, next_step
+from statehub_plan.transitions import crashes, effect
+from statehub_plan.world import (
+    Data,
+    Role,
+    Term,
+    TransferStage,
+    World,
+    Writes,
+    exchange,
+    hold_lost,
+    other,
+    side,
+    writable,
+)
+from tests.unit.explorer import WISHES, Exploration, explore, unmet_requirement, veils
+
+
+@pytest.fixture(scope="module", params=WISHES, ids=lambda wish: f"{wish.method}-{wish.fallback}-{wish.replace_target}")
+def explored(request: pytest.FixtureRequest) -> Exploration:
+    found = explore(request.param)
+    print(
+        f"\n{len(found.worlds)} worlds, {len(found.transitions)} planned transitions, {found.crashed} crash outcomes, "
+        f"{len(found.refusals)} refusals, {len(found.satisfied)} satisfied"
+    )
+    return found
+
+
+def outcomes(before: World, step: Next, after: World) -> tuple[World, ...]:
+    return (after, *crashes(step.kind, before, step.role))
+
+
+def test_the_planner_only_asks_for_steps_whose_requirements_hold(explored: Exploration) -> None:
+    """The planner's reasons and the executor's requirements are written twice and never disagree."""
+    objections = {
+        (step.kind, objection)
+        for before, step, _ in explored.transitions
+        if (objection := unmet_requirement(step, before)) is not None
+    }
+    assert set() == objections
+
+
+def test_no_step_and_no_crash_makes_a_second_side_writable(explored: Exploration) -> None:
+    """Two writable sides are never the tool's doing, and where a person caused them the tool does not add to it."""
+    worse = [
+        (before, step)
+        for before, step, after in explored.transitions
+        for left in outcomes(before, step, after)
+        if len(writable(left)) > max(1, len(writable(before)))
+    ]
+    assert [] == worse
+
+
+def test_a_side_opens_only_when_it_is_primary_and_the_other_is_frozen(explored: Exploration) -> None:
+    """Writes begin where the register says, after the other side was proved shut."""
+    for before, step, after in explored.transitions:
+        for role in set(writable(after)) - set(writable(before)):
+            assert StepKind.OPEN == step.kind
+            assert role is before.primary
+            assert Writes.FROZEN is side(before, other(role)).writes
+
+
+def test_only_a_proved_and_frozen_world_is_decided(explored: Exploration) -> None:
+    """The register moves in one step kind only, from a world where nothing can be lost."""
+    for before, step, after in explored.transitions:
+        if before.primary is not after.primary:
+            assert StepKind.DECIDE == step.kind
+            assert (Writes.FROZEN, Writes.FROZEN) == (before.old.writes, before.new.writes)
+            assert (Data.EQUAL, TransferStage.PROVED) == (before.new.data, before.transfer)
+
+
+def test_a_crash_before_the_durable_freeze_leaves_the_old_primary_open(explored: Exploration) -> None:
+    """Until the freeze is committed the death of the tool costs nothing but the run."""
+    for before, step, _ in explored.transitions:
+        if before.primary is Role.OLD and before.old.writes in (Writes.OPEN, Writes.HELD):
+            for left in crashes(step.kind, before, step.role):
+                committed = left.term is Term.PENDING and step.kind is StepKind.FREEZE
+                assert Writes.OPEN is left.old.writes or committed
+
+
+def test_a_proof_never_outlives_what_it_proved(explored: Exploration) -> None:
+    """`proved` means that the source could not have changed since."""
+    for world in explored.worlds:
+        if world.transfer is TransferStage.PROVED and world.primary is Role.OLD:
+            assert world.old.writes in (Writes.HELD, Writes.FROZEN)
+
+
+def test_the_fallback_is_retired_only_by_the_step_that_retires_and_only_on_wish(explored: Exploration) -> None:
+    """Nothing retires a fallback by accident."""
+    for before, step, after in explored.transitions:
+        if before.retired is not after.retired:
+            assert StepKind.RETIRE == step.kind
+            assert FallbackMode.RETIRED is explored.wish.fallback
+
+
+def test_access_only_ever_moves_to_the_primary(explored: Exploration) -> None:
+    """Clients are never sent to a side that is not primary and open."""
+    for before, step, after in explored.transitions:
+        if before.access is not after.access:
+            assert (StepKind.REDIRECT, Role.NEW) == (step.kind, before.primary)
+            assert Writes.OPEN is before.new.writes
+
+
+def test_planning_converges_from_every_world(explored: Exploration) -> None:
+    """From everywhere the plan ends: the wish holds, or a refusal says why. No loop, no dead end without a reason."""
+    following = {before: after for before, _, after in explored.transitions}
+    ends = explored.satisfied | explored.refusals.keys()
+    for world in explored.worlds:
+        here = world
+        for _ in range(MAX_STEPS):
+            if here in ends:
+                break
+            here = following[here]
+        assert here in ends
+
+
+def test_every_refusal_says_what_and_what_to_do(explored: Exploration) -> None:
+    """A refusal without a remedy would be an outage nobody can leave."""
+    for refused in explored.refusals.values():
+        assert refused.code and refused.what and refused.remedy
+
+
+def test_from_every_world_the_primary_can_be_made_writable_again(explored: Exploration) -> None:
+    """Abort is always there: wishing for the present primary ends with it open and the other side shut."""
+    abort = Wish(document=False)
+    for world in explored.worlds:
+        here = hold_lost(world)
+        if here.primary is Role.OLD:
+            here = exchange(here)
+        for _ in range(MAX_STEPS):
+            if here.new.writes is Writes.OPEN and here.old.writes is Writes.FROZEN:
+                break
+            step = next_step(here, abort)
+            assert isinstance(step, Next) or here.new.writes is Writes.OPEN
+            if not isinstance(step, Next):
+                break
+            here = effect(step.kind, here, step.role)
+        assert Writes.OPEN is here.new.writes
+
+
+def test_a_restricted_view_never_leads_to_a_step_that_the_true_world_forbids(explored: Exploration) -> None:
+    """A process that cannot see a side, the register or the access paths refuses, or does what is safe anyway.
+
+    One case is beyond any tool and left out: after the decision somebody opened the old side by hand *and* it is out
+    of sight. Refusing there would make every decided cutover whose old host died an outage nobody can leave.
+    """
+    checked = 0
+    for world in explored.worlds:
+        meddled = writable(world) != () and world.primary not in writable(world)
+        if world != hold_lost(world) or meddled:
+            continue
+        for seen in veils(world):
+            step = next_step(seen, explored.wish)
+            checked += 1
+            if isinstance(step, Next):
+                for left in outcomes(world, step, effect(step.kind, world, step.role)):
+                    assert len(writable(left)) <= max(1, len(writable(world)))
+                    assert left.primary is world.primary or unmet_requirement(step, world) is None
+            else:
+                assert not isinstance(step, Refused) or step.remedy
+    print(f"\n{checked} restricted views")
+    assert checked > 0
