@@ -13,7 +13,8 @@ from statehub_plan.model.plan import Identity
 
 class Statement(Frozen):
     """Exactly what an approver signs (canonical JSON, namespace `statehub-plan-approval@v1`). `act` is `approve` or
-    `revoke`; a revocation names the same gate and effects."""
+    `revoke`; a revocation names the same gate and effects. `author` is the plan's author as shown to the signer: an
+    own plan stays an own plan when somebody else plans the same effects again."""
 
     schema_version: Literal["statehub-plan/approval/v1"] = "statehub-plan/approval/v1"
     act: Literal["approve", "revoke"]
@@ -27,6 +28,7 @@ class Statement(Frozen):
     term: int
     guarded_steps: tuple[str, ...]
     principal: str
+    author: str
     signed_at: Instant
     decide_by: Instant
     execute_by: Instant
@@ -59,13 +61,16 @@ class ApprovalStatus(StrEnum):
 
 
 class JudgedApproval(Frozen):
-    """One approval after judgement. `fingerprint` is `SHA256:…` of the key that really signed."""
+    """One approval after judgement. `fingerprint` is `SHA256:…` of the key that really signed. A file that cannot be
+    read has an empty `principal`; a revocation appears here only where it does not count, and then says so."""
 
     gate: str
     principal: str
     fingerprint: str | None
     status: ApprovalStatus
     detail: str
+    reason: str = ""
+    signed_at: Instant | None = None
     decide_by: Instant | None = None
     execute_by: Instant | None = None
     by_author: bool = False
@@ -73,7 +78,8 @@ class JudgedApproval(Frozen):
 
 
 class GateState(Frozen):
-    """A gate with the approvals that count for it: satisfied when at least `quorum` distinct keys are valid."""
+    """A gate with the approvals that count for it: satisfied when at least `quorum` distinct keys of as many people
+    are valid. `fingerprints` holds one valid key per person."""
 
     gate: str
     quorum: int
@@ -117,10 +123,13 @@ class Record(Frozen):
 
 
 class Lease(Frozen):
-    """The right to change one service's world. A higher epoch fences every lower one, also inside the databases."""
+    """The right to change one service's world. A higher epoch fences every lower one, also inside the databases.
+    Who may hold it is decided by a lock of the operating system or server; the instants only inform people."""
 
     service: str
     holder: str
+    host: str | None = None
+    pid: int | None = None
     epoch: int
     acquired_at: Instant
     heartbeat_at: Instant
