@@ -127,9 +127,20 @@ def _decide(world: World, _role: Role) -> World:
         with_side(world, Role.OLD, data=Data.EQUAL),
         primary=Role.NEW,
         term=Term.SETTLED,
+        transfer=TransferStage.NONE,
+        backup=Due.DUE,
         stabilization=Stable.NONE,
         document=Due.DUE,
     )
+
+
+def _burn(world: World, role: Role) -> World:
+    """What was proved was proved for the burned term only."""
+    burned = replace(world, term=Term.BURNED, transfer=TransferStage.NONE)
+    away = other(role)
+    if side(burned, away).data is Data.EQUAL and side(burned, away).follows is not Follows.STREAMING:
+        return with_side(burned, away, data=Data.STALE)
+    return burned
 
 
 def _open_requires(world: World, role: Role) -> str | None:
@@ -272,7 +283,7 @@ TRANSITIONS: dict[StepKind, Transition] = {
             (w.term is Term.PENDING, "nothing is pending"),
             (_reachable(side(w, other(r))), "the register of the pending decision is unreachable"),
         ),
-        lambda w, _: replace(w, term=Term.BURNED),
+        _burn,
         _before_or_after(StepKind.BURN),
     ),
     StepKind.OPEN: Transition(StepClass.AFTER, _open_requires, _open, _before_or_after(StepKind.OPEN)),

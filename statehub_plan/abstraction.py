@@ -1,0 +1,343 @@
+"""(Plan document, observation) → the finite world, seen from the wish. Pure.
+
+Everything that is not known becomes `unknown` here and nowhere else, and whether a fact may be believed (a stage under
+a hold that is not ours, a proof under another term) is decided here and nowhere else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from pydantic import JsonValue
+
+from statehub_plan.model.base import epoch_s
+from statehub_plan.model.facts import Evidence as ProbeEvidence
+from statehub_plan.model.facts import EvidenceStatus, FactStatus, Observation
+from statehub_plan.model.plan import Identity
+from statehub_plan.model.spec import CutoverPlan, duration_s
+from statehub_plan.world import (
+    Access,
+    Data,
+    Due,
+    Evidence,
+    Follows,
+    Health,
+    Reach,
+    Role,
+    Side,
+    Stable,
+    Term,
+    TransferStage,
+    World,
+    Writes,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Register:
+    """Both sides' decision registers read together. `primary` is None when it cannot be known; `basis` says why it is
+    believed. `decided` is the highest decided term, `next_term` the first one free on both sides."""
+
+    primary: str | None
+    basis: str
+    decided: int
+    next_term: int
+    burned: frozenset[int]
+
+
+@dataclass(frozen=True, slots=True)
+class Grounded:
+    """The world as seen from the wish, and what it stands on."""
+
+    world: World
+    old: str
+    new: str
+    register: Register
+
+    @property
+    def term(self) -> int:
+        """The term that a plan made now would take: a pending one is continued, else the first free one."""
+        return self.register.next_term
+
+
+def endpoints_by_role(plan: CutoverPlan) -> tuple[str, str]:
+    """(old, new): `new` is the desired primary, `old` the other endpoint."""
+    new = plan.spec.desired.primary
+    return next(name for name in plan.spec.endpoints if name != new), new
+
+
+def identity_of(observation: Observation, endpoint: str) -> Identity:
+    """Who the endpoint is, all None when that is not known."""
+    value = observation.value(f"{endpoint}.identity")
+    if not isinstance(value, dict):
+        return Identity()
+    return Identity.model_validate(value)
+
+
+def _mapping(observation: Observation, fact_id: str) -> Mapping[str, JsonValue]:
+    value = observation.value(fact_id)
+    return value if isinstance(value, dict) else {}
+
+
+def _decisions(observation: Observation, endpoint: str) -> list[Mapping[str, JsonValue]] | None:
+    fact = observation.get(f"{endpoint}.register")
+    if fact is None or fact.status is FactStatus.UNKNOWN:
+        return None
+    return [row for row in fact.value if isinstance(row, dict)] if isinstance(fact.value, list) else []
+
+
+def _number(value: JsonValue) -> int:
+    return value if isinstance(value, int) and not isinstance(value, bool) else 0
+
+
+def _fence_term(observation: Observation, endpoint: str) -> int:
+    return _number(_mapping(observation, f"{endpoint}.fence").get("term"))
+
+
+def read_register(plan: CutoverPlan, observation: Observation) -> Register:
+    """Who is primary, by the registers of both sides; before any decision by what the world shows."""
+    names = tuple(plan.spec.endpoints)
+    rows = {name: _decisions(observation, name) for name in names}
+    known = [row for name in names for row in rows[name] or []]
+    decided = {_number(row.get("term")): row.get("primary") for row in known if row.get("primary") is not None}
+    burned = frozenset(_number(row.get("term")) for row in known if row.get("primary") is None)
+    best = max(decided, default=0)
+    highest = max([best, *burned, *(_fence_term(observation, name) for name in names)], default=0)
+    free = highest if highest > best and highest not in burned else highest + 1
+    primary, basis = _primary(plan, observation, rows, best, decided.get(best))
+    return Register(primary, basis, best, free, burned)
+
+
+def _primary(
+    plan: CutoverPlan,
+    observation: Observation,
+    rows: Mapping[str, list[Mapping[str, JsonValue]] | None],
+    best: int,
+    named: JsonValue,
+) -> tuple[str | None, str]:
+    unread = [name for name, found in rows.items() if found is None]
+    if len(unread) == len(rows):
+        return None, "neither decision register could be read"
+    if unread:
+        return _primary_of_one(observation, next(name for name in rows if name not in unread), best, named)
+    if isinstance(named, str):
+        return named, f"decision term {best}"
+    return _primary_before_any_decision(plan, observation)
+
+
+def _primary_of_one(observation: Observation, seen: str, best: int, named: JsonValue) -> tuple[str | None, str]:
+    """With one register out of reach only a side that serves, or was fenced for the very decision that names it, is
+    known to be primary: a source is always frozen before a later decision can fall elsewhere."""
+    if observation.value(f"{seen}.writes") == "open" and (named == seen or best == 0):
+        return seen, "it accepts writes, and no decision could have fallen elsewhere"
+    if named == seen and _fence_term(observation, seen) <= best:
+        return seen, f"decision term {best}, and no later freeze"
+    return None, "the other decision register could not be read"
+
+
+def _primary_before_any_decision(plan: CutoverPlan, observation: Observation) -> tuple[str | None, str]:
+    pointed = {_mapping(observation, f"access.{path.name}").get("endpoint") for path in plan.spec.access}
+    if len(pointed) == 1 and (only := next(iter(pointed))) in plan.spec.endpoints:
+        return str(only), "no decision yet; every access path points at it"
+    serving = [
+        name
+        for name in plan.spec.endpoints
+        if observation.value(f"{name}.writes") == "open" and _number(observation.value(f"{name}.tables")) > 0
+    ]
+    if not plan.spec.access and len(serving) == 1:
+        return serving[0], "no decision yet; it is the only side with content that accepts writes"
+    return None, "no decision is recorded and the access paths do not agree on one endpoint"
+
+
+def _writes(observation: Observation, endpoint: str, hold: str | None) -> Writes:
+    value = observation.value(f"{endpoint}.writes")
+    if value == "held":
+        holder = _mapping(observation, f"{endpoint}.fence").get("hold")
+        return Writes.HELD if hold is not None and holder == hold else Writes.UNKNOWN
+    return {"open": Writes.OPEN, "frozen": Writes.FROZEN}.get(str(value), Writes.UNKNOWN)
+
+
+def _health(observation: Observation, endpoint: str) -> Health:
+    healthy = _mapping(observation, f"{endpoint}.api.health").get("healthy")
+    return {True: Health.OK, False: Health.FAILING}.get(healthy, Health.UNKNOWN)  # type: ignore[call-overload, no-any-return]
+
+
+def _reach(observation: Observation, endpoint: str) -> Reach:
+    return Reach.REACHABLE if observation.value(f"{endpoint}.reach") == "reachable" else Reach.UNREACHABLE
+
+
+def _stage(plan: CutoverPlan, observation: Observation, register: Register, hold: str | None) -> TransferStage:
+    """How far the transfer has come, if its record may be believed: same source, same term, target still fenced, and
+    beyond `prepared` only under the hold or freeze under which it was reached."""
+    old, new = endpoints_by_role(plan)
+    row = _mapping(observation, f"{new}.transfer")
+    fence = _mapping(observation, f"{old}.fence")
+    stage = row.get("stage")
+    believable = (
+        stage in set(TransferStage)
+        and row.get("term") == register.next_term
+        and row.get("source") == identity_of(observation, old).system_identifier
+        and observation.value(f"{new}.writes") == "frozen"
+    )
+    if not believable:
+        return TransferStage.NONE
+    if stage in (TransferStage.NONE, TransferStage.PREPARED):
+        return TransferStage(str(stage))
+    under_hold = _writes(observation, old, hold) is Writes.HELD and row.get("hold") == hold
+    frozen_since = (
+        observation.value(f"{old}.writes") == "frozen"
+        and fence.get("term") == row.get("term")
+        and fence.get("hold") == row.get("hold")
+    )
+    return TransferStage(str(stage)) if under_hold or frozen_since else TransferStage.NONE
+
+
+def _data(observation: Observation, endpoint: str, register: Register, stage: TransferStage) -> Data:
+    """Content of one side relative to the primary."""
+    if register.primary == endpoint:
+        return Data.EQUAL
+    tables = observation.get(f"{endpoint}.tables")
+    if tables is None or tables.status is FactStatus.UNKNOWN:
+        return Data.UNKNOWN
+    if not _number(tables.value):
+        return Data.ABSENT
+    if stage is TransferStage.PROVED:
+        return Data.EQUAL
+    fenced = _fence_term(observation, endpoint)
+    primary_frozen = (
+        register.primary is not None
+        and observation.value(f"{register.primary}.writes") == "frozen"
+        and fenced == register.decided != 0
+    )
+    if primary_frozen:
+        return Data.EQUAL
+    frozen_by_us = bool(fenced) and observation.value(f"{endpoint}.writes") == "frozen"
+    return Data.STALE if frozen_by_us else Data.DIVERGED
+
+
+def _term(observation: Observation, register: Register) -> Term:
+    if register.primary is None:
+        return Term.UNKNOWN
+    fenced = _fence_term(observation, register.primary)
+    frozen = observation.value(f"{register.primary}.writes") == "frozen"
+    if not frozen or fenced <= register.decided:
+        return Term.SETTLED
+    return Term.BURNED if fenced in register.burned else Term.PENDING
+
+
+def _access(plan: CutoverPlan, observation: Observation, primary: Role) -> Access:
+    old, new = endpoints_by_role(plan)
+    if not plan.spec.access:
+        return Access.NEW if primary is Role.NEW else Access.OLD
+    pointed = [_mapping(observation, f"access.{path.name}").get("endpoint") for path in plan.spec.access]
+    if any(name not in (old, new) for name in pointed):
+        return Access.UNKNOWN
+    if len(set(pointed)) > 1:
+        return Access.SPLIT
+    return Access.NEW if pointed[0] == new else Access.OLD
+
+
+def _evidence(evidence: tuple[ProbeEvidence, ...], recorded: bool) -> Evidence:
+    if any(one.status is EvidenceStatus.FAILED for one in evidence):
+        return Evidence.INCOMPLETE
+    if any(one.status is EvidenceStatus.UNKNOWN for one in evidence):
+        return Evidence.UNKNOWN
+    return Evidence.RECORDED if recorded or not evidence else Evidence.COMPLETE
+
+
+def _backup(plan: CutoverPlan, observation: Observation, primary: str | None, now: datetime) -> Due:
+    """A backup counts when it is whole, young enough, and of the database that is primary now."""
+    fact = observation.get("backup")
+    if fact is None or fact.status is FactStatus.UNKNOWN or primary is None:
+        return Due.UNKNOWN
+    if not isinstance(fact.value, dict):
+        return Due.DUE
+    fresh = epoch_s(now) - _number(fact.value.get("taken_at")) <= duration_s(plan.spec.backup.max_age)
+    same = fact.value.get("system_identifier") == identity_of(observation, primary).system_identifier
+    return Due.DONE if fresh and same and fact.value.get("checksum_ok") is True else Due.DUE
+
+
+def _drill(observation: Observation, name: str, max_age: str | None, now: datetime) -> Due:
+    value = _mapping(observation, f"drill.{name}")
+    if max_age is None or not value:
+        return Due.DUE
+    if value.get("passed") is not True:
+        return Due.FAILED
+    return Due.DONE if epoch_s(now) - _number(value.get("at")) <= duration_s(max_age) else Due.DUE
+
+
+def _stabilization(observation: Observation, register: Register) -> Stable:
+    """Before any decision there is nothing to stabilize."""
+    if register.decided == 0:
+        return Stable.PASSED
+    value = _mapping(observation, "stabilization")
+    if value.get("term") != register.decided:
+        return Stable.NONE
+    states = {"running": Stable.RUNNING, "passed": Stable.PASSED, "failed": Stable.FAILED}
+    return states.get(str(value.get("state")), Stable.NONE)
+
+
+def _document(plan: CutoverPlan, observation: Observation, register: Register) -> Due:
+    if register.decided == 0 or plan.spec.operating_model is None:
+        return Due.DONE
+    written = _mapping(observation, "document.recorded").get("term") == register.decided
+    exists = _mapping(observation, "document").get("exists") is True
+    return Due.DONE if written and exists else Due.DUE
+
+
+def _follows(observation: Observation, endpoint: str) -> Follows:
+    value = observation.value(f"{endpoint}.follows", "nobody")
+    return Follows(str(value)) if value in set(Follows) else Follows.BROKEN
+
+
+def ground(
+    plan: CutoverPlan,
+    observation: Observation,
+    evidence: tuple[ProbeEvidence, ...],
+    *,
+    now: datetime,
+    hold: str | None = None,
+    evidence_recorded: bool = False,
+) -> Grounded:
+    """The finite world of `observation` as seen from the plan's wish. `hold` is the caller's own hold, if it has one;
+    locks that anybody else holds make writability unknown."""
+    old, new = endpoints_by_role(plan)
+    register = read_register(plan, observation)
+    primary = {old: Role.OLD, new: Role.NEW}.get(register.primary or "", Role.UNKNOWN)
+    stage = _stage(plan, observation, register, hold) if primary is Role.OLD else TransferStage.NONE
+    sides = {
+        name: Side(
+            reach=_reach(observation, name),
+            writes=_writes(observation, name, hold),
+            data=_data(observation, name, register, stage),
+            follows=_follows(observation, name),
+            health=_health(observation, name),
+        )
+        for name in (old, new)
+    }
+    drills = plan.spec.drills
+    fallback = old if primary is Role.NEW else new
+    world = World(
+        old=sides[old],
+        new=sides[new],
+        primary=primary,
+        term=_term(observation, register),
+        transfer=stage,
+        access=_access(plan, observation, primary),
+        evidence=_evidence(evidence, evidence_recorded),
+        backup=_backup(plan, observation, register.primary, now),
+        restore_drill=_drill(observation, "restore", drills.restore.max_age if drills.restore else None, now),
+        failover_drill=_drill(observation, "failover", drills.failover.max_age if drills.failover else None, now),
+        rehearsal=Due.DUE,
+        stabilization=_stabilization(observation, register),
+        document=_document(plan, observation, register),
+        retired=_mapping(observation, f"{fallback}.fence").get("retired") is True,
+    )
+    return Grounded(world, old, new, register)
+
+
+def facts_age(observation: Observation, now: datetime) -> timedelta:
+    """Age of the oldest fact; policies refuse to judge on old ones."""
+    return max((now - fact.observed_at for fact in observation), default=timedelta(0))

@@ -1,0 +1,156 @@
+"""What the journal remembers, as facts and as the history that policies see. Pure.
+
+Nothing here is asked of a database: stabilization, drills, written documents and finished lanes are events, and an
+event is only as good as the record of it. Each fact names the record that it rests on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from typing import NamedTuple
+
+from pydantic import JsonValue
+
+from statehub_plan.model.base import epoch_s
+from statehub_plan.model.facts import Fact, FactStatus
+from statehub_plan.model.record import CriterionState, CriterionStatus, DrillRecord, History, Record, RecordKind
+from statehub_plan.model.spec import CutoverPlan, EntryCriterion, LaneState, ObservedLane
+from statehub_plan.model.steps import StepKind
+
+FORWARD = "forward"
+OUTCOMES = (RecordKind.STEP_DONE, RecordKind.STEP_WAITING, RecordKind.STEP_FAILED, RecordKind.STEP_ABORTED)
+
+
+class Lane(NamedTuple):
+    """What another lane has reached, and which record says so."""
+
+    states: tuple[str, ...]
+    how: str
+
+
+def _facts(records: Iterable[Record], kind: StepKind) -> list[Record]:
+    """The fact records that steps of one kind left, oldest first. A payload has `kind` and `state`."""
+    return [record for record in records if record.kind is RecordKind.FACT and record.payload.get("kind") == kind.value]
+
+
+def decided_term(records: Iterable[Record]) -> int:
+    """The highest term whose decision this journal saw, 0 before any."""
+    terms = [record.payload.get("term") for record in _facts(records, StepKind.DECIDE)]
+    return max((term for term in terms if isinstance(term, int)), default=0)
+
+
+def _newest(records: tuple[Record, ...], kind: StepKind, fact_id: str, now: datetime) -> Fact | None:
+    found = _facts(records, kind)
+    if not found:
+        return None
+    last = found[-1]
+    value: dict[str, JsonValue] = {
+        **last.payload,
+        "at": epoch_s(last.at),
+        "passed": last.payload.get("state") == "passed",
+    }
+    how = f"journal record {last.seq} of run {last.run}"
+    return Fact(id=fact_id, status=FactStatus.KNOWN, value=value, how=how, observed_at=now)
+
+
+def journal_facts(records: tuple[Record, ...], now: datetime) -> tuple[Fact, ...]:
+    """Facts that only the journal knows: stabilization, drills, the written document, rehearsals.
+
+    `records` are all of one service, of every plan, oldest first."""
+    found = (
+        _newest(records, StepKind.STABILIZE, "stabilization", now),
+        _newest(records, StepKind.RESTORE_DRILL, "drill.restore", now),
+        _newest(records, StepKind.FAILOVER_DRILL, "drill.failover", now),
+        _newest(records, StepKind.DOCUMENT, "document.recorded", now),
+        _newest(records, StepKind.REHEARSE, "rehearsal", now),
+    )
+    return tuple(fact for fact in found if fact is not None)
+
+
+def evidence_recorded(records: tuple[Record, ...], run: str, evidence_digest: str) -> bool:
+    """True when this run's journal holds exactly this evidence."""
+    return any(
+        record.run == run and record.payload.get("evidence_digest") == evidence_digest
+        for record in _facts(records, StepKind.CHECK_EVIDENCE)
+    )
+
+
+def lane_states(name: str, document: CutoverPlan | ObservedLane | None, records: tuple[Record, ...]) -> Lane:
+    """What lane `name` has reached: superseded by its document, complete and stabilized by the journal. A later
+    decision by anybody (a switchback) takes both back."""
+    states: list[str] = []
+    how = "no record of it in the journal"
+    if document is not None and document.metadata.superseded_by is not None:
+        states.append(LaneState.SUPERSEDED.value)
+        how = f"superseded by {document.metadata.superseded_by}"
+    newest = decided_term(records)
+    for record in records:
+        if record.plan_name != name or record.payload.get("direction") != FORWARD:
+            continue
+        if record.payload.get("term") != newest:
+            continue
+        if record.kind is RecordKind.RUN_FINISHED:
+            states.append(LaneState.COMPLETE.value)
+            how = f"run {record.run} finished"
+        if record in _facts([record], StepKind.STABILIZE) and record.payload.get("state") == "passed":
+            states.append(LaneState.STABILIZED.value)
+            how = f"run {record.run} passed stabilization"
+    return Lane(tuple(sorted(set(states))), how)
+
+
+def _criterion(criterion: EntryCriterion, lane: Lane, known: bool) -> CriterionState:
+    wanted = ", ".join(state.value for state in criterion.any_of)
+    if not known:
+        status, detail = CriterionStatus.UNKNOWN, f"no document of lane {criterion.lane} in this folder"
+    elif set(lane.states) & {state.value for state in criterion.any_of}:
+        status, detail = CriterionStatus.MET, lane.how
+    else:
+        status, detail = CriterionStatus.UNMET, f"lane {criterion.lane} is not yet {wanted}: {lane.how}"
+    return CriterionState(name=criterion.name, lane=criterion.lane, status=status, detail=detail)
+
+
+def history_of(
+    document: CutoverPlan | ObservedLane,
+    lanes: Mapping[str, CutoverPlan | ObservedLane],
+    records: tuple[Record, ...],
+    run: str = "",
+) -> History:
+    """What policies may know of the past: steps without an outcome, finished runs, drills, entry criteria.
+
+    `lanes` are the documents of the folder by name, `records` all of the service, `run` the run that is asking."""
+    drills = []
+    for kind, name in ((StepKind.RESTORE_DRILL, "restore"), (StepKind.FAILOVER_DRILL, "failover")):
+        for last in _facts(records, kind)[-1:]:
+            passed = last.payload.get("state") == "passed"
+            drills.append(DrillRecord(kind=name, passed=passed, at=last.at, detail=last.payload))
+    criteria = tuple(
+        _criterion(one, lane_states(one.lane, lanes.get(one.lane), records), one.lane in lanes)
+        for one in document.spec.entry_criteria
+    )
+    return History(
+        unknown_steps=unknown_steps(records),
+        finished_runs=tuple(sorted({record.run for record in records if record.kind is RecordKind.RUN_FINISHED})),
+        drills=tuple(drills),
+        criteria=criteria,
+        gates_passed=tuple(
+            sorted(
+                {
+                    str(record.payload.get("gate"))
+                    for record in records
+                    if record.kind is RecordKind.GATE_PASSED and record.run == run
+                }
+            )
+        ),
+    )
+
+
+def unknown_steps(records: tuple[Record, ...]) -> tuple[str, ...]:
+    """`run/step` of every intent that was never followed by an outcome or by a look at the world (`run-resumed`)."""
+    open_steps: dict[str, str] = {}
+    for record in records:
+        if record.kind is RecordKind.STEP_INTENT:
+            open_steps[record.run] = f"{record.run}/{record.step}"
+        elif record.kind in (*OUTCOMES, RecordKind.RUN_RESUMED):
+            open_steps.pop(record.run, None)
+    return tuple(sorted(open_steps.values()))
