@@ -1,0 +1,135 @@
+-- The tool's own objects in a database. Run as one transaction, again whenever this text has changed.
+-- {{...}} are filled in by state.install.
+
+CREATE SCHEMA IF NOT EXISTS statehub_plan;
+
+CREATE TABLE IF NOT EXISTS statehub_plan.state (
+    singleton boolean PRIMARY KEY DEFAULT true CHECK (singleton),
+    layout text NOT NULL,
+    system_identifier text NOT NULL,
+    database_oid bigint NOT NULL,
+    epoch bigint NOT NULL DEFAULT 0,
+    fence_term bigint,
+    fence_run text,
+    fence_hold text,
+    fence_primary text,
+    fence_proof text,
+    frozen_at timestamptz,
+    retired_run text,
+    retired_at timestamptz,
+    transfer_stage text,
+    transfer_hold text,
+    transfer_term bigint,
+    transfer_source jsonb,
+    transfer_proof text
+);
+
+CREATE TABLE IF NOT EXISTS statehub_plan.passage (
+    pid integer NOT NULL,
+    backend_start timestamptz NOT NULL,
+    epoch bigint NOT NULL,
+    PRIMARY KEY (pid, backend_start)
+);
+
+CREATE TABLE IF NOT EXISTS statehub_plan.decision (
+    term bigint PRIMARY KEY CHECK (term > 0),
+    primary_endpoint text,
+    identity jsonb NOT NULL,
+    run text NOT NULL,
+    decided_at timestamptz NOT NULL DEFAULT clock_timestamp()
+);
+
+CREATE OR REPLACE VIEW statehub_plan.user_table AS {{user_tables}};
+
+-- Fires for everyone who writes, owners and superusers included, and not for a replication apply worker.
+-- SECURITY DEFINER: writers may not read the tool's tables.
+CREATE OR REPLACE FUNCTION statehub_plan.fence() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $function$
+DECLARE
+    mark record;
+BEGIN
+    PERFORM FROM statehub_plan.passage p
+        JOIN statehub_plan.state s ON s.epoch = p.epoch
+        JOIN pg_stat_get_activity(pg_backend_pid()) a ON a.backend_start = p.backend_start
+        WHERE p.pid = pg_backend_pid();
+    IF FOUND THEN
+        RETURN NULL;
+    END IF;
+    SELECT fence_run, fence_term, fence_primary, frozen_at INTO mark FROM statehub_plan.state;
+    RAISE EXCEPTION USING
+        ERRCODE = 'read_only_sql_transaction',
+        MESSAGE = format('%s on %I.%I refused: database %I is frozen by statehub-plan',
+                         TG_OP, TG_TABLE_SCHEMA, TG_TABLE_NAME, current_database()),
+        DETAIL = format('Run %s, term %s, frozen at %s.', coalesce(mark.fence_run, 'unknown'),
+                        coalesce(mark.fence_term::text, 'unknown'), coalesce(mark.frozen_at::text, 'unknown')),
+        HINT = format('The primary will be %s: reconnect by the usual access path and try again.',
+                      coalesce(mark.fence_primary, 'the other endpoint'));
+END
+$function$;
+
+-- Takes SHARE ROW EXCLUSIVE on the table, so it waits for writers: give it a lock_timeout.
+CREATE OR REPLACE FUNCTION statehub_plan.fence_table(target oid, enabled boolean) RETURNS void
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $function$
+DECLARE
+    mode "char";
+BEGIN
+    SELECT tgenabled INTO mode FROM pg_trigger
+        WHERE tgrelid = target AND tgname = 'statehub_plan_fence' AND NOT tgisinternal;
+    IF NOT FOUND THEN
+        EXECUTE format('CREATE TRIGGER statehub_plan_fence BEFORE INSERT OR UPDATE OR DELETE OR TRUNCATE ON %s '
+                       'FOR EACH STATEMENT EXECUTE FUNCTION statehub_plan.fence()', target::regclass);
+        mode := 'O';
+    END IF;
+    IF enabled AND mode <> 'O' THEN
+        EXECUTE format('ALTER TABLE ONLY %s ENABLE TRIGGER statehub_plan_fence', target::regclass);
+    ELSIF NOT enabled AND mode <> 'D' THEN
+        EXECUTE format('ALTER TABLE ONLY %s DISABLE TRIGGER statehub_plan_fence', target::regclass);
+    END IF;
+END
+$function$;
+
+-- For scripts: `SELECT statehub_plan.fence_tables(true)` fences everything in the script's own transaction.
+CREATE OR REPLACE FUNCTION statehub_plan.fence_tables(enabled boolean) RETURNS bigint
+LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $function$
+    SELECT count(*) FROM (
+        SELECT statehub_plan.fence_table(oid::oid, enabled) FROM statehub_plan.user_table ORDER BY nspname, relname
+        OFFSET 0) AS done
+$function$;
+
+-- Lets the calling session through the fence until it ends, another epoch is claimed or the database is frozen anew.
+CREATE OR REPLACE FUNCTION statehub_plan.admit(as_epoch bigint DEFAULT NULL) RETURNS void
+LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $function$
+    DELETE FROM statehub_plan.passage p
+        WHERE NOT EXISTS (SELECT FROM pg_stat_activity a WHERE a.pid = p.pid AND a.backend_start = p.backend_start)
+           OR p.pid = pg_backend_pid();
+    INSERT INTO statehub_plan.passage (pid, backend_start, epoch)
+        SELECT a.pid, a.backend_start, coalesce(as_epoch, s.epoch)
+        FROM pg_stat_get_activity(pg_backend_pid()) a, statehub_plan.state s
+$function$;
+
+-- Nobody but the owner: default privileges of the owner may have granted what a writer must not have.
+DO $block$
+DECLARE
+    grantee text;
+BEGIN
+    FOR grantee IN
+        SELECT DISTINCT CASE acl.grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(acl.grantee)) END
+        FROM (SELECT relacl AS acl, relowner AS owner FROM pg_class WHERE relnamespace = 'statehub_plan'::regnamespace
+              UNION ALL SELECT proacl, proowner FROM pg_proc WHERE pronamespace = 'statehub_plan'::regnamespace
+              UNION ALL SELECT coalesce(proacl, acldefault('f', proowner)), proowner FROM pg_proc
+                  WHERE pronamespace = 'statehub_plan'::regnamespace
+              UNION ALL SELECT nspacl, nspowner FROM pg_namespace WHERE oid = 'statehub_plan'::regnamespace) AS held,
+             aclexplode(held.acl) AS acl
+        WHERE acl.grantee <> held.owner
+    LOOP
+        EXECUTE format('REVOKE ALL ON SCHEMA statehub_plan FROM %s', grantee);
+        EXECUTE format('REVOKE ALL ON ALL TABLES IN SCHEMA statehub_plan FROM %s', grantee);
+        EXECUTE format('REVOKE ALL ON ALL FUNCTIONS IN SCHEMA statehub_plan FROM %s', grantee);
+    END LOOP;
+END
+$block$;
+
+INSERT INTO statehub_plan.state (layout, system_identifier, database_oid)
+    SELECT {{layout}}, (SELECT system_identifier::text FROM pg_control_system()), d.oid
+    FROM pg_database d WHERE d.datname = current_database()
+    ON CONFLICT (singleton) DO UPDATE SET layout = excluded.layout;

@@ -1,0 +1,98 @@
+"""The decision register: who is primary since which term; inserting a row is the single point of no return."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from psycopg.types.json import Jsonb
+
+from statehub_plan.model.base import Frozen, Instant
+from statehub_plan.model.plan import Identity
+from statehub_plan.postgres.connect import Connection
+from statehub_plan.postgres.state import claim_epoch, identity
+from statehub_plan.postgres.transaction import commit_once
+
+
+class Decision(Frozen):
+    """One row. `primary` None: the term was burned, that decision can no longer fall. `identity` is the database that
+    holds the register, `run` who wrote the row."""
+
+    term: int
+    primary: str | None
+    identity: Identity
+    run: str
+    decided_at: Instant
+
+
+class Outcome(StrEnum):
+    """What became of a `decide` or `burn`. Only `won` and `already-ours` mean that the register says what was asked."""
+
+    WON = "won"
+    ALREADY_OURS = "already-ours"
+    LOST = "lost"
+    STALE = "stale"
+
+    @property
+    def stands(self) -> bool:
+        """True when the register says what was asked."""
+        return self in (Outcome.WON, Outcome.ALREADY_OURS)
+
+
+def read_decisions(connection: Connection) -> tuple[Decision, ...]:
+    """All rows, lowest term first; none where the tool was never installed."""
+    present = connection.execute("SELECT to_regclass('statehub_plan.decision') IS NOT NULL").fetchone()
+    if present is None or not present[0]:
+        return ()
+    rows = connection.execute(
+        "SELECT term, primary_endpoint, identity, run, decided_at FROM statehub_plan.decision ORDER BY term"
+    )
+    return tuple(
+        Decision(term=term, primary=primary, identity=Identity.model_validate(where), run=run, decided_at=at)
+        for term, primary, where, run, at in rows
+    )
+
+
+def decide(connection: Connection, *, term: int, primary: str, run: str, epoch: int) -> Outcome:
+    """Makes `primary` the primary of `term`, if no row for this or a higher term exists: the point of no return.
+
+    One transaction with `synchronous_commit` on. `already-ours`: this run had decided just that. `lost`: the term was
+    decided otherwise, by another run, or burned. `stale`: a higher term exists. A connection lost at COMMIT is
+    answered by reading the register again; OutcomeUnknown when that cannot be done either.
+    """
+    return _write(connection, term=term, primary=primary, run=run, epoch=epoch)
+
+
+def burn(connection: Connection, *, term: int, run: str, epoch: int) -> Outcome:
+    """Makes sure that `term` can never be decided; outcomes and failures as for `decide`.
+
+    `already-ours` also when another run burned it; `lost` means that a primary was decided for it.
+    """
+    return _write(connection, term=term, primary=None, run=run, epoch=epoch)
+
+
+def _write(connection: Connection, *, term: int, primary: str | None, run: str, epoch: int) -> Outcome:
+    def insert(conn: Connection) -> Outcome:
+        claim_epoch(conn, epoch)  # its row lock also makes deciding and burning of two runs take turns
+        found = _outcome(conn, term, primary, run)
+        if found is None:
+            conn.execute(
+                "INSERT INTO statehub_plan.decision (term, primary_endpoint, identity, run) VALUES (%s, %s, %s, %s)",
+                [term, primary, Jsonb(identity(conn).model_dump(mode="json")), run],
+            )
+        return found or Outcome.WON
+
+    def landed(conn: Connection, outcome: Outcome) -> bool:
+        return outcome is not Outcome.WON or _outcome(conn, term, primary, run) is Outcome.ALREADY_OURS
+
+    what = f"the decision of term {term}" if primary else f"the burning of term {term}"
+    return commit_once(connection, insert, landed, what=what)
+
+
+def _outcome(connection: Connection, term: int, primary: str | None, run: str) -> Outcome | None:
+    """What the register says about writing this row; None when nothing stands in the way."""
+    decisions = {decision.term: decision for decision in read_decisions(connection)}
+    present = decisions.get(term)
+    if present is not None:
+        ours = present.primary == primary and (primary is None or present.run == run)
+        return Outcome.ALREADY_OURS if ours else Outcome.LOST
+    return Outcome.STALE if decisions and max(decisions) > term else None

@@ -1,0 +1,225 @@
+"""The tool's state in a database: one row that fences by epoch and says what was done here."""
+
+from __future__ import annotations
+
+import hashlib
+from importlib.resources import files
+
+import psycopg
+from psycopg import sql
+from psycopg.pq import TransactionStatus
+from psycopg.rows import dict_row
+from psycopg.types.json import Jsonb
+
+from statehub_plan.errors import Exit, StatehubError
+from statehub_plan.model.base import Frozen, Instant
+from statehub_plan.model.plan import Identity
+from statehub_plan.postgres.connect import USER_TABLES, Connection
+from statehub_plan.world import TransferStage
+
+_TEMPLATE = files("statehub_plan.postgres").joinpath("install.sql").read_text(encoding="utf-8")
+_LAYOUT = hashlib.sha256((_TEMPLATE + USER_TABLES).encode()).hexdigest()[:16]
+_INSTALL_LOCK = 0x5348504C  # "SHPL": two installations at once would trip over the same catalog rows
+_EPOCH_WAIT = "5s"
+
+
+class FenceMark(Frozen):
+    """Who froze this database, for which decision, and where the primary will be (`primary`, an endpoint's name)."""
+
+    term: int
+    run: str
+    hold: str | None
+    primary: str | None
+    proof: str | None
+    frozen_at: Instant
+
+
+class TransferMark(Frozen):
+    """How far a transfer into this database has come; beyond `prepared` it only counts while `hold` is alive or the
+    source is frozen for `term`."""
+
+    stage: TransferStage
+    hold: str | None
+    term: int | None
+    source: Identity | None
+    proof: str | None
+
+
+class EndpointState(Frozen):
+    """The state row. `copied` = it was written in another database and came here with a dump or a template."""
+
+    identity: Identity
+    copied: bool
+    epoch: int
+    fence: FenceMark | None
+    retired_run: str | None
+    transfer: TransferMark | None
+
+
+def install(connection: Connection) -> None:
+    """The tool's schema, tables and functions, present and current; in a transaction of its own unless one is open.
+
+    Idempotent and cheap when nothing is to be done. Contacts only the catalog; waits for no writer.
+    """
+    if _layout(connection) == _LAYOUT:
+        return
+    text = _TEMPLATE.replace("{{user_tables}}", USER_TABLES).replace("{{layout}}", f"'{_LAYOUT}'")
+    try:
+        with connection.transaction():
+            connection.execute("SELECT pg_advisory_xact_lock(%s)", [_INSTALL_LOCK])
+            connection.execute(text.encode())
+    except psycopg.errors.InsufficientPrivilege as error:
+        raise StatehubError(
+            code="privilege-missing",
+            what=f"the schema statehub_plan cannot be installed: {error.diag.message_primary}",
+            hint=_install_hint(connection),
+        ) from error
+
+
+def read_state(connection: Connection) -> EndpointState | None:
+    """The state row; None where the tool was never installed."""
+    if _layout(connection) is None:
+        return None
+    with connection.cursor(row_factory=dict_row) as cursor:
+        row = cursor.execute("SELECT * FROM statehub_plan.state").fetchone()
+    if row is None:
+        return None
+    here = identity(connection)
+    written_in = (row["system_identifier"], row["database_oid"])
+    fence = transfer = None
+    if row["fence_term"] is not None:
+        fence = FenceMark(
+            term=row["fence_term"],
+            run=row["fence_run"],
+            hold=row["fence_hold"],
+            primary=row["fence_primary"],
+            proof=row["fence_proof"],
+            frozen_at=row["frozen_at"],
+        )
+    if row["transfer_stage"] is not None:
+        source = row["transfer_source"]
+        transfer = TransferMark(
+            stage=TransferStage(row["transfer_stage"]),
+            hold=row["transfer_hold"],
+            term=row["transfer_term"],
+            source=None if source is None else Identity.model_validate(source),
+            proof=row["transfer_proof"],
+        )
+    return EndpointState(
+        identity=here,
+        copied=written_in != (here.system_identifier, here.database_oid),
+        epoch=row["epoch"],
+        fence=fence,
+        retired_run=row["retired_run"],
+        transfer=transfer,
+    )
+
+
+def claim_epoch(connection: Connection, epoch: int) -> None:
+    """Locks the state row until the caller's transaction ends, and shuts lower epochs out.
+
+    Every mutating transaction begins with it, so that a run that lost its lease cannot act. StatehubError `fenced-out`
+    (exit 6) when a higher epoch was here, `state-busy` when another run's transaction holds the row for 5 s.
+    """
+    require_transaction(connection)
+    connection.execute("SELECT set_config('statehub_plan.previous_wait', current_setting('lock_timeout'), true)")
+    connection.execute("SELECT set_config('lock_timeout', %s, true)", [_EPOCH_WAIT])
+    try:
+        row = connection.execute(
+            "SELECT s.epoch, s.system_identifier = c.system_identifier::text AND s.database_oid = d.oid "
+            "FROM statehub_plan.state s, pg_control_system() c, pg_database d "
+            "WHERE d.datname = current_database() FOR UPDATE OF s"
+        ).fetchone()
+    except psycopg.errors.LockNotAvailable as error:
+        raise StatehubError(
+            code="state-busy",
+            what="another transaction of the tool has held this database's state row for more than 5 s",
+            hint="wait for the other run to end; pg_stat_activity shows it as application_name 'statehub-plan …'",
+            exit_status=Exit.LOCKED,
+        ) from error
+    connection.execute("SELECT set_config('lock_timeout', current_setting('statehub_plan.previous_wait'), true)")
+    if row is None or not row[1]:
+        raise _copied()
+    if row[0] > epoch:
+        raise StatehubError(
+            code="fenced-out",
+            what=f"this run holds epoch {epoch}, but a newer run with epoch {row[0]} has acted on this database",
+            hint="let the newer run finish, or run the command again to take the lease with a new epoch",
+            exit_status=Exit.LOCKED,
+        )
+    if row[0] < epoch:
+        connection.execute("UPDATE statehub_plan.state SET epoch = %s", [epoch])
+
+
+def set_transfer(
+    connection: Connection,
+    *,
+    stage: TransferStage,
+    hold: str | None = None,
+    term: int | None = None,
+    source_identity: Identity | None = None,
+    proof: str | None = None,
+) -> None:
+    """Records how far the transfer into this database has come; `NONE` clears it. After `claim_epoch`, in the same
+    transaction of the caller."""
+    require_transaction(connection)
+    cleared = stage is TransferStage.NONE
+    source = None if source_identity is None or cleared else Jsonb(source_identity.model_dump(mode="json"))
+    connection.execute(
+        "UPDATE statehub_plan.state SET transfer_stage = %s, transfer_hold = %s, transfer_term = %s, "
+        "transfer_source = %s, transfer_proof = %s",
+        [None if cleared else stage.value, hold, term, source, proof],
+    )
+
+
+def retire(connection: Connection, *, run: str, epoch: int) -> None:
+    """Marks this database as retired: its fence stays and can no longer be opened by the tool. Idempotent."""
+    with connection.transaction():
+        claim_epoch(connection, epoch)
+        connection.execute(
+            "UPDATE statehub_plan.state SET retired_run = %s, retired_at = clock_timestamp() WHERE retired_run IS NULL",
+            [run],
+        )
+
+
+def identity(connection: Connection) -> Identity:
+    """Which database of which cluster this session is really connected to."""
+    row = connection.execute(
+        "SELECT c.system_identifier::text, d.datname, d.oid::int8 FROM pg_control_system() c, pg_database d "
+        "WHERE d.datname = current_database()"
+    ).fetchone()
+    if row is None:
+        return Identity()
+    return Identity(system_identifier=row[0], database=row[1], database_oid=row[2])
+
+
+def require_transaction(connection: Connection) -> None:
+    """ValueError unless the caller has a transaction open: a lock taken outside one is gone at once."""
+    if connection.info.transaction_status is not TransactionStatus.INTRANS:
+        raise ValueError("this needs the caller's own open transaction")
+
+
+def _layout(connection: Connection) -> str | None:
+    present = connection.execute("SELECT to_regclass('statehub_plan.state') IS NOT NULL").fetchone()
+    if present is None or not present[0]:
+        return None
+    row = connection.execute("SELECT layout FROM statehub_plan.state").fetchone()
+    return None if row is None else str(row[0])
+
+
+def _install_hint(connection: Connection) -> str:
+    row = connection.execute("SELECT current_user, current_database()").fetchone()
+    role, database = row if row is not None else ("…", "…")
+    grant = sql.SQL("GRANT CREATE ON DATABASE {} TO {}").format(sql.Identifier(database), sql.Identifier(role))
+    return (
+        f"as owner of the database: {grant.as_string(connection)}; a schema statehub_plan that another role owns: "
+        f"as superuser, ALTER SCHEMA statehub_plan OWNER TO that role, or use the role that owns it"
+    )
+
+
+def _copied() -> StatehubError:
+    return StatehubError(
+        code="state-copied",
+        what="the schema statehub_plan in this database was written elsewhere and came with a dump or a copy",
+        hint="DROP SCHEMA statehub_plan CASCADE (it takes the fence triggers that came along with it), then run again",
+    )
