@@ -49,7 +49,7 @@ def power_cut(data_dir: Path) -> None:
     """
     shared = _shared_memory_id(data_dir)
     doomed = members(data_dir)
-    segments = {segment for pid in doomed for segment in _posix_segments(pid)}
+    segments = {segment for pid in doomed for segment in posix_segments(pid)}
     while doomed:
         handles = [handle for pid in doomed if (handle := _open(pid)) is not None]
         for handle in handles:
@@ -100,7 +100,8 @@ def _working_directory(pid: str) -> str | None:
         return None  # gone, or another user's
 
 
-def _posix_segments(pid: int) -> list[Path]:
+def posix_segments(pid: int) -> list[Path]:
+    """The POSIX shared memory that this PostgreSQL process maps: files which outlive a killed server."""
     try:
         maps = Path(f"/proc/{pid}/maps").read_text()
     except OSError:
