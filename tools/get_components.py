@@ -87,9 +87,10 @@ def _get(cached: Path, missing: StatehubError) -> None:
 
 
 def _build(place: Path) -> str | None:
-    go = shutil.which("go")
+    # Go's own instructions put it there and leave PATH to a login shell, which CI and sudo are not.
+    go = shutil.which("go") or shutil.which("/usr/local/go/bin/go")
     if go is None:
-        return "go is not on PATH, so it was not built"
+        return "go is neither on PATH nor in /usr/local/go, so it was not built"
     _say(f"building OPA {OPA_VERSION} with {go}; once, about a minute")
     environment = {
         **os.environ,

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from statehub_plan.components import PgInstallation
+from statehub_plan.components import PG_BIN_VARIABLE, PgInstallation
 from statehub_plan.errors import StatehubError
 
 USER_VARIABLE = "STATEHUB_PLAN_PG_USER"
@@ -94,7 +94,8 @@ def unreachable(path: Path, account: Account | None) -> StatehubError:
     return StatehubError(
         code="directory-unreachable",
         what=f"{who}, who runs the PostgreSQL servers, can't enter {path}",
-        hint="set TMPDIR to a directory that other users may enter, such as /var/tmp",
+        hint=f"let that user in, choose another place (TMPDIR for clusters, {PG_BIN_VARIABLE} for programs), "
+        f"or name another user in {USER_VARIABLE}",
     )
 
 

@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +18,7 @@ import pytest
 
 from statehub_plan.components import PgInstallation
 from statehub_plan.demo import guardian
+from statehub_plan.demo.account import USER_VARIABLE
 from statehub_plan.demo.cluster import CHEAP_SETTINGS, Cluster, scratch_directory
 from statehub_plan.errors import StatehubError
 
@@ -204,7 +206,60 @@ def test_programs_beneath_a_private_directory_still_serve(
         assert one.installation == two.installation
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root's servers run as somebody else")
+def test_a_failed_initdb_shows_what_it_said(scratch: Path) -> None:
+    """A full disk, say: the error carries initdb's own words, and nothing stays behind."""
+    tools = scratch / "broken" / "bin"
+    tools.mkdir(parents=True)
+    for name in ("postgres", "initdb"):
+        (tools / name).write_text("#!/bin/sh\necho 'No space left on device'\nexit 1\n")
+        (tools / name).chmod(0o755)
+    broken = PgInstallation(bin_dir=tools, version_num=910001, major=91, source="environment")
+    with pytest.raises(StatehubError) as caught:
+        Cluster.create(scratch, "fails", broken)
+    assert "cluster-failed" == caught.value.code
+    assert ("No space left on device",) == caught.value.details
+    assert not (scratch / "fails").exists()
+
+
+as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root's servers run as somebody else")
+
+
+@as_root
+@pytest.mark.parametrize(("name", "problem"), [("root", "that is root"), ("no-such-user", "no such user")])
+def test_an_unusable_server_account_is_refused(name: str, problem: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """STATEHUB_PLAN_PG_USER is obeyed or refused: a server never runs as root by accident."""
+    monkeypatch.setenv(USER_VARIABLE, name)
+    with pytest.raises(StatehubError) as caught, scratch_directory():
+        pass
+    assert "server-account-unusable" == caught.value.code
+    assert problem in caught.value.what
+
+
+@as_root
+def test_a_private_temporary_directory_is_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where root's TMPDIR is its own (pam_tmpdir), servers get a directory that they can enter, and it is removed."""
+    tmp_path.chmod(0o700)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    with scratch_directory() as place:
+        assert not place.is_relative_to(tmp_path)
+        assert [] == list(tmp_path.iterdir())
+    assert not place.exists()
+
+
+@as_root
+def test_programs_out_of_reach_that_cannot_be_copied_are_refused(
+    pg_installations: tuple[PgInstallation, ...], tmp_path: Path, scratch: Path
+) -> None:
+    """A prefix without PostgreSQL's own files beside the programs would not run from a copy."""
+    tmp_path.chmod(0o700)
+    hidden = pg_installations[0].model_copy(update={"bin_dir": tmp_path / "bin"})
+    with pytest.raises(StatehubError) as caught:
+        Cluster.create(scratch, "hidden", hidden)
+    assert "directory-unreachable" == caught.value.code
+    assert str(tmp_path / "bin") in caught.value.what
+
+
+@as_root
 def test_a_directory_that_the_server_cannot_enter_is_refused(
     pg_installations: tuple[PgInstallation, ...], tmp_path: Path
 ) -> None:
