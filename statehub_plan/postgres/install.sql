@@ -15,6 +15,8 @@ CREATE TABLE IF NOT EXISTS statehub_plan.state (
     fence_primary text,
     fence_proof text,
     frozen_at timestamptz,
+    opened_term bigint,
+    opened_at timestamptz,
     retired_run text,
     retired_at timestamptz,
     transfer_stage text,

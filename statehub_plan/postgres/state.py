@@ -46,12 +46,14 @@ class TransferMark(Frozen):
 
 
 class EndpointState(Frozen):
-    """The state row. `copied` = it was written in another database and came here with a dump or a template."""
+    """The state row. `opened_term` = the term for which writes were last opened here. `copied` = the row was written in
+    another database and came here with a dump or a template."""
 
     identity: Identity
     copied: bool
     epoch: int
     fence: FenceMark | None
+    opened_term: int | None
     retired_run: str | None
     transfer: TransferMark | None
 
@@ -110,6 +112,7 @@ def read_state(connection: Connection) -> EndpointState | None:
         copied=written_in != (here.system_identifier, here.database_oid),
         epoch=row["epoch"],
         fence=fence,
+        opened_term=row["opened_term"],
         retired_run=row["retired_run"],
         transfer=transfer,
     )
@@ -191,6 +194,11 @@ def identity(connection: Connection) -> Identity:
     if row is None:
         return Identity()
     return Identity(system_identifier=row[0], database=row[1], database_oid=row[2])
+
+
+def is_installed(connection: Connection) -> bool:
+    """Whether the tool's schema is here, in whatever version."""
+    return _layout(connection) is not None
 
 
 def require_transaction(connection: Connection) -> None:

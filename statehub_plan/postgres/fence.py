@@ -1,0 +1,297 @@
+"""The durable freeze: statement triggers that refuse every writer, and the database's read-only default with them.
+
+Binds owners, superusers and `BEGIN READ WRITE`; lets reads and a replication apply worker pass. Does not bind a
+superuser with `session_replication_role = replica`, an owner who drops the trigger, `nextval`, DDL or (before
+PostgreSQL 16) large objects in a session that insists on READ WRITE: the read-only default is there for those.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from datetime import datetime
+from typing import cast
+
+import psycopg
+from psycopg import sql
+
+from statehub_plan.errors import Refusal, StatehubError
+from statehub_plan.model.base import Frozen
+from statehub_plan.postgres import state
+from statehub_plan.postgres.connect import Connection, user_tables
+from statehub_plan.postgres.privileges import require_privileges
+from statehub_plan.postgres.proof import (
+    Canary,
+    FenceStatus,
+    canary,
+    fence_status,
+    prove_frozen,
+    read_only_default,
+    unsound_tables,
+    writes,
+)
+from statehub_plan.postgres.register import Decision, read_decisions
+from statehub_plan.postgres.sessions import Ended, end_sessions
+from statehub_plan.postgres.transaction import commit_once
+
+__all__ = [
+    "FENCE_ALL_SQL",
+    "Canary",
+    "FenceStatus",
+    "Installed",
+    "Opened",
+    "canary",
+    "fence",
+    "fence_status",
+    "install",
+    "is_marked",
+    "open_writes",
+    "pass_for_session",
+    "prove_frozen",
+    "seal",
+    "set_read_only_default",
+    "writes",
+]
+
+FENCE_ALL_SQL = "SELECT statehub_plan.fence_tables(true)"
+"""For a script that creates tables: run in its transaction, it leaves no table unfenced."""
+
+_INSTALL_WAITS_MS = (100, 200, 400, 800, 1500)
+"""Longest wait for one table's lock, round by round. The last exceeds deadlock_timeout's default: only then does the
+server cancel an autovacuum that is in the way (manual, 24.1.6)."""
+_LOCK_WAIT_MS = 3000
+_LOCK_ATTEMPTS = 5
+
+
+class Installed(Frozen):
+    """What `install` came to. `busy` tables could not be had between writers; a hold fences them under its locks."""
+
+    tables: int
+    added: tuple[str, ...]
+    busy: tuple[str, ...]
+
+
+class Opened(Frozen):
+    """What `open_writes` came to: the sessions ended because they still had the read-only default of the freeze."""
+
+    sessions: Ended
+
+
+def install(connection: Connection) -> Installed:
+    """The tool's schema, and a fence trigger on every user table: disabled, or enabled where this database is frozen.
+
+    Online: asks for each table's lock for 0.1 s at first and 1.5 s at last, so that no writer queues for longer behind
+    it; at most five rounds. Idempotent.
+    """
+    require_privileges(connection)
+    state.install(connection)
+    current = state.read_state(connection)
+    enabled = current is not None and current.fence is not None
+    added: list[str] = []
+    missing = unsound_tables(connection)
+    for wait_ms in _INSTALL_WAITS_MS:
+        busy: list[str] = []
+        for oid, name in missing:
+            (added if _fence_table(connection, oid, enabled, wait_ms) else busy).append(name)
+        missing = [(oid, name) for oid, name in missing if name in busy]
+        if not missing:
+            break
+        time.sleep(random.uniform(0.5, 1.5) * wait_ms / 1000)
+    return Installed(tables=len(user_tables(connection)), added=tuple(added), busy=tuple(name for _, name in missing))
+
+
+def fence(connection: Connection, *, term: int, run: str, epoch: int, primary: str | None = None) -> Ended:
+    """Freezes a database that is not the primary (a target, a stray writable side), durably and proved.
+
+    Read-only default first, then other sessions are ended, then all triggers enabled and the state recorded in one
+    transaction, then sessions are ended again and the freeze is proved. StatehubError when it could not be proved; what
+    was done by then stays, it only ever refuses more. Idempotent; a mark with a higher term is not lowered. The primary
+    is frozen by `Hold.freeze` alone, which keeps its writers' acknowledged rows in order.
+    """
+    require_privileges(connection)
+    state.install(connection)
+
+    def make_read_only(conn: Connection) -> None:
+        state.claim_epoch(conn, epoch)
+        set_read_only_default(conn, True)
+
+    commit_once(connection, make_read_only, lambda conn, _: read_only_default(conn), what="the read-only default")
+    for attempt in range(_LOCK_ATTEMPTS):
+        ended = end_sessions(connection)
+        try:
+            commit_once(
+                connection,
+                lambda conn: _seal_target(conn, term=term, run=run, epoch=epoch, primary=primary),
+                lambda conn, _: is_marked(conn, term, run),
+                what=f"the freeze for term {term}",
+            )
+            break
+        except psycopg.errors.LockNotAvailable as error:
+            if attempt == _LOCK_ATTEMPTS - 1:
+                raise _locks_missing("fenced", ended) from error
+    again = end_sessions(connection)
+    problems = prove_frozen(connection)
+    if problems:
+        raise StatehubError(
+            code="fence-incomplete",
+            what="the database was fenced, but not everything proves to refuse writes",
+            hint="remove what is listed, then run again; nothing is opened elsewhere before this is proved",
+            details=tuple(str(problem) for problem in problems),
+        )
+    return Ended(ended=(*ended.ended, *again.ended), remaining=again.remaining)
+
+
+def seal(
+    connection: Connection, *, term: int, run: str, hold: str | None, primary: str | None, proof: str | None
+) -> None:
+    """Enables every trigger, sets the read-only default, forgets passages and writes the mark, in the caller's
+    transaction after `claim_epoch`. Waits for each table's lock under the caller's lock_timeout."""
+    state.require_transaction(connection)
+    connection.execute("DELETE FROM statehub_plan.passage")
+    connection.execute(FENCE_ALL_SQL)
+    set_read_only_default(connection, True)
+    connection.execute(
+        "UPDATE statehub_plan.state SET fence_term = %s, fence_run = %s, fence_hold = %s, fence_primary = %s, "
+        "fence_proof = %s, frozen_at = clock_timestamp()",
+        [term, run, hold, primary, proof],
+    )
+
+
+def open_writes(
+    connection: Connection, *, run: str, epoch: int, endpoint: str, term: int, burned: Decision | None = None
+) -> Opened:
+    """Lets this database, which is `endpoint`, accept writes again; in one transaction that reads the register.
+
+    Either this database's own register decided `term`, its highest, for `endpoint`; or, to reopen an old primary,
+    `burned` is the row that the caller read from the other side's register: the same term, without a primary. Refusal
+    otherwise, and for a retired database. Afterwards other sessions are ended, as those that began during the freeze
+    would stay read-only. Idempotent.
+    """
+
+    def work(conn: Connection) -> datetime | None:
+        state.claim_epoch(conn, epoch)
+        _require_right_to_open(conn, endpoint, term, burned)
+        conn.execute("SELECT set_config('lock_timeout', %s, true)", [f"{_LOCK_WAIT_MS}ms"])
+        conn.execute("SELECT statehub_plan.fence_tables(false)")
+        set_read_only_default(conn, False)
+        conn.execute("DELETE FROM statehub_plan.passage")
+        conn.execute(
+            "UPDATE statehub_plan.state SET fence_term = NULL, fence_run = NULL, fence_hold = NULL, "
+            "fence_primary = NULL, fence_proof = NULL, frozen_at = NULL"
+        )
+        return _note_opening(conn, term)
+
+    def landed(conn: Connection, _: datetime | None) -> bool:
+        current = state.read_state(conn)
+        return current is not None and current.fence is None
+
+    for attempt in range(_LOCK_ATTEMPTS):
+        try:
+            stale_until = commit_once(connection, work, landed, what=f"the opening of {endpoint} (run {run})")
+            break
+        except psycopg.errors.LockNotAvailable as error:
+            if attempt == _LOCK_ATTEMPTS - 1:
+                raise _locks_missing("opened", None) from error
+    return Opened(sessions=end_sessions(connection, began_before=stale_until))
+
+
+def pass_for_session(connection: Connection, *, epoch: int | None = None) -> None:
+    """Lets this one session write through the fence: until it ends, a higher epoch is claimed, or the next freeze.
+
+    For the tool's copies into a fenced target. `epoch` is the run's own (default: the one in force now).
+    """
+    connection.execute("SELECT statehub_plan.admit(%s)", [epoch])
+
+
+def set_read_only_default(connection: Connection, on: bool) -> None:
+    """The database's `default_transaction_read_only`, for sessions that begin after the caller's commit."""
+    database = sql.Identifier(connection.info.dbname)
+    change = sql.SQL("SET default_transaction_read_only = on" if on else "RESET default_transaction_read_only")
+    connection.execute(sql.SQL("ALTER DATABASE {} ").format(database) + change)
+
+
+def is_marked(connection: Connection, term: int, run: str) -> bool:
+    """Whether the state row says: frozen for this term by this run."""
+    current = state.read_state(connection)
+    mark = current.fence if current else None
+    return mark is not None and (mark.term, mark.run) == (term, run)
+
+
+def _fence_table(connection: Connection, oid: int, enabled: bool, wait_ms: int) -> bool:
+    """False when the table's lock was not to be had in time. A table dropped meanwhile needs no fence."""
+    try:
+        with connection.transaction():
+            connection.execute("SELECT set_config('lock_timeout', %s, true)", [f"{wait_ms}ms"])
+            connection.execute(
+                "SELECT statehub_plan.fence_table(oid::oid, %s) FROM statehub_plan.user_table WHERE oid = %s",
+                [enabled, oid],
+            )
+    except (psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected):
+        return False
+    except psycopg.errors.UndefinedTable:
+        return True
+    return True
+
+
+def _seal_target(connection: Connection, *, term: int, run: str, epoch: int, primary: str | None) -> None:
+    state.claim_epoch(connection, epoch)
+    current = state.read_state(connection)
+    if current is not None and current.fence is not None and current.fence.term > term:
+        raise Refusal(
+            code="term-outdated",
+            what=f"this database is already frozen for term {current.fence.term} by run {current.fence.run}; "
+            f"term {term} is older",
+            hint="plan again: the plan is based on an older decision term",
+        )
+    connection.execute("SELECT set_config('lock_timeout', %s, true)", [f"{_LOCK_WAIT_MS}ms"])
+    seal(connection, term=term, run=run, hold=None, primary=primary, proof=None)
+
+
+def _require_right_to_open(connection: Connection, endpoint: str, term: int, burned: Decision | None) -> None:
+    current = state.read_state(connection)
+    if current is None or current.retired_run is not None:
+        raise Refusal(
+            code="endpoint-retired",
+            what=f"{endpoint} was retired by run {current.retired_run if current else '?'}; it is not opened again",
+            hint="restore it as a new endpoint, or make another endpoint primary",
+        )
+    decisions = {decision.term: decision.primary for decision in read_decisions(connection)}
+    if term in decisions:
+        allowed = decisions[term] == endpoint and term == max(decisions)
+    else:
+        frozen_for = current.fence.term if current.fence else current.opened_term
+        allowed = (
+            burned is not None
+            and (burned.term, burned.primary) == (term, None)
+            and frozen_for == term
+            and term > max(decisions, default=0)
+        )
+    if not allowed:
+        raise Refusal(
+            code="not-decided",
+            what=f"{endpoint} may not accept writes: no decision of term {term} in the register allows it",
+            hint="`statehub-plan observe` shows the registers; apply decides (or burns) a term before it opens a side",
+            details=tuple(f"term {t}: {primary or 'burned'}" for t, primary in sorted(decisions.items())),
+        )
+
+
+def _note_opening(connection: Connection, term: int) -> datetime | None:
+    """None at the first opening for this term; at a later one, when sessions had ceased to begin read-only."""
+    row = connection.execute(
+        "SELECT CASE WHEN opened_term = %s THEN opened_at + interval '1 s' END FROM statehub_plan.state", [term]
+    ).fetchone()
+    if row is None or row[0] is None:
+        connection.execute("UPDATE statehub_plan.state SET opened_term = %s, opened_at = clock_timestamp()", [term])
+        return None
+    return cast(datetime, row[0])
+
+
+def _locks_missing(verb: str, sessions: Ended | None) -> StatehubError:
+    remaining = sessions.remaining if sessions else ()
+    return StatehubError(
+        code="fence-locked",
+        what=f"the tables could not be {verb}: other sessions or maintenance kept them locked "
+        f"through {_LOCK_ATTEMPTS} attempts of {_LOCK_WAIT_MS} ms",
+        hint="look at pg_locks and pg_stat_activity of that database, end what holds a lock, then run again",
+        details=tuple(str(session) for session in remaining),
+    )
