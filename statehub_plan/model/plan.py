@@ -13,6 +13,14 @@ from statehub_plan.model.steps import StepClass, StepKind
 from statehub_plan.world import World
 
 
+class Direction(StrEnum):
+    """What a plan does with the document's wish: carry it out, exchange the roles, or keep the present primary."""
+
+    FORWARD = "forward"
+    SWITCHBACK = "switchback"
+    ABORT = "abort"
+
+
 class Level(StrEnum):
     """How binding a finding is: `soft` can be waived by a signed, reasoned, expiring waiver; `hard` by nothing."""
 
@@ -98,6 +106,7 @@ class Plan(Frozen):
     tool_version: str
     created_at: Instant
     author: str
+    direction: Direction = Direction.FORWARD
     spec: CutoverPlan
     spec_digest: str
     spec_path: str

@@ -1,0 +1,72 @@
+"""Whether the world is still the one that a plan was made for, fact by fact. Pure."""
+
+from __future__ import annotations
+
+import json
+
+from pydantic import JsonValue
+
+from statehub_plan.errors import Exit, Refusal
+from statehub_plan.model.facts import Observation
+from statehub_plan.model.plan import Plan
+from statehub_plan.world import World, difference
+
+DECISIVE = (
+    "identity",
+    "version_num",
+    "in_recovery",
+    "writes",
+    "register",
+    "schema_revision",
+    "extensions",
+    "encoding",
+)
+"""Facts of an endpoint that a plan rests on; counts, sizes, sessions and latencies move all the time."""
+
+_WORLD_FIELDS = ("writes", "data", "follows", "reach", "primary", "term", "transfer", "access", "retired")
+
+
+def _shown(value: JsonValue) -> str:
+    text = json.dumps(value, sort_keys=True, ensure_ascii=False)
+    return text if len(text) <= 120 else text[:117] + "…"
+
+
+def _access_ids(plan: Plan) -> list[str]:
+    return [f"access.{path.name}" for path in plan.spec.spec.access]
+
+
+def _told(observation: Observation, fact_id: str) -> str:
+    fact = observation.get(fact_id)
+    if fact is None:
+        return "not observed"
+    if fact.reason is not None:
+        return f"unknown ({fact.reason})"
+    value = fact.value
+    if fact_id.startswith("access.") and isinstance(value, dict):
+        value = value.get("endpoint")
+    return _shown(value)
+
+
+def changed_facts(plan: Plan, fresh: Observation, world: World) -> tuple[str, ...]:
+    """`fact: then → now` for every decisive fact that differs between the plan and a fresh look."""
+    ids = [f"{name}.{fact}" for name in sorted(plan.spec.spec.endpoints) for fact in DECISIVE] + _access_ids(plan)
+    lines = []
+    for fact_id in ids:
+        then, now = _told(plan.observation, fact_id), _told(fresh, fact_id)
+        if then != now:
+            lines.append(f"{fact_id}: {then} → {now}")
+    for line in difference(plan.trajectory[0], world):
+        if line.split(":")[0].split(".")[-1] in _WORLD_FIELDS:
+            lines.append(f"world {line}")
+    return tuple(lines)
+
+
+def stale(details: tuple[str, ...], what: str = "the world is not the one that this plan was made for") -> Refusal:
+    """The refusal with every changed fact."""
+    return Refusal(
+        code="plan-stale",
+        what=what,
+        hint="make a new plan and have it reviewed; approvals stay valid where its effects are the same",
+        exit_status=Exit.STALE_PLAN,
+        details=details,
+    )

@@ -1,0 +1,135 @@
+"""The command line: parse, wire, call, print, exit. No decisions. Commands are imported only when they are used."""
+
+from __future__ import annotations
+
+import os
+import sys
+from importlib import import_module
+from typing import Any
+
+import click
+
+from statehub_plan import __version__
+from statehub_plan.errors import Exit, StatehubError
+
+_COMMANDS: dict[str, tuple[str, str]] = {
+    "init": ("specs:init", "write a commented starter plan that validates"),
+    "validate": ("specs:validate", "check plan documents; every problem at once, with its position"),
+    "doctor": ("look:doctor", "check components, connections and privileges, with a remedy each"),
+    "observe": ("look:observe", "look at the world and print every fact"),
+    "compare": ("look:compare", "prove both endpoints' databases equal, or show where they differ"),
+    "plan": ("plans:plan", "show what would be done, why, and what policies say"),
+    "switchback": ("plans:switchback", "plan the way back: the same plan with the roles exchanged"),
+    "abort": ("plans:abort", "plan to keep the present primary after an interrupted run"),
+    "show": ("plans:show", "show a saved plan again"),
+    "graph": ("plans:graph", "draw a saved plan as a Mermaid diagram"),
+    "approve": ("gates:approve", "sign an approval of a gate with your SSH key"),
+    "revoke": ("gates:revoke", "sign a revocation of an approval"),
+    "approvals": ("gates:approvals", "show which gates are approved, by whom, until when"),
+    "apply": ("runs:apply", "carry a saved plan out, or go on with it"),
+    "watch": ("runs:watch", "go on with a waiting run until it is done"),
+    "backup": ("drills:backup", "take a backup with a checksummed manifest"),
+    "drill": ("drills:drill", "restore the newest backup into a scratch database and record the proof"),
+    "status": ("status:status", "where every lane of a folder stands, from observed facts"),
+    "history": ("runs:history", "print the journal after checking its hash chain"),
+    "report": ("runs:report", "write one HTML page about a run"),
+    "policy": ("policy:policy", "check, test and explain policies"),
+    "demo": ("demo:demo", "move a real State Hub between two real clusters, and back"),
+    "completion": ("shell:completion", "print the shell completion script"),
+}
+
+
+class LazyGroup(click.Group):
+    """A group that knows its commands' names and summaries without importing them; `--help` stays instant."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """The commands in the order in which they are used."""
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The command, imported now; None for a name that does not exist."""
+        target = _COMMANDS.get(cmd_name)
+        if target is None:
+            return None
+        module, _, attribute = target[0].partition(":")
+        command: click.Command = getattr(import_module(f"statehub_plan.cli.{module}"), attribute)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Names and summaries, without importing any command."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, summary) for name, (_, summary) in _COMMANDS.items()])
+
+
+_EPILOG = (
+    "Exit status: 0 done, 1 error, 2 changes pending (with -detailed-exitcode), 3 vetoed, 4 approval missing, "
+    "5 stale plan, 6 locked, 7 outcome unknown, 8 waiting, 64 usage."
+)
+
+
+@click.group(cls=LazyGroup, epilog=_EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="statehub-plan")
+def cli() -> None:
+    """Plan-as-code for moving the primary of a PostgreSQL-backed service without losing a row."""
+
+
+def _completing(name: str) -> bool:
+    return f"_{name.replace('-', '_').upper()}_COMPLETE" in os.environ
+
+
+def run(arguments: list[str]) -> int:
+    """The exit status of one invocation; everything that can go wrong is told on stderr, or as JSON where asked."""
+    as_json = any(argument in ("--json", "-json") for argument in arguments)
+    try:
+        result = cli.main(args=arguments, prog_name="statehub-plan", standalone_mode=False)
+        return result if isinstance(result, int) else Exit.DONE
+    except click.exceptions.Exit as done:
+        return done.exit_code
+    except click.ClickException as problem:
+        return _tell_click(problem)
+    except StatehubError as error:
+        return _tell(error, as_json)
+    except (KeyboardInterrupt, click.Abort):
+        print("statehub-plan: interrupted; nothing is left half done without a record", file=sys.stderr)
+        return Exit.ERROR
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return Exit.ERROR
+
+
+def _tell_click(problem: click.ClickException) -> int:
+    from statehub_plan.redact import redact
+
+    context = getattr(problem, "ctx", None)
+    if context is not None:
+        print(context.get_usage(), file=sys.stderr)
+    print(f"statehub-plan: {redact(problem.format_message())}", file=sys.stderr)
+    return Exit.USAGE if isinstance(problem, click.UsageError) else Exit.ERROR
+
+
+def _tell(error: StatehubError, as_json: bool) -> int:
+    from statehub_plan.cli.output import print_error
+
+    print_error(error, as_json=as_json)
+    return error.exit_status
+
+
+def main() -> Any:
+    """Entry point of the installed command. The only place where everything is caught."""
+    try:
+        status = run(sys.argv[1:])
+        sys.stdout.flush()
+    except Exception as defect:  # noqa: BLE001 the one place: a defect must not print secrets
+        _tell_defect(defect)
+        status = Exit.ERROR
+    sys.exit(int(status))
+
+
+def _tell_defect(defect: Exception) -> None:
+    """A traceback, redacted: it may hold connection strings."""
+    import traceback
+
+    from statehub_plan.redact import redact
+
+    print(redact("".join(traceback.format_exception(defect))), file=sys.stderr, end="")
+    print("statehub-plan: this is a defect; please report it with the lines above", file=sys.stderr)

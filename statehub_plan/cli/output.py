@@ -1,0 +1,119 @@
+"""Results to stdout, everything else to stderr; all of it redacted, coloured only on a terminal."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from typing import IO, Any
+
+from pydantic import BaseModel, JsonValue
+
+from statehub_plan.errors import StatehubError
+from statehub_plan.model.plan import Step
+from statehub_plan.redact import redact, redact_json
+
+
+def print_json(value: BaseModel | JsonValue | dict[str, Any]) -> None:
+    """One JSON document on stdout, redacted, keys sorted."""
+    plain = value.model_dump(mode="json", by_alias=True) if isinstance(value, BaseModel) else value
+    print(json.dumps(redact_json(plain), indent=2, sort_keys=True, ensure_ascii=False))
+
+
+def print_text(text: str) -> None:
+    """Plain text on stdout, redacted."""
+    print(redact(text), end="" if text.endswith("\n") else "\n")
+
+
+def colored(stream: IO[str]) -> bool:
+    """True when a person looks at this stream and did not ask for plain text (https://no-color.org)."""
+    return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+
+
+def print_rich(renderable: Any) -> None:
+    """A rich renderable on stdout: styled on a terminal, plain text elsewhere."""
+    from rich.console import Console
+
+    color = colored(sys.stdout)
+    width = None if sys.stdout.isatty() else 140
+    console = Console(no_color=not color, force_terminal=color or None, highlight=False, width=width, soft_wrap=False)
+    with console.capture() as captured:
+        console.print(renderable)
+    print_text("\n".join(line.rstrip() for line in captured.get().splitlines()))
+
+
+def print_error(error: StatehubError, *, as_json: bool) -> None:
+    """What happened, every detail, the remedy; as one JSON object on stdout where JSON was asked for."""
+    if as_json:
+        print_json(
+            {
+                "error": {
+                    "code": error.code,
+                    "what": error.what,
+                    "details": list(error.details),
+                    "remedy": error.hint,
+                    "exit_status": int(error.exit_status),
+                }
+            }
+        )
+    print(redact(f"statehub-plan: {error.code}: {error}"), file=sys.stderr)
+
+
+class TerminalReporter:
+    """Progress of a run on stderr: one line a step, a moving line for long ones where a person looks."""
+
+    def __init__(self, *, quiet: bool = False) -> None:
+        self._quiet = quiet
+        self._tty = sys.stderr.isatty()
+        self._started_at = 0.0
+        self._told_at = 0.0
+        self._moving = False
+
+    def _say(self, text: str, end: str = "\n") -> None:
+        if not self._quiet:
+            print(redact(text), file=sys.stderr, end=end, flush=True)
+
+    def _clear(self) -> None:
+        if self._moving:
+            self._say("\r\x1b[K", end="")
+            self._moving = False
+
+    def step_started(self, step: Step, index: int, total: int) -> None:
+        """One line: where we are and what is done now."""
+        self._started_at = self._told_at = time.monotonic()
+        self._say(f"[{index}/{total}] {step.title}")
+
+    def step_ended(self, step: Step, outcome: str, elapsed_s: float) -> None:
+        """How it ended and how long it took."""
+        self._clear()
+        self._say(f"      {outcome} ({elapsed_s:.2f} s)")
+
+    def progress(self, label: str, done: float, total: float | None, unit: str) -> None:
+        """At most ten times a second on a terminal, every five seconds elsewhere."""
+        now = time.monotonic()
+        if now - self._told_at < (0.1 if self._tty else 5.0):
+            return
+        self._told_at = now
+        line = f"      {label}: {progress_text(done, total, unit, now - self._started_at)}"
+        if self._tty:
+            self._clear()
+            self._say(line[:118], end="")
+            self._moving = True
+        else:
+            self._say(line)
+
+    def note(self, text: str) -> None:
+        """One line worth reading now."""
+        self._clear()
+        self._say(f"      {text}")
+
+
+def progress_text(done: float, total: float | None, unit: str, elapsed_s: float) -> str:
+    """`12.3 of 40.0 MB, 6.1 MB/s, 5 s left`; without a total only what is done and the rate."""
+    rate = done / elapsed_s if elapsed_s > 0 else 0.0
+    scale, name = (1e6, "MB") if unit == "bytes" else (1.0, unit)
+    if not total:
+        return f"{done / scale:.1f} {name}, {rate / scale:.1f} {name}/s"
+    left = f", {(total - done) / rate:.0f} s left" if rate > 0 and total >= done else ""
+    return f"{done / scale:.1f} of {total / scale:.1f} {name}, {rate / scale:.1f} {name}/s{left}"

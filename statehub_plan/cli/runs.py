@@ -1,0 +1,242 @@
+"""`apply`, `watch`, `history`, `report`: running a plan, and what its runs left on record."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+
+import click
+from pydantic import JsonValue
+
+from statehub_plan.cli.options import document_argument, json_option, plan_argument
+from statehub_plan.cli.output import TerminalReporter, print_error, print_json, print_text
+from statehub_plan.cli.workspace import Workspace, author, load_plan, utc_now
+from statehub_plan.errors import Exit, StatehubError
+from statehub_plan.model.facts import Evidence, Fact, Observation
+from statehub_plan.model.plan import Phase, Plan, PlanFile, Verdict
+from statehub_plan.model.record import GateState, RecordKind, RunContext
+from statehub_plan.model.spec import duration_s
+
+LEASE_TTL_S = 30.0
+
+
+class _Eyes:
+    """Looks at the world; a quick look keeps the slow facts of the last deep one, with the time they were seen."""
+
+    def __init__(self, workspace: Workspace) -> None:
+        self._workspace = workspace
+        self._deep: tuple[Observation, tuple[Evidence, ...]] | None = None
+
+    def __call__(self, deep: bool) -> tuple[Observation, tuple[Evidence, ...]]:
+        if deep or self._deep is None:
+            self._deep = self._workspace.observe(deep=True)
+            return self._deep
+        fresh, _ = self._workspace.observe(deep=False)
+        kept: dict[str, Fact] = {fact.id: fact for fact in self._deep[0]}
+        merged = kept | {fact.id: fact for fact in fresh}
+        return fresh.model_copy(update={"facts": tuple(merged[key] for key in sorted(merged))}), self._deep[1]
+
+
+@contextmanager
+def _terminated_like_interrupted() -> Iterator[None]:
+    """SIGTERM ends a run the way Ctrl-C does: writers are released, the record says why."""
+
+    def interrupt(_number: int, _frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def run_id(plan: Plan) -> str:
+    """The run that belongs to a plan: the same for every process that carries it out."""
+    return f"{plan.spec.metadata.name}-{PlanFile.seal(plan).digest.removeprefix('sha256:')[:12]}"
+
+
+def carry_out(workspace: Workspace, plan: Plan, reporter: TerminalReporter) -> None:
+    """One turn at applying a plan under the service's lease; returns when the wish holds, raises otherwise."""
+    from statehub_plan.apply.loop import Applying, Glance, Surroundings
+    from statehub_plan.cli.judging import ask, policy_host
+    from statehub_plan.journal import Heartbeat
+    from statehub_plan.steps import executor
+    from statehub_plan.steps.stage import Stage
+
+    journal, run, who = workspace.journal, run_id(plan), author()
+    name = plan.spec.metadata.name
+    eyes = _Eyes(workspace)
+    lease = journal.acquire(workspace.service, who, ttl_s=LEASE_TTL_S, now=utc_now())
+    try:
+        with Heartbeat(journal, lease) as heartbeat, policy_host(workspace) as host:
+
+            def append(kind: RecordKind, step: str | None, payload: dict[str, JsonValue]) -> None:
+                journal.append(
+                    lease,
+                    service=workspace.service,
+                    plan_name=name,
+                    run=run,
+                    kind=kind,
+                    step=step,
+                    payload=payload,
+                    at=utc_now(),
+                )
+
+            def record_fact(kind: str, state: str, payload: dict[str, JsonValue]) -> None:
+                direction = plan.direction.value
+                append(RecordKind.FACT, None, {"direction": direction, **payload, "kind": kind, "state": state})
+
+            def judge(
+                judged: Plan, phase: Phase, context: RunContext, glance: Glance, gates: tuple[GateState, ...]
+            ) -> Verdict:
+                return ask(
+                    host,
+                    judged,
+                    phase=phase,
+                    run=context,
+                    seen=(glance.observation, glance.world, glance.evidence),
+                    gates=gates,
+                    history=workspace.history(run),
+                    now=utc_now(),
+                )
+
+            stage = Stage(
+                plan=plan,
+                base_dir=workspace.base_dir,
+                home=workspace.home,
+                run=run,
+                epoch=lease.epoch,
+                now=utc_now,
+                record_fact=record_fact,
+                check_lease=heartbeat.check,
+                look=lambda: eyes(False),
+                records=workspace.records,
+                reporter=reporter,
+            )
+            around = Surroundings(
+                observe=eyes,
+                judge=judge,
+                gates=workspace.gates,
+                records=workspace.records,
+                append=append,
+                executor=executor,
+                now=utc_now,
+            )
+            Applying(plan, stage, around, who).run()
+    finally:
+        journal.release(lease)
+
+
+def _with_outcome(as_json: bool, plan: Plan, work: Callable[[], None]) -> int:
+    """Runs `work` and tells how it ended, in words or as one JSON object."""
+    try:
+        with _terminated_like_interrupted():
+            work()
+    except StatehubError as error:
+        if as_json:
+            outcome = "waiting" if error.exit_status is Exit.WAITING else "stopped"
+            print_json(_result(plan, outcome, error))
+        else:
+            print_error(error, as_json=False)
+        return error.exit_status
+    if as_json:
+        print_json(_result(plan, "done", None))
+    else:
+        print_text(f"done: {plan.new} is primary; run {run_id(plan)} is on record")
+    return Exit.DONE
+
+
+def _result(plan: Plan, outcome: str, error: StatehubError | None) -> dict[str, JsonValue]:
+    told: dict[str, JsonValue] = {"run": run_id(plan), "outcome": outcome, "primary_wished": plan.new, "error": None}
+    if error is not None:
+        told["error"] = {
+            "code": error.code,
+            "what": error.what,
+            "details": list(error.details),
+            "remedy": error.hint,
+            "exit_status": int(error.exit_status),
+        }
+    return told
+
+
+@click.command()
+@plan_argument
+@json_option
+def apply(planfile: Path, as_json: bool) -> int:
+    """Carry out a saved plan, exactly the one that was shown. Run it again to go on after an interruption or a wait.
+
+    Gates must be approved (exit 4), policies must not object (3), the world must be the one planned for (5).
+    """
+    plan = load_plan(planfile)
+    with Workspace.of_plan(plan) as workspace:
+        return _with_outcome(as_json, plan, lambda: carry_out(workspace, plan, TerminalReporter(quiet=as_json)))
+
+
+@click.command()
+@plan_argument
+@json_option
+def watch(planfile: Path, as_json: bool) -> int:
+    """Like `apply`, but stays while the run waits (stabilization) and looks again at the plan's interval."""
+    plan = load_plan(planfile)
+    interval_s = duration_s(plan.spec.spec.stabilization.interval)
+
+    def until_over(workspace: Workspace) -> None:
+        reporter = TerminalReporter(quiet=as_json)
+        while True:
+            try:
+                return carry_out(workspace, plan, reporter)
+            except StatehubError as error:
+                if error.exit_status is not Exit.WAITING:
+                    raise
+                reporter.note(error.what)
+            time.sleep(interval_s)
+
+    with Workspace.of_plan(plan) as workspace:
+        return _with_outcome(as_json, plan, lambda: until_over(workspace))
+
+
+@click.command()
+@document_argument
+@click.option("--run", "run", help="only this run")
+@json_option
+def history(document: Path, run: str | None, as_json: bool) -> int:
+    """Print the journal of DOCUMENT's service, after checking its hash chain."""
+    with Workspace.load(document) as workspace:
+        records = workspace.records()
+        checked = workspace.journal.verify() if records else 0
+        shown = [record for record in records if run in (None, record.run)]
+        if as_json:
+            print_json({"checked": checked, "records": [record.model_dump(mode="json") for record in shown]})
+        else:
+            from statehub_plan.render import history_text
+
+            print_text(history_text(tuple(shown), checked))
+    return Exit.DONE
+
+
+@click.command()
+@plan_argument
+@click.option("-out", "--out", "out", type=click.Path(path_type=Path), required=True, help="the HTML file to write")
+def report(planfile: Path, out: Path) -> int:
+    """Write one self-contained HTML page about the run of a saved plan: timeline, gap, proofs, approvals, verdicts."""
+    from statehub_plan.render import run_report_html
+
+    plan = load_plan(planfile)
+    with Workspace.of_plan(plan) as workspace:
+        records = tuple(record for record in workspace.records() if record.run == run_id(plan))
+        page = run_report_html(plan, records, workspace.gates(plan), utc_now())
+    try:
+        out.write_text(page, encoding="utf-8")
+    except OSError as error:
+        raise StatehubError(
+            code="report-unwritable",
+            what=f"the report could not be written to {out}: {error.strerror or error}",
+            hint="choose a path in a writable folder with free space",
+        ) from None
+    print_text(f"wrote {out}")
+    return Exit.DONE

@@ -1,0 +1,215 @@
+"""The folder a plan lives in: its document, the other lanes, the journal, the approvals, and a look at the world."""
+
+from __future__ import annotations
+
+import getpass
+import os
+import socket
+import subprocess
+from datetime import UTC, datetime
+from pathlib import Path
+
+from statehub_plan import __version__
+from statehub_plan.errors import Exit, StatehubError
+from statehub_plan.history import history_of, journal_facts
+from statehub_plan.journal import Journal, open_journal
+from statehub_plan.model.facts import Evidence, Fact, Observation
+from statehub_plan.model.plan import Direction, Plan, PlanFile
+from statehub_plan.model.record import GateState, History, Record
+from statehub_plan.model.spec import CutoverPlan, ObservedLane
+from statehub_plan.planning import make_plan, read_plan_file
+
+AUTHOR_ENV = "STATEHUB_PLAN_AUTHOR"
+HOME_ENV = "STATEHUB_PLAN_HOME"
+JOURNAL_ENV = "STATEHUB_PLAN_JOURNAL"
+
+
+def utc_now() -> datetime:
+    """This moment; the one clock of the command line."""
+    return datetime.now(UTC)
+
+
+def author() -> str:
+    """Who plans and applies: $STATEHUB_PLAN_AUTHOR, else git's user.email, else user@host."""
+    if named := os.environ.get(AUTHOR_ENV):
+        return named
+    try:
+        asked = subprocess.run(["git", "config", "user.email"], capture_output=True, text=True, timeout=5, check=False)
+    except OSError:
+        return f"{getpass.getuser()}@{socket.gethostname()}"
+    return asked.stdout.strip() or f"{getpass.getuser()}@{socket.gethostname()}"
+
+
+class Workspace:
+    """Everything around one plan document. Opens the journal on first use; use as a context manager."""
+
+    def __init__(self, document: CutoverPlan, path: Path, digest: str) -> None:
+        self.document = document
+        self.path = path.absolute()
+        self.digest = digest
+        self.base_dir = self.path.parent
+        self.home = Path(os.environ.get(HOME_ENV) or self.base_dir / ".statehub-plan")
+        self._journal: Journal | None = None
+        self._lanes: dict[str, CutoverPlan | ObservedLane] | None = None
+
+    @classmethod
+    def load(cls, path: Path) -> Workspace:
+        """The workspace of a plan document; a refusal for a lane that is only observed."""
+        from statehub_plan.spec import load
+
+        loaded = load(path)
+        if not isinstance(loaded.document, CutoverPlan):
+            raise StatehubError(
+                code="observed-lane",
+                what=f"{path} describes a lane that is observed and never carried out",
+                hint="`statehub-plan status` shows it; plan one of the CutoverPlan documents instead",
+            )
+        return cls(loaded.document, loaded.path, loaded.text_digest)
+
+    @classmethod
+    def of_plan(cls, plan: Plan) -> Workspace:
+        """The workspace that a saved plan was made in; its document is the one inside the plan."""
+        path = Path(plan.spec_path)
+        if not path.parent.is_dir():
+            raise StatehubError(
+                code="workspace-missing",
+                what=f"the folder {path.parent} of this plan does not exist here",
+                hint="run this on the machine and in the checkout where the plan was made, or make the plan here",
+            )
+        return cls(plan.spec, path, plan.spec_digest)
+
+    def __enter__(self) -> Workspace:
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        if self._journal is not None:
+            self._journal.close()
+
+    @property
+    def service(self) -> str:
+        """The service whose lanes share one lease and one journal."""
+        return self.document.metadata.service
+
+    @property
+    def approvals_dir(self) -> Path:
+        """Where signed statements are kept, one file each."""
+        return self.home / "approvals"
+
+    @property
+    def bundle_dir(self) -> Path:
+        """The Rego bundle that judges this plan."""
+        return self.base_dir / self.document.spec.policy.bundle
+
+    @property
+    def journal(self) -> Journal:
+        """The journal: $STATEHUB_PLAN_JOURNAL (path or PostgreSQL URL), else a SQLite file in the home folder."""
+        if self._journal is None:
+            self._journal = open_journal(os.environ.get(JOURNAL_ENV) or self.home / "journal.db")
+        return self._journal
+
+    def records(self) -> tuple[Record, ...]:
+        """Every record of the service, oldest first; nothing when there is no journal yet."""
+        if self._journal is None and not os.environ.get(JOURNAL_ENV) and not (self.home / "journal.db").exists():
+            return ()
+        return self.journal.records(service=self.service)
+
+    def lanes(self) -> dict[str, CutoverPlan | ObservedLane]:
+        """The documents of the folder by lane name. One that does not load is left out: its lane is then unknown."""
+        if self._lanes is None:
+            from statehub_plan.spec import load
+
+            found: dict[str, CutoverPlan | ObservedLane] = {}
+            wanted = {one.lane for one in self.document.spec.entry_criteria}
+            for path in sorted(self.base_dir.glob("*.yaml")) if wanted else ():
+                try:
+                    document = load(path).document
+                except StatehubError:
+                    continue
+                found[document.metadata.name] = document
+            self._lanes = found
+        return self._lanes
+
+    def history(self, run: str = "") -> History:
+        """What the journal says about this plan's past and its entry criteria."""
+        return history_of(self.document, self.lanes(), self.records(), run)
+
+    def observe(
+        self, document: CutoverPlan | None = None, *, deep: bool = True
+    ) -> tuple[Observation, tuple[Evidence, ...]]:
+        """All facts, with those that only the journal knows, and the evidence of every task."""
+        from statehub_plan.observe import observe, observe_evidence
+
+        document = document or self.document
+        extra: tuple[Fact, ...] = journal_facts(self.records(), utc_now())
+        observation = observe(document, self.base_dir, now=utc_now, deep=deep, extra=extra)
+        evidence = observe_evidence(document.spec.tasks, document, self.base_dir, utc_now) if deep else ()
+        return observation, evidence
+
+    def plan(
+        self,
+        document: CutoverPlan,
+        observation: Observation,
+        evidence: tuple[Evidence, ...],
+        direction: Direction = Direction.FORWARD,
+    ) -> Plan:
+        """A plan for `document` (this one, or this one turned around), not yet judged."""
+        return make_plan(
+            document,
+            observation=observation,
+            evidence=evidence,
+            now=utc_now(),
+            author=author(),
+            tool_version=__version__,
+            spec_digest=self.digest,
+            spec_path=str(self.path),
+            direction=direction,
+        )
+
+    def gates(self, plan: Plan) -> tuple[GateState, ...]:
+        """Every gate of the plan with the approvals that count for it now."""
+        from statehub_plan.approvals import collect
+
+        return collect(plan, self.base_dir, self.approvals_dir, utc_now())
+
+
+def load_plan(path: Path) -> Plan:
+    """A saved plan; a refusal when it cannot be read, is no plan, or was changed since it was saved."""
+    try:
+        text = path.read_bytes()
+    except OSError as error:
+        raise StatehubError(
+            code="plan-unreadable",
+            what=f"the plan file {path} cannot be read: {error.strerror or error}",
+            hint="make one with `statehub-plan plan DOCUMENT -out FILE`",
+        ) from None
+    return read_plan_file(text, str(path), _parse)
+
+
+def _parse(text: bytes) -> PlanFile:
+    try:
+        return PlanFile.model_validate_json(text)
+    except ValueError as error:
+        first = str(error).splitlines()[0]
+        raise StatehubError(
+            code="plan-tampered",
+            what=f"this is not a saved plan of this version: {first}",
+            hint="make the plan again with `plan -out`; a plan file is never edited",
+            exit_status=Exit.STALE_PLAN,
+        ) from None
+
+
+def save_plan(plan: Plan, path: Path) -> None:
+    """The plan as canonical JSON with its digest, written whole or not at all."""
+    from statehub_plan.model.base import canonical
+
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        temporary.write_bytes(canonical(PlanFile.seal(plan)) + b"\n")
+        temporary.replace(path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise StatehubError(
+            code="plan-unwritable",
+            what=f"the plan could not be written to {path}: {error.strerror or error}",
+            hint="choose a path in a writable folder with free space",
+        ) from None

@@ -1,0 +1,245 @@
+"""(document, observation, evidence) → Plan: the planner's steps dressed with ids, titles, gates and parameters. Pure.
+
+Digests: `effects_digest` covers everything that changes what will be done to whom (kinds, subjects, parameters, gates,
+identities, term) and nothing else, so that a re-plan with the same effects keeps its approvals.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime
+
+from pydantic import JsonValue
+
+from statehub_plan.abstraction import Grounded, ground, identity_of
+from statehub_plan.errors import Exit, StatehubError
+from statehub_plan.model.base import digest
+from statehub_plan.model.facts import Evidence, Observation
+from statehub_plan.model.plan import Direction, Plan, PlanFile, Step
+from statehub_plan.model.spec import (
+    CutoverPlan,
+    Desired,
+    Fallback,
+    FallbackMode,
+    Gate,
+    TransferMethod,
+)
+from statehub_plan.model.steps import StepKind
+from statehub_plan.planner import Next, Wish, unfold
+from statehub_plan.transitions import TRANSITIONS
+from statehub_plan.world import Data, Role, World
+
+SAFETY_KINDS = frozenset({StepKind.BURN, StepKind.OPEN, StepKind.FREEZE, StepKind.CHECK_EVIDENCE, StepKind.BACKUP})
+"""Kinds that an interrupted run may add to what its plan shows: they end an outage or only read and keep."""
+
+_NO_EFFECT = frozenset({StepKind.CHECK_EVIDENCE, StepKind.BACKUP, StepKind.RESTORE_DRILL})
+
+
+def turned(document: CutoverPlan, primary: str) -> CutoverPlan:
+    """The document with `primary` as the wish and the other endpoint as retained fallback.
+
+    Evidence of the way there says nothing about the way back, so tasks and entry criteria are dropped; gates, limits
+    and policies stay."""
+    desired = document.spec.desired
+    if primary == desired.primary:
+        return document
+    mode = FallbackMode.FROZEN if desired.fallback.mode is FallbackMode.RETIRED else desired.fallback.mode
+    away = next(name for name in document.spec.endpoints if name != primary)
+    spec = document.spec.model_copy(
+        update={
+            "desired": Desired(primary=primary, fallback=Fallback(endpoint=away, mode=mode)),
+            "tasks": (),
+            "entry_criteria": (),
+        }
+    )
+    return document.model_copy(update={"spec": spec})
+
+
+def wish_of(document: CutoverPlan) -> Wish:
+    """What of the document chooses steps."""
+    spec = document.spec
+    return Wish(
+        fallback=spec.desired.fallback.mode,
+        method=spec.transfer.method,
+        replace_target=spec.transfer.target_content == "replace",
+        drill_before_cutover=spec.drills.before_cutover,
+        rehearse=False,
+        document=spec.operating_model is not None,
+    )
+
+
+def gate_of(document: CutoverPlan, step: Next) -> Gate | None:
+    """The gate that guards this step. Steps that only restore safety (reopening the old primary, burning a term,
+    shutting a stray writer) are never gated: nobody may have to be asked to end an outage."""
+    reopening = step.kind is StepKind.OPEN and step.role is Role.OLD
+    if step.serves == "safety" or step.kind is StepKind.BURN or reopening:
+        return None
+    return next((gate for gate in document.spec.gates if step.kind in gate.guards), None)
+
+
+def _title(kind: StepKind, subject: str, away: str, document: CutoverPlan, primary: str | None) -> str:
+    titles = {
+        StepKind.CHECK_EVIDENCE: "put the evidence of the earlier tasks on record",
+        StepKind.BACKUP: f"back up {subject} with a checksummed manifest",
+        StepKind.RESTORE_DRILL: f"restore the newest backup into a scratch database on {subject} and compare",
+        StepKind.PREPARE_TARGET: f"fence {subject} and load the schema of {away} into it",
+        StepKind.FOLLOW: f"make {subject} follow {away}",
+        StepKind.REHEARSE: f"rehearse hold, drain and proof on {subject}, then release",
+        StepKind.HOLD: f"hold writes on {subject} (writers wait; released at once if this tool dies)",
+        StepKind.COPY: f"copy every row from {away} to {subject}, then indexes and constraints",
+        StepKind.DRAIN: f"wait until the barrier written on {away} has arrived on {subject}",
+        StepKind.SYNC_SEQUENCES: f"set every sequence of {subject} to its value on {away}",
+        StepKind.COMPARE: f"prove {subject} equal to {away}: catalog, row counts, content",
+        StepKind.FREEZE: f"freeze {subject} durably",
+        StepKind.DECIDE: f"POINT OF NO RETURN: decide that {subject} is primary",
+        StepKind.BURN: f"burn the pending term, so that no late decision can fall against {subject}",
+        StepKind.OPEN: f"open {subject} for writes",
+        StepKind.REVERSE_FOLLOW: f"make {subject} follow {away}",
+        StepKind.REDIRECT: f"point every access path at {subject}",
+        StepKind.STABILIZE: f"watch {subject} for {document.spec.stabilization.duration}",
+        StepKind.DOCUMENT: "write the operating model",
+        StepKind.FAILOVER_DRILL: f"make {subject} fail over and verify",
+        StepKind.RETIRE: f"retire the fallback {subject} (it stays frozen; nothing is deleted)",
+    }
+    return titles[kind]
+
+
+def _access_params(document: CutoverPlan, subject: str) -> dict[str, JsonValue]:
+    return {path.name: {"kind": path.kind, "value": path.values.get(subject)} for path in document.spec.access}
+
+
+def _params(step: Next, document: CutoverPlan, grounded: Grounded, before: World, away: str) -> dict[str, JsonValue]:
+    """Everything about the step that changes its effect."""
+    spec = document.spec
+    subject = grounded.old if step.role is Role.OLD else grounded.new
+    if step.kind is StepKind.PREPARE_TARGET:
+        return {
+            "replaces_content": before.new.data is not Data.ABSENT,
+            "method": spec.transfer.method.value,
+            "source": away,
+        }
+    if step.kind is StepKind.HOLD:
+        return {"limits": spec.freeze.model_dump(mode="json", by_alias=True)}
+    if step.kind is StepKind.COMPARE:
+        return {"content": spec.compare.content, "waived": [one.table for one in spec.compare.waive]}
+    if step.kind is StepKind.REDIRECT:
+        return {"paths": _access_params(document, subject)}
+    if step.kind is StepKind.STABILIZE:
+        return spec.stabilization.model_dump(mode="json", by_alias=True)
+    if step.kind is StepKind.DOCUMENT and spec.operating_model is not None:
+        return {"path": spec.operating_model.path}
+    if step.kind is StepKind.FAILOVER_DRILL and spec.drills.failover is not None:
+        return {"argv": list(spec.drills.failover.argv)}
+    if step.kind in (StepKind.FREEZE, StepKind.DECIDE, StepKind.BURN):
+        return {"term": grounded.term}
+    return {}
+
+
+def dress(document: CutoverPlan, grounded: Grounded, index: int, step: Next, before: World) -> Step:
+    """One step of the planner as it is shown, signed and carried out."""
+    subject, away = (grounded.old, grounded.new) if step.role is Role.OLD else (grounded.new, grounded.old)
+    gate = gate_of(document, step)
+    return Step(
+        id=f"{index:02d}-{step.kind.value}",
+        kind=step.kind,
+        subject=subject,
+        step_class=TRANSITIONS[step.kind].step_class,
+        title=_title(step.kind, subject, away, document, grounded.register.primary),
+        serves=step.serves,
+        because=step.because,
+        gate=gate.name if gate is not None else None,
+        params=_params(step, document, grounded, before, away),
+    )
+
+
+def effect_key(step: Step) -> JsonValue:
+    """What of a step is an effect: two steps with the same key do the same to the same."""
+    return [step.kind.value, step.subject, step.gate, dict(step.params)]
+
+
+def _effects(plan: Plan) -> JsonValue:
+    gates: list[JsonValue] = [gate.model_dump(mode="json", by_alias=True) for gate in plan.spec.spec.gates]
+    return {
+        "name": plan.spec.metadata.name,
+        "old": plan.old,
+        "new": plan.new,
+        "term": plan.term,
+        "identities": {name: one.model_dump(mode="json") for name, one in plan.identities.items()},
+        "steps": [effect_key(step) for step in plan.steps if step.kind not in _NO_EFFECT],
+        "fallback": plan.spec.spec.desired.fallback.mode.value,
+        "gates": gates,
+    }
+
+
+def evidence_digest(evidence: tuple[Evidence, ...]) -> str:
+    """Digest of what each probe showed, without when."""
+    return digest({f"{one.task}/{one.probe}": one.status.value for one in evidence})
+
+
+def make_plan(
+    document: CutoverPlan,
+    *,
+    observation: Observation,
+    evidence: tuple[Evidence, ...],
+    now: datetime,
+    author: str,
+    tool_version: str,
+    spec_digest: str,
+    spec_path: str,
+    direction: Direction = Direction.FORWARD,
+) -> Plan:
+    """The plan from the observed world to the document's wish, not yet judged. Deterministic in its arguments."""
+    grounded = ground(document, observation, evidence, now=now)
+    unfolded = unfold(grounded.world, wish_of(document))
+    steps = tuple(
+        dress(document, grounded, index, step, before)
+        for index, (step, before) in enumerate(zip(unfolded.steps, unfolded.trajectory, strict=False), start=1)
+    )
+    plan = Plan(
+        tool_version=tool_version,
+        created_at=now,
+        author=author,
+        direction=direction,
+        spec=document,
+        spec_digest=spec_digest,
+        spec_path=spec_path,
+        old=grounded.old,
+        new=grounded.new,
+        term=grounded.term,
+        identities={name: identity_of(observation, name) for name in sorted(document.spec.endpoints)},
+        observation=observation,
+        evidence=evidence,
+        steps=steps,
+        trajectory=unfolded.trajectory,
+        refused=unfolded.refused,
+        effects_digest="",
+        evidence_digest=evidence_digest(evidence),
+    )
+    return plan.model_copy(update={"effects_digest": digest(_effects(plan))})
+
+
+def read_plan_file(text: bytes, source: str, parse: Callable[[bytes], PlanFile]) -> Plan:
+    """The plan inside a saved file; a refusal when any byte of it changed since it was saved."""
+    saved = parse(text)
+    sealed = PlanFile.seal(saved.plan)
+    effects = digest(_effects(saved.plan))
+    if sealed.digest != saved.digest or effects != saved.plan.effects_digest:
+        raise StatehubError(
+            code="plan-tampered",
+            what=f"{source}: the content does not match its digest {saved.digest}",
+            hint="make the plan again with `plan -out`; a plan file is never edited",
+            exit_status=Exit.STALE_PLAN,
+        )
+    return saved.plan
+
+
+def unaffordable(plan: Plan) -> str | None:
+    """What this version cannot carry out though it can plan it, or None."""
+    if plan.spec.spec.transfer.method is TransferMethod.REPLICATION:
+        return "transfer.method: replication is planned and model-checked but not carried out yet; use `dump`"
+    return None
+
+
+def guarded_steps(plan: Plan, gate: str) -> tuple[str, ...]:
+    """Ids of the steps that a gate guards."""
+    return tuple(step.id for step in plan.steps if step.gate == gate)

@@ -1,0 +1,41 @@
+"""`document`: the operating model, written from observed facts and the journal, whole or not at all."""
+
+from __future__ import annotations
+
+import os
+
+from pydantic import JsonValue
+
+from statehub_plan.errors import Refusal, StatehubError
+from statehub_plan.model.plan import Step
+from statehub_plan.model.steps import StepKind
+from statehub_plan.render import operating_model_markdown
+from statehub_plan.steps.stage import Stage
+
+
+def execute(stage: Stage, step: Step) -> dict[str, JsonValue]:
+    """Writes the document and records its place; Refusal when the plan names none."""
+    wanted = stage.plan.spec.spec.operating_model
+    if wanted is None:
+        raise Refusal(
+            code="document-undeclared",
+            what="the plan names no operating model to write",
+            hint="declare `operatingModel.path`",
+        )
+    observation, _ = stage.look()
+    path = stage.base_dir / wanted.path
+    text = operating_model_markdown(stage.plan, observation, stage.records(), stage.now())
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_text(text, encoding="utf-8")
+        temporary.replace(path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise StatehubError(
+            code="document-unwritable",
+            what=f"the operating model could not be written to {path}: {error.strerror or error}",
+            hint="make the folder writable and run `apply` again",
+        ) from None
+    stage.record_fact(StepKind.DOCUMENT.value, "passed", {"term": stage.plan.term, "path": wanted.path})
+    return {"summary": f"wrote {wanted.path}", "path": wanted.path}

@@ -1,0 +1,21 @@
+"""`redirect`: every access path points at the new primary; each path atomically, the rest of its file untouched."""
+
+from __future__ import annotations
+
+from pydantic import JsonValue
+
+from statehub_plan.access import redirect
+from statehub_plan.model.plan import Step
+from statehub_plan.steps.stage import Stage
+
+
+def execute(stage: Stage, step: Step) -> dict[str, JsonValue]:
+    """One path after the other; a path that already points there is left as it is."""
+    endpoint = stage.subject(step)
+    changes: list[JsonValue] = []
+    for path in stage.plan.spec.spec.access:
+        stage.checkpoint()
+        change = redirect(path, endpoint, stage.base_dir)
+        changes.append({"path": path.name, "before": change.before, "after": change.after})
+        stage.reporter.note(f"{path.name}: {change.before} → {change.after}")
+    return {"summary": f"{len(changes)} access paths point at {endpoint}", "changes": changes}

@@ -1,0 +1,111 @@
+"""What a step may use while it is carried out, and how it says that it has to wait."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Protocol
+
+from pydantic import JsonValue
+
+from statehub_plan.errors import Exit, StatehubError
+from statehub_plan.model.facts import Evidence, Observation
+from statehub_plan.model.plan import Plan, Step
+from statehub_plan.model.record import Record
+from statehub_plan.postgres.connect import resolve_dsn
+from statehub_plan.postgres.hold import Hold
+
+
+class Reporter(Protocol):
+    """Where a person is told how it goes; never a place for results."""
+
+    def step_started(self, step: Step, index: int, total: int) -> None:
+        """A step begins."""
+        ...
+
+    def step_ended(self, step: Step, outcome: str, elapsed_s: float) -> None:
+        """A step ended; `outcome` is one short line."""
+        ...
+
+    def progress(self, label: str, done: float, total: float | None, unit: str) -> None:
+        """How far a long step is; `total` is None when nobody knows."""
+        ...
+
+    def note(self, text: str) -> None:
+        """One line worth reading now."""
+        ...
+
+
+class Waiting(StatehubError):
+    """The step is fine and not over; running `apply` or `watch` again continues it (exit status 8)."""
+
+    def __init__(self, *, what: str, hint: str, payload: dict[str, JsonValue]) -> None:
+        super().__init__(code="waiting", what=what, hint=hint, exit_status=Exit.WAITING)
+        self.payload = payload
+
+
+FactWriter = Callable[[str, str, dict[str, JsonValue]], None]
+"""(kind, state, payload) → a FACT record in the journal, before the step's outcome is recorded."""
+
+Look = Callable[[], tuple[Observation, tuple[Evidence, ...]]]
+"""A quick fresh look at the world."""
+
+
+@dataclass
+class Stage:
+    """One run's means. Mutable in one respect only: the hold, which lives in this process or nowhere."""
+
+    plan: Plan
+    base_dir: Path
+    home: Path
+    run: str
+    epoch: int
+    now: Callable[[], datetime]
+    record_fact: FactWriter
+    check_lease: Callable[[], None]
+    look: Look
+    records: Callable[[], tuple[Record, ...]]
+    reporter: Reporter
+    hold: Hold | None = None
+    hold_id: str | None = None
+    _dsns: dict[str, str] = field(default_factory=dict)
+
+    def dsn(self, endpoint: str) -> str:
+        """The conninfo of an endpoint's database; resolved once, StatehubError when its reference leads nowhere."""
+        if endpoint not in self._dsns:
+            database = self.plan.spec.spec.endpoints[endpoint].database
+            self._dsns[endpoint] = resolve_dsn(database.dsn, self.base_dir)
+        return self._dsns[endpoint]
+
+    def app_dsn(self, endpoint: str) -> str | None:
+        """The conninfo that the service itself uses, where the plan names one."""
+        ref = self.plan.spec.spec.endpoints[endpoint].database.app_dsn
+        return None if ref is None else resolve_dsn(ref, self.base_dir)
+
+    def away(self, endpoint: str) -> str:
+        """The other endpoint."""
+        return self.plan.old if endpoint == self.plan.new else self.plan.new
+
+    def subject(self, step: Step) -> str:
+        """The endpoint that a step acts on."""
+        if step.subject is None:
+            raise ValueError(f"step {step.id} has no subject")
+        return step.subject
+
+    def checkpoint(self) -> None:
+        """Raises when this run lost its lease or its hold; long steps call it between pieces of work."""
+        self.check_lease()
+        if self.hold is not None:
+            self.hold.check()
+
+    def release(self) -> None:
+        """Lets writers go on if this run still holds them. Idempotent."""
+        hold, self.hold, self.hold_id = self.hold, None, None
+        if hold is not None:
+            hold.release()
+
+
+Execute = Callable[[Stage, Step], dict[str, JsonValue]]
+"""Carries a step out and returns what is worth recording; raises StatehubError, or Waiting."""
