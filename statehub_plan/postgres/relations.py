@@ -1,0 +1,185 @@
+"""The tables that hold rows, their columns, and how each value travels and is hashed without changing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from psycopg import sql
+
+from statehub_plan.postgres.connect import USER_TABLES, Connection
+
+__all__ = ["Column", "PageRange", "Relation", "read_relations"]
+
+_FIRST_UNPINNED_OID = 10000
+"""Objects below have the same OID in every cluster and major version (access/transam.h: FirstGenbkiObjectId)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A live column. `portable`: its binary form means the same on any server. `exact`: an SQL expression whose binary
+    form identifies the value and is the same on any server."""
+
+    name: str
+    type_name: str
+    generated: bool
+    portable: bool
+    exact: sql.Composable
+
+
+@dataclass(frozen=True, slots=True)
+class PageRange:
+    """Heap pages from `first` up to, not including, `end`; `end` None means to the last one. `share` of the table."""
+
+    first: int
+    end: int | None
+    share: float
+
+    @property
+    def condition(self) -> sql.Composable:
+        """` WHERE ctid …`, or nothing for the whole table."""
+        low = sql.SQL("ctid >= {}::pg_catalog.tid").format(sql.Literal(f"({self.first},0)"))
+        high = sql.SQL("ctid < {}::pg_catalog.tid").format(sql.Literal(f"({self.end},0)"))
+        bounds = ([low] if self.first else []) + ([high] if self.end is not None else [])
+        return sql.SQL(" WHERE ") + sql.SQL(" AND ").join(bounds) if bounds else sql.SQL("")
+
+
+@dataclass(frozen=True, slots=True)
+class Relation:
+    """A table with rows of its own (a leaf where it is partitioned), its columns in their order, key columns by name.
+
+    `bytes` counts heap and TOAST, `pages` the heap's alone; `key` is the primary key, or a unique key over NOT NULL
+    columns, or empty."""
+
+    schema: str
+    name: str
+    oid: int
+    unlogged: bool
+    heap: bool
+    pages: int
+    bytes: int
+    columns: tuple[Column, ...]
+    key: tuple[str, ...]
+
+    @property
+    def qualified(self) -> str:
+        """`schema.table`, for people and for facts; not quoted, so never for SQL."""
+        return f"{self.schema}.{self.name}"
+
+    @property
+    def identifier(self) -> sql.Identifier:
+        """The quoted, schema-qualified name, for SQL."""
+        return sql.Identifier(self.schema, self.name)
+
+    def ranges(self, chunk_bytes: int) -> Iterator[PageRange]:
+        """The table in pieces of about `chunk_bytes` each, as TID range scans (server 14 and newer); at least one."""
+        wanted = max(1, round(self.bytes / chunk_bytes)) if self.heap else 1
+        count = min(wanted, max(1, self.pages))
+        cuts = [self.pages * index // count for index in range(count)]
+        for index, first in enumerate(cuts):
+            yield PageRange(first, cuts[index + 1] if index + 1 < count else None, 1 / count)
+
+
+@dataclass(frozen=True, slots=True)
+class _Type:
+    oid: int
+    name: str
+    kind: str
+    element: int
+    base: int
+    sendable: bool
+
+
+_RELATIONS = f"""
+WITH t AS ({USER_TABLES})
+SELECT t.nspname, t.relname, t.oid, t.persistence = 'unlogged', coalesce(am.amname = 'heap', false),
+       pg_catalog.pg_relation_size(t.oid::oid) / pg_catalog.current_setting('block_size')::int8,
+       pg_catalog.pg_table_size(t.oid::oid),
+       coalesce((SELECT array_agg(a.attname ORDER BY a.attname COLLATE "C")
+                 FROM pg_catalog.pg_attribute a
+                 WHERE a.attrelid = t.oid::oid AND a.attnum = ANY (k.indkey)), '{{}}')
+FROM t
+JOIN pg_catalog.pg_class c ON c.oid = t.oid::oid
+LEFT JOIN pg_catalog.pg_am am ON am.oid = c.relam
+LEFT JOIN LATERAL (
+    SELECT i.indkey::int2[] AS indkey FROM pg_catalog.pg_index i
+    WHERE i.indrelid = c.oid AND i.indisunique AND i.indisvalid AND i.indpred IS NULL AND i.indexprs IS NULL
+      AND NOT EXISTS (SELECT FROM pg_catalog.pg_attribute a
+                      WHERE a.attrelid = c.oid AND a.attnum = ANY (i.indkey) AND NOT a.attnotnull)
+    ORDER BY NOT i.indisprimary, i.indexrelid LIMIT 1) k ON true
+WHERE t.kind = 'ordinary'
+"""
+
+_COLUMNS = """
+SELECT a.attrelid::int8, a.attname, pg_catalog.format_type(a.atttypid, a.atttypmod), a.attgenerated <> '',
+       a.atttypid::int8
+FROM pg_catalog.pg_attribute a
+WHERE a.attrelid = ANY (%s::oid[]) AND a.attnum > 0 AND NOT a.attisdropped
+ORDER BY a.attrelid, a.attnum
+"""
+
+_TYPES = """
+SELECT t.oid::int8, t.typname, t.typtype, CASE WHEN t.typcategory = 'A' THEN t.typelem::int8 ELSE 0 END,
+       t.typbasetype::int8,
+       t.typsend <> 0 AND t.typreceive <> 0
+         AND t.typname !~ '^reg' AND coalesce(e.typname !~ '^reg', true)
+FROM pg_catalog.pg_type t LEFT JOIN pg_catalog.pg_type e ON e.oid = t.typelem AND t.typcategory = 'A'
+WHERE t.oid = ANY (%s::oid[])
+"""
+
+
+def read_relations(connection: Connection) -> tuple[Relation, ...]:
+    """Every user table that holds rows, sorted by name; of a partitioned one its partitions instead."""
+    rows = connection.execute(_RELATIONS).fetchall()
+    columns = _read_columns(connection, [row[2] for row in rows])
+    relations = [
+        Relation(schema, name, oid, unlogged, heap, pages, size, tuple(columns.get(oid, ())), tuple(key))
+        for schema, name, oid, unlogged, heap, pages, size, key in rows
+    ]
+    return tuple(sorted(relations, key=lambda relation: (relation.schema, relation.name)))
+
+
+def _read_columns(connection: Connection, tables: list[int]) -> dict[int, list[Column]]:
+    rows = connection.execute(_COLUMNS, [tables]).fetchall()
+    types = _read_types(connection, {row[4] for row in rows})
+    columns: dict[int, list[Column]] = {}
+    for table, name, type_name, generated, type_oid in rows:
+        base = types[type_oid]
+        while base.kind == "d":
+            base = types[base.base]
+        column = Column(name, type_name, generated, _portable(base, types.get), _exact(name, types[type_oid], base))
+        columns.setdefault(table, []).append(column)
+    return columns
+
+
+def _read_types(connection: Connection, wanted: set[int]) -> dict[int, _Type]:
+    """The types with these OIDs, and those that they are made of."""
+    types: dict[int, _Type] = {}
+    while missing := wanted - types.keys():
+        found = [_Type(*row) for row in connection.execute(_TYPES, [sorted(missing)])]
+        types |= {each.oid: each for each in found}
+        wanted = {oid for each in found for oid in (each.element, each.base) if oid}
+    return types
+
+
+def _portable(base: _Type, lookup: Callable[[int], _Type | None]) -> bool:
+    """Whether the binary form holds no OID of this cluster and no extension's own format."""
+    element = lookup(base.element) if base.element else None
+    if element is not None and not _built_in(element):
+        return False
+    return _built_in(base) or base.kind == "e"
+
+
+def _built_in(each: _Type) -> bool:
+    return each.oid < _FIRST_UNPINNED_OID and each.kind in ("b", "r", "m") and each.sendable
+
+
+def _exact(name: str, declared: _Type, base: _Type) -> sql.Composable:
+    column = sql.Identifier(name)
+    if not _built_in(base):
+        # Their OIDs differ between clusters and would be part of the record's binary form.
+        return sql.SQL("{}::pg_catalog.text").format(column)
+    if declared is not base:
+        # Quoted and without a length: `bpchar` and `bit` by their SQL names would mean character(1) and bit(1).
+        return sql.SQL("{}::{}").format(column, sql.Identifier("pg_catalog", base.name))
+    return column

@@ -1,0 +1,82 @@
+"""One consistent view of a database for many sessions at once."""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import Self
+
+from psycopg import sql
+
+from statehub_plan.postgres.connect import Connection, connect
+
+__all__ = ["Snapshot", "pin_rendering"]
+
+_RENDERING = {
+    # What a value looks like as text depends on these; connect() pins TimeZone, DateStyle and the search_path.
+    "IntervalStyle": "iso_8601",
+    "extra_float_digits": "3",
+    "bytea_output": "hex",
+    "lc_monetary": "C",
+    "lc_numeric": "C",
+    "xmloption": "content",
+    "xmlbinary": "base64",
+    "quote_all_identifiers": "off",
+    # A table that would show fewer rows than it has is an error instead (manual, 20.11.1).
+    "row_security": "off",
+    # Work is split by the tool; servers that split it again would only fight over the same cores.
+    "max_parallel_workers_per_gather": "0",
+    "jit": "off",
+}
+
+
+class Snapshot:
+    """A read-only REPEATABLE READ transaction that other sessions can join; a context manager.
+
+    As long as it is open the server keeps what it sees: dead rows of the whole database stay until it ends. Works on a
+    database whose default is read-only. Not thread-safe, but every joined session may live in a thread of its own.
+    """
+
+    def __init__(self, dsn: str, *, purpose: str, export: bool = True) -> None:
+        """Connects and takes the snapshot at once; `export=False` for a single session, for example on a standby."""
+        self._dsn = dsn
+        self._purpose = purpose
+        self.leader = connect(dsn, purpose=purpose)
+        try:
+            pin_rendering(self.leader)
+            self.leader.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+            row = self.leader.execute("SELECT CASE WHEN %s THEN pg_export_snapshot() END", [export]).fetchone()
+            self.id: str | None = row[0] if row else None
+        except BaseException:
+            self.leader.close()
+            raise
+
+    def join(self) -> Connection:
+        """A new session that sees exactly what the leader sees; the caller closes it."""
+        connection = connect(self._dsn, purpose=self._purpose)
+        try:
+            pin_rendering(connection)
+            connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+            if self.id is not None:
+                connection.execute(sql.SQL("SET TRANSACTION SNAPSHOT {}").format(sql.Literal(self.id)))
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def close(self) -> None:
+        """Ends the leader's transaction; sessions that have joined keep their view."""
+        self.leader.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def pin_rendering(connection: Connection) -> None:
+    """Values of this session look the same on every server, and hidden rows are errors. Needs no privilege."""
+    for name, value in _RENDERING.items():
+        connection.execute(sql.SQL("SET {} = {}").format(sql.SQL(name), sql.Literal(value)))
