@@ -11,8 +11,8 @@ import psycopg
 from psycopg import sql
 
 from statehub_plan.postgres.catalog_queries import QUERIES
+from statehub_plan.postgres.comparison import Difference
 from statehub_plan.postgres.connect import Connection
-from statehub_plan.postgres.proof import Difference
 from statehub_plan.postgres.snapshot import pin_rendering
 
 __all__ = ["Catalog", "CatalogObject", "Judge", "compare_catalogs", "read_catalog"]

@@ -15,10 +15,10 @@ from statehub_plan.model.base import digest
 from statehub_plan.model.plan import Identity
 from statehub_plan.model.spec import WaivedTable
 from statehub_plan.postgres.catalog import Catalog, Judge, compare_catalogs, read_catalog
+from statehub_plan.postgres.comparison import Answer, Comparison, Difference, TableProof, Waived
 from statehub_plan.postgres.connect import Connection, connect
 from statehub_plan.postgres.content import ContentDigest, count_rows, digest_rows
 from statehub_plan.postgres.locate import locate
-from statehub_plan.postgres.proof import Answer, Comparison, Difference, TableProof, Waived
 from statehub_plan.postgres.relations import PageRange, Relation, read_relations
 from statehub_plan.postgres.sequences import SequenceValue, read_sequences
 from statehub_plan.postgres.snapshot import Snapshot

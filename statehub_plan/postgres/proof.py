@@ -1,77 +1,344 @@
-"""What a comparison of two databases found, as it is shown, kept and signed."""
+"""Whether a database accepts writes: asked of its catalogs, and proved by writes that touch no row."""
 
 from __future__ import annotations
 
-from enum import StrEnum
+import time
+from collections.abc import Iterator, Sequence
+from typing import Literal
 
-from statehub_plan.model.base import Frozen, Instant
-from statehub_plan.model.plan import Identity
+import psycopg
+from psycopg import sql
 
-__all__ = ["Answer", "Comparison", "Difference", "TableProof", "Waived"]
+from statehub_plan.errors import StatehubError
+from statehub_plan.model.base import Frozen
+from statehub_plan.postgres import state
+from statehub_plan.postgres.connect import Connection, Table, connect, user_tables
+from statehub_plan.postgres.privileges import Problem
+from statehub_plan.postgres.sessions import held_by, prepared_transactions
+from statehub_plan.postgres.transaction import roll_back
+from statehub_plan.world import Writes
 
-
-class Difference(Frozen):
-    """One thing that is not the same. `object` is qualified, `aspect` what of it differs (`missing`, `extra`, `rows`,
-    `content`, or a property), `source` and `target` what each side says, `keys` where in a table."""
-
-    kind: str
-    object: str
-    table: str | None = None
-    aspect: str
-    source: str | None = None
-    target: str | None = None
-    keys: tuple[str, ...] = ()
-
-    def __str__(self) -> str:
-        """One line for people."""
-        values = "" if self.aspect in ("missing", "extra") else f": {self.source} ≠ {self.target}"
-        keys = f" at {', '.join(self.keys)}" if self.keys else ""
-        return f"{self.kind} {self.object}: {self.aspect}{values}{keys}"
+CANARY_WAIT_MS = 150
+_SETTLE_S = 2.0
+_POLL_S = 0.02
+_FENCE_MESSAGE = "frozen by statehub-plan"
 
 
-class Answer(StrEnum):
-    """What a comparison found. `unknown`: nothing was found to differ, but not everything could be looked at."""
+class FenceStatus(Frozen):
+    """What the catalogs say. `triggers_total` counts sound fence triggers, `unfenced` the tables without an enabled
+    one; `copied` = the tool's schema came here from another database and says nothing about this one."""
 
-    EQUAL = "equal"
-    DIFFERENT = "different"
-    UNKNOWN = "unknown"
+    tables: int
+    triggers_enabled: int
+    triggers_total: int
+    unfenced: tuple[str, ...]
+    default_read_only: bool
+    term: int | None
+    run: str | None
+    hold: str | None
+    primary: str | None
+    retired: bool
+    copied: bool
+
+    @property
+    def complete(self) -> bool:
+        """Whether everything that freezes is in place; the proof still has to follow."""
+        return self.term is not None and self.default_read_only and not self.unfenced and not self.copied
 
 
-class TableProof(Frozen):
-    """One table on both sides; `digest_*` is None where only rows were counted, both where they could not be read."""
+CanaryResult = Literal["open", "held", "blocked", "frozen", "no-privilege", "unknown"]
 
+
+class Canary(Frozen):
+    """One write that touched no row. `held`: it waited while a hold was alive; `blocked`: it waited for something else;
+    `no-privilege`: that role may not write this table anyway."""
+
+    role: str
     table: str
-    answer: Answer
-    rows_source: int | None = None
-    rows_target: int | None = None
-    digest_source: str | None = None
-    digest_target: str | None = None
-    reason: str | None = None
+    result: CanaryResult
+    detail: str | None = None
 
 
-class Waived(Frozen):
-    """What the plan left out, why, and how many differences that hides (its content was not looked at)."""
+def fence_status(connection: Connection) -> FenceStatus:
+    """What the catalogs say about this database's freeze; also where the tool was never installed."""
+    tables = user_tables(connection)
+    current = state.read_state(connection)
+    mark = current.fence if current else None
+    modes = _trigger_modes(connection) if current else {}
+    enabled = {oid for oid, mode in modes.items() if mode in ("O", "A")}
+    return FenceStatus(
+        tables=len(tables),
+        triggers_enabled=len(enabled),
+        triggers_total=len(modes),
+        unfenced=tuple(table.qualified for table in tables if table.oid not in enabled),
+        default_read_only=read_only_default(connection),
+        term=mark.term if mark else None,
+        run=mark.run if mark else None,
+        hold=mark.hold if mark else None,
+        primary=mark.primary if mark else None,
+        retired=current is not None and current.retired_run is not None,
+        copied=current is not None and current.copied,
+    )
 
-    table: str
-    reason: str
-    differences: int
+
+def unsound_tables(connection: Connection) -> list[tuple[int, str]]:
+    """OID and name of each user table without a sound fence trigger, enabled or not."""
+    modes = _trigger_modes(connection)
+    return [(table.oid, table.qualified) for table in user_tables(connection) if table.oid not in modes]
 
 
-class Comparison(Frozen):
-    """The proof. `content` False: rows were counted, values not looked at. `unknown`: what could not be looked at and
-    why. `notes`: what was passed over by a rule of the tool. `digest` covers identities, tables, catalogs, sequences
-    and the answer, not the times."""
+def read_only_default(connection: Connection) -> bool:
+    """Whether new sessions of this database begin read-only (a role's own setting for it may say otherwise)."""
+    row = connection.execute(
+        "SELECT EXISTS (SELECT FROM pg_db_role_setting s JOIN pg_database d ON d.oid = s.setdatabase, "
+        "unnest(s.setconfig) AS entry WHERE d.datname = current_database() AND s.setrole = 0 "
+        "AND entry IN ('default_transaction_read_only=on', 'default_transaction_read_only=true'))"
+    ).fetchone()
+    return row is not None and bool(row[0])
 
-    schema_version: str = "statehub-plan/comparison/v1"
-    answer: Answer
-    content: bool
-    source: Identity
-    target: Identity
-    tables: tuple[TableProof, ...] = ()
-    differences: tuple[Difference, ...] = ()
-    unknown: tuple[str, ...] = ()
-    waived: tuple[Waived, ...] = ()
-    notes: tuple[str, ...] = ()
-    digest: str
-    compared_at: Instant
-    elapsed_ms: int
+
+def canary(
+    connection: Connection,
+    *,
+    tables: Sequence[Table] | None = None,
+    role: str | None = None,
+    wait_ms: int = CANARY_WAIT_MS,
+) -> tuple[Canary, ...]:
+    """One write per table (default: every user table) in a READ WRITE transaction, rolled back; no row is touched.
+
+    As this session's user, or as `role` where it is a member. Waits `wait_ms` for the first lock that it doesn't get
+    and 1 ms for each one after. Statement triggers fire also for no rows (manual, 39.1).
+    """
+    name = role or connection.info.user
+    if tables is None:
+        tables = user_tables(connection)
+    probes = _probes(connection, name)
+    results = []
+    for table in tables:
+        result = _try(connection, name if role else None, table, probes.get(table.oid), wait_ms)
+        if result.result == "blocked":
+            wait_ms = 1
+        results.append(result)
+    if any(result.result == "blocked" for result in results) and _held(connection):
+        results = [r.model_copy(update={"result": "held"}) if r.result == "blocked" else r for r in results]
+    return tuple(result.model_copy(update={"role": name}) for result in results)
+
+
+def writes(connection: Connection, *, canaries: Sequence[Canary] | None = None) -> Writes:
+    """Whether this database accepts writes, by canaries (default: the owner's, now); unknown whenever they disagree.
+
+    Without any table: frozen where the mark and the read-only default say so, held by a hold that is alive, else open.
+    """
+    if canaries is None:
+        canaries = canary(connection)
+    results = {each.result for each in canaries} - {"no-privilege"}
+    if not results:
+        if fence_status(connection).complete:
+            return Writes.FROZEN
+        return Writes.HELD if _held(connection) else Writes.OPEN
+    by_result = {"open": Writes.OPEN, "held": Writes.HELD, "frozen": Writes.FROZEN, "blocked": Writes.OPEN}
+    if results <= {"open", "blocked"}:
+        return Writes.OPEN if "open" in results else Writes.UNKNOWN
+    return by_result.get(results.pop(), Writes.UNKNOWN) if len(results) == 1 else Writes.UNKNOWN
+
+
+def prove_frozen(
+    connection: Connection,
+    *,
+    app_roles: Sequence[str] = (),
+    app_dsn: str | None = None,
+    settle_s: float = _SETTLE_S,
+) -> tuple[Problem, ...]:
+    """Everything that speaks against this database being frozen; nothing = proved.
+
+    Catalogs; a refused canary on every table as this role, as each of `app_roles` that it is a member of, and through
+    `app_dsn`; no prepared transaction; no other session with a transaction id (waits up to `settle_s` for the last
+    ones to go).
+    """
+    return (
+        *_catalog_problems(fence_status(connection)),
+        *_canary_problems(connection, app_roles, app_dsn),
+        *_transaction_problems(connection, settle_s),
+    )
+
+
+def _trigger_modes(connection: Connection) -> dict[int, str]:
+    """OID of each user table with a sound fence trigger → pg_trigger.tgenabled. 62: BEFORE each of the four
+    statements, FOR EACH STATEMENT (catalog/pg_trigger.h); no WHEN, no column list."""
+    if connection.execute("SELECT to_regprocedure('statehub_plan.fence()')").fetchone() == (None,):
+        return {}
+    rows = connection.execute(
+        "SELECT u.oid, t.tgenabled::text FROM statehub_plan.user_table u JOIN pg_trigger t ON t.tgrelid = u.oid::oid "
+        "WHERE t.tgname = 'statehub_plan_fence' AND NOT t.tgisinternal AND t.tgtype = 62 AND t.tgqual IS NULL "
+        "AND t.tgattr = ''::int2vector AND t.tgfoid = 'statehub_plan.fence()'::regprocedure"
+    )
+    return {int(oid): str(mode) for oid, mode in rows}
+
+
+def _held(connection: Connection) -> bool:
+    return state.is_installed(connection) and held_by(connection) is not None
+
+
+def _probes(connection: Connection, role: str) -> dict[int, sql.Composed | None]:
+    """A statement per table that `role` is allowed and that fires the fence; None where it may not write at all.
+
+    An INSTEAD rule replaces its statement, and the triggers with it, so such an event is left out.
+    """
+    rows = connection.execute(
+        """
+        SELECT c.oid::int8, n.nspname, c.relname, column_to_update.attname, column_to_insert.attname,
+               column_to_insert.type,
+               has_table_privilege(r.oid, c.oid, 'DELETE') AND NOT EXISTS (
+                   SELECT FROM pg_rewrite w WHERE w.ev_class = c.oid AND w.ev_type = '4' AND w.is_instead)
+        FROM pg_roles r, pg_class c
+        JOIN pg_namespace n ON n.oid = c.relnamespace
+        LEFT JOIN LATERAL (
+            SELECT a.attname FROM pg_attribute a
+            WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
+              AND has_column_privilege(r.oid, c.oid, a.attnum, 'UPDATE') AND NOT EXISTS (
+                  SELECT FROM pg_rewrite w WHERE w.ev_class = c.oid AND w.ev_type = '2' AND w.is_instead)
+            ORDER BY a.attnum LIMIT 1) AS column_to_update ON true
+        LEFT JOIN LATERAL (
+            SELECT a.attname, format_type(a.atttypid, a.atttypmod) AS type FROM pg_attribute a
+            WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = ''
+              AND a.attidentity <> 'a' AND has_column_privilege(r.oid, c.oid, a.attnum, 'INSERT') AND NOT EXISTS (
+                  SELECT FROM pg_rewrite w WHERE w.ev_class = c.oid AND w.ev_type = '3' AND w.is_instead)
+            ORDER BY a.attnum LIMIT 1) AS column_to_insert ON true
+        WHERE r.rolname = %s AND c.relkind IN ('r', 'p') AND has_schema_privilege(r.oid, n.oid, 'USAGE')
+        """,
+        [role],
+    )
+    probes: dict[int, sql.Composed | None] = {}
+    for oid, schema, name, to_update, to_insert, insert_type, may_delete in rows:
+        table = sql.Identifier(schema, name)
+        if may_delete:
+            probes[oid] = sql.SQL("DELETE FROM {} WHERE false").format(table)
+        elif to_update is not None:
+            column = sql.Identifier(to_update)
+            probes[oid] = sql.SQL("UPDATE {} SET {} = DEFAULT WHERE false").format(table, column)
+        elif to_insert is not None:
+            probes[oid] = sql.SQL("INSERT INTO {} ({}) SELECT NULL::{} WHERE false").format(
+                table, sql.Identifier(to_insert), sql.SQL(insert_type)
+            )
+        else:
+            probes[oid] = None
+    return probes
+
+
+def _try(connection: Connection, role: str | None, table: Table, probe: sql.Composed | None, wait_ms: int) -> Canary:
+    def result(value: CanaryResult, detail: str | None = None) -> Canary:
+        return Canary(role=role or "", table=table.qualified, result=value, detail=detail)
+
+    if probe is None:
+        return result("no-privilege")
+    as_role = sql.SQL("SET LOCAL ROLE {};").format(sql.Identifier(role)) if role else sql.SQL("")
+    script = sql.SQL("BEGIN READ WRITE; {} SET LOCAL lock_timeout = {}; {}; ROLLBACK").format(
+        as_role, sql.Literal(wait_ms), probe
+    )
+    try:
+        connection.execute(script)
+    except psycopg.errors.ReadOnlySqlTransaction as error:
+        if _FENCE_MESSAGE in (error.diag.message_primary or ""):
+            return result("frozen")
+        return result("unknown", f"refused, but not by the fence: {error.diag.message_primary}")
+    except psycopg.errors.LockNotAvailable:
+        return result("blocked")
+    except psycopg.errors.UndefinedTable:
+        return result("no-privilege", "the table was dropped meanwhile")
+    except psycopg.Error as error:
+        if connection.closed:
+            raise
+        return result("unknown", f"{error.sqlstate}: {error.diag.message_primary}")
+    else:
+        return result("open")
+    finally:
+        roll_back(connection)
+
+
+def _catalog_problems(status: FenceStatus) -> Iterator[Problem]:
+    if status.copied:
+        yield Problem(
+            code="state-copied",
+            what="the tool's schema was written in another database and came here with a copy",
+            remedy="DROP SCHEMA statehub_plan CASCADE, then freeze again",
+        )
+    if status.term is None:
+        yield Problem(code="not-marked", what="no freeze is recorded here", remedy="freeze first")
+    if not status.default_read_only:
+        yield Problem(
+            code="default-not-read-only",
+            what="new sessions of this database do not begin read-only",
+            remedy="freeze again; check that nobody resets default_transaction_read_only",
+        )
+    for table in status.unfenced:
+        yield Problem(
+            code="table-unfenced",
+            what=f"table {table} has no enabled fence trigger",
+            remedy="freeze again; check who creates tables or drops triggers during a cutover",
+        )
+
+
+def _canary_problems(connection: Connection, app_roles: Sequence[str], app_dsn: str | None) -> Iterator[Problem]:
+    canaries = list(canary(connection))
+    for role in app_roles:
+        if _is_member(connection, role):
+            canaries += canary(connection, role=role)
+    if app_dsn is not None:
+        try:
+            with connect(app_dsn, purpose="canary") as session:
+                canaries += canary(session, tables=user_tables(connection))
+        except StatehubError as error:
+            yield Problem(code="canary-impossible", what=f"as the application: {error.what}", remedy=error.hint)
+    for each in canaries:
+        if each.result not in ("frozen", "no-privilege"):
+            detail = f" ({each.detail})" if each.detail else ""
+            yield Problem(
+                code="canary-not-refused",
+                what=f"a write on {each.table} as {each.role} was not refused by the fence: {each.result}{detail}",
+                remedy="freeze again; nothing may be opened elsewhere meanwhile",
+            )
+
+
+def _is_member(connection: Connection, role: str) -> bool:
+    """Whether SET ROLE is possible; from PostgreSQL 16 a membership may come without it."""
+    privilege = "SET" if connection.info.server_version >= 160000 else "MEMBER"
+    row = connection.execute(
+        "SELECT pg_has_role(oid, %s) FROM pg_roles WHERE rolname = %s", [privilege, role]
+    ).fetchone()
+    return row is not None and bool(row[0])
+
+
+def _transaction_problems(connection: Connection, settle_s: float) -> Iterator[Problem]:
+    for gid in prepared_transactions(connection):
+        yield prepared_problem(gid)
+    deadline = time.monotonic() + settle_s
+    while writers := _writers(connection):
+        if time.monotonic() > deadline:
+            break
+        time.sleep(_POLL_S)
+    for who in writers:
+        yield Problem(
+            code="transaction-open",
+            what=f"{who} still has a transaction that may have written",
+            remedy="end it with pg_terminate_backend, then prove again",
+        )
+
+
+def prepared_problem(gid: str) -> Problem:
+    """A prepared transaction can neither be waited for nor ended with its session."""
+    quoted = gid.replace("'", "''")
+    return Problem(
+        code="transaction-prepared",
+        what=f"the prepared transaction '{gid}' keeps its locks and can still commit",
+        remedy=f"ask whoever coordinates it, then COMMIT PREPARED '{quoted}' or ROLLBACK PREPARED '{quoted}'",
+    )
+
+
+def _writers(connection: Connection) -> list[str]:
+    """Whoever has a transaction id in this database; autovacuum takes one for the catalogs only."""
+    rows = connection.execute(
+        "SELECT format('process %s (user %s, application %s)', pid, coalesce(usename, '?'), application_name) "
+        "FROM pg_stat_activity WHERE datname = current_database() AND backend_xid IS NOT NULL "
+        "AND pid <> pg_backend_pid() AND usename IS NOT NULL ORDER BY pid"
+    )
+    return [str(who) for (who,) in rows]

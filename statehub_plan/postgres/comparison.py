@@ -1,0 +1,77 @@
+"""What a comparison of two databases found, as it is shown, kept and signed."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from statehub_plan.model.base import Frozen, Instant
+from statehub_plan.model.plan import Identity
+
+__all__ = ["Answer", "Comparison", "Difference", "TableProof", "Waived"]
+
+
+class Difference(Frozen):
+    """One thing that is not the same. `object` is qualified, `aspect` what of it differs (`missing`, `extra`, `rows`,
+    `content`, or a property), `source` and `target` what each side says, `keys` where in a table."""
+
+    kind: str
+    object: str
+    table: str | None = None
+    aspect: str
+    source: str | None = None
+    target: str | None = None
+    keys: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        """One line for people."""
+        values = "" if self.aspect in ("missing", "extra") else f": {self.source} ≠ {self.target}"
+        keys = f" at {', '.join(self.keys)}" if self.keys else ""
+        return f"{self.kind} {self.object}: {self.aspect}{values}{keys}"
+
+
+class Answer(StrEnum):
+    """What a comparison found. `unknown`: nothing was found to differ, but not everything could be looked at."""
+
+    EQUAL = "equal"
+    DIFFERENT = "different"
+    UNKNOWN = "unknown"
+
+
+class TableProof(Frozen):
+    """One table on both sides; `digest_*` is None where only rows were counted, both where they could not be read."""
+
+    table: str
+    answer: Answer
+    rows_source: int | None = None
+    rows_target: int | None = None
+    digest_source: str | None = None
+    digest_target: str | None = None
+    reason: str | None = None
+
+
+class Waived(Frozen):
+    """What the plan left out, why, and how many differences that hides (its content was not looked at)."""
+
+    table: str
+    reason: str
+    differences: int
+
+
+class Comparison(Frozen):
+    """The proof. `content` False: rows were counted, values not looked at. `unknown`: what could not be looked at and
+    why. `notes`: what was passed over by a rule of the tool. `digest` covers identities, tables, catalogs, sequences
+    and the answer, not the times."""
+
+    schema_version: str = "statehub-plan/comparison/v1"
+    answer: Answer
+    content: bool
+    source: Identity
+    target: Identity
+    tables: tuple[TableProof, ...] = ()
+    differences: tuple[Difference, ...] = ()
+    unknown: tuple[str, ...] = ()
+    waived: tuple[Waived, ...] = ()
+    notes: tuple[str, ...] = ()
+    digest: str
+    compared_at: Instant
+    elapsed_ms: int
