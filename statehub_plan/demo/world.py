@@ -29,9 +29,11 @@ from statehub_plan.demo.site import APP, READER, Site, answers, free_ports, rest
 from statehub_plan.errors import StatehubError
 
 APPROVER = "operator@state-hub.demo"
+AUTHOR = "developer@state-hub.demo"
 SOURCE = "wsl2"
 TARGET = "railiance01"
 
+_LANES = ("cust-wp-0011.yaml", "cust-wp-0038.yaml", "rail-bs-wp-0007.yaml")
 _IMAGE_DIGEST = "sha256:" + hashlib.sha256(b"state-hub " + seed.REVISION.encode()).hexdigest()
 
 
@@ -99,7 +101,7 @@ class DemoWorld:
     @property
     def env(self) -> dict[str, str]:
         """What has to be exported for the tool's commands to work on this world."""
-        variables = {"STATEHUB_PLAN_HOME": str(self.directory / "state")}
+        variables = {"STATEHUB_PLAN_HOME": str(self.directory / "state"), "STATEHUB_PLAN_AUTHOR": AUTHOR}
         for name, site in self.sites.items():
             variables[f"STATEHUB_{name.upper()}_DSN"] = site.dsn()
             variables[f"STATEHUB_{name.upper()}_APP_DSN"] = site.dsn(APP)
@@ -144,7 +146,7 @@ class DemoWorld:
         self._write_keys()
         self._fill()
         self._write_evidence()
-        self._write_plan()
+        self._write_plans()
         for hub, site in zip(hubs, self.sites.values(), strict=True):
             hub.wait_until(site.is_healthy)
         bridge.wait_until(lambda: answers(f"{self.bridge_url}/state/health"))
@@ -209,7 +211,7 @@ class DemoWorld:
         document = {"different": len(different), "rows": counts[SOURCE]}
         (evidence / "counts.json").write_text(json.dumps(document, indent=2) + "\n")
 
-    def _write_plan(self) -> None:
+    def _write_plans(self) -> None:
         values = {
             "approver": APPROVER,
             "bridge_url": self.bridge_url,
@@ -221,8 +223,9 @@ class DemoWorld:
         }
         for name, site in self.sites.items():
             values |= {f"{name}_api": site.api, f"{name}_address": site.address, f"{name}_major": str(site.major)}
-        template = resources.files(__package__).joinpath("plans", self.plan_file.name).read_text(encoding="utf-8")
-        self.plan_file.write_text(string.Template(template).substitute(values))
+        values["endpoints"] = _filled("endpoints.yaml", values).rstrip()
+        for name in _LANES:
+            (self.plan_file.parent / name).write_text(_filled(name, values))
         shutil.copytree(_policies(), self.directory / "policies")
 
     def _reload_command(self) -> list[str]:
@@ -231,6 +234,11 @@ class DemoWorld:
 
     def _log(self, name: str) -> Path:
         return self.directory / "logs" / f"{name}.log"
+
+
+def _filled(name: str, values: Mapping[str, str]) -> str:
+    template = resources.files(__package__).joinpath("plans", name).read_text(encoding="utf-8")
+    return string.Template(template).substitute(values)
 
 
 def row_counts(site: Site) -> dict[str, int]:
