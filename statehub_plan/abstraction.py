@@ -121,26 +121,33 @@ def _primary(
     if len(unread) == len(rows):
         return None, "neither decision register could be read"
     if unread:
-        return _primary_of_one(observation, next(name for name in rows if name not in unread), best, named)
+        return _primary_of_one(plan, observation, next(name for name in rows if name not in unread), best, named)
     if isinstance(named, str):
         return named, f"decision term {best}"
     return _primary_before_any_decision(plan, observation)
 
 
-def _primary_of_one(observation: Observation, seen: str, best: int, named: JsonValue) -> tuple[str | None, str]:
-    """With one register out of reach only a side that serves, or was fenced for the very decision that names it, is
-    known to be primary: a source is always frozen before a later decision can fall elsewhere."""
-    if observation.value(f"{seen}.writes") == "open" and (named == seen or best == 0):
-        return seen, "it accepts writes, and no decision could have fallen elsewhere"
-    if named == seen and _fence_term(observation, seen) <= best:
+def _primary_of_one(
+    plan: CutoverPlan, observation: Observation, seen: str, best: int, named: JsonValue
+) -> tuple[str | None, str]:
+    """With one register out of reach a side is known to be primary if it was decided and not frozen since, or if it
+    serves the clients before any decision: a source is always frozen before a decision falls elsewhere. That a side
+    merely accepts writes says nothing, it may be an earlier restore."""
+    if named == seen and (observation.value(f"{seen}.writes") == "open" or _fence_term(observation, seen) <= best):
         return seen, f"decision term {best}, and no later freeze"
+    if best == 0 and observation.value(f"{seen}.writes") == "open" and _pointed(plan, observation) == {seen}:
+        return seen, "it accepts writes and every access path points at it; no decision could have fallen elsewhere"
     return None, "the other decision register could not be read"
 
 
+def _pointed(plan: CutoverPlan, observation: Observation) -> set[str]:
+    return {str(_mapping(observation, f"access.{path.name}").get("endpoint")) for path in plan.spec.access}
+
+
 def _primary_before_any_decision(plan: CutoverPlan, observation: Observation) -> tuple[str | None, str]:
-    pointed = {_mapping(observation, f"access.{path.name}").get("endpoint") for path in plan.spec.access}
+    pointed = _pointed(plan, observation)
     if len(pointed) == 1 and (only := next(iter(pointed))) in plan.spec.endpoints:
-        return str(only), "no decision yet; every access path points at it"
+        return only, "no decision yet; every access path points at it"
     serving = [
         name
         for name in plan.spec.endpoints

@@ -266,7 +266,7 @@ def _fill(world: World, wish: Wish) -> Next | Refused | None:
             return _refuse(
                 "target-not-empty",
                 f"the new side holds content of its own ({world.new.data})",
-                "empty it, or say `transfer.targetContent: replace`: it is then dumped to the backup folder and replaced",
+                "empty it, or say `transfer.targetContent: replace`: it is then dumped to the backup folder first",
             )
         state = f"its content is {world.new.data} and it is {world.new.writes} for writes"
         return Next(StepKind.PREPARE_TARGET, Role.NEW, "transfer", state)

@@ -40,7 +40,7 @@ WISHES = (
 
 
 def initial_worlds() -> Iterator[World]:
-    """Before any run: the old side serves; the new one is empty, holds an earlier restore, or is writable by mistake."""
+    """Before any run: the old side serves; the new one is empty, holds an earlier restore, or accepts writes."""
     served = Side(writes=Writes.OPEN, data=Data.EQUAL, health=Health.OK)
     for data in (Data.ABSENT, Data.STALE, Data.DIVERGED):
         for writes in (Writes.OPEN, Writes.FROZEN):

@@ -1,0 +1,240 @@
+"""From facts to plans: which steps, which digests, which refusals."""
+
+from __future__ import annotations
+
+import json
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from statehub_plan.abstraction import ground, read_register
+from statehub_plan.apply.staleness import changed_facts
+from statehub_plan.errors import Exit, StatehubError
+from statehub_plan.model.base import canonical
+from statehub_plan.model.facts import EvidenceStatus
+from statehub_plan.model.plan import Direction, PlanFile
+from statehub_plan.model.steps import StepKind
+from statehub_plan.planning import read_plan_file, turned
+from statehub_plan.world import Access, Data, Role, Term, TransferStage, Writes
+from tests.unit.facts import NOW, document, evidence, facts, identity, observation, plan
+
+FULL = [
+    "check-evidence",
+    "prepare-target",
+    "hold",
+    "copy",
+    "sync-sequences",
+    "compare",
+    "freeze",
+    "decide",
+    "open",
+    "redirect",
+    "stabilize",
+    "document",
+]
+REPLACE = document(transfer={"method": "dump", "targetContent": "replace"})
+
+
+def kinds(made: Any) -> list[str]:
+    """The step kinds of a plan."""
+    return [step.kind.value for step in made.steps]
+
+
+def fenced(term: int | None, **more: Any) -> dict[str, Any]:
+    """A fence fact."""
+    return {"term": term, "hold": None, "retired": False, **more}
+
+
+def decided(term: int, name: str) -> list[dict[str, Any]]:
+    """A register with one decision."""
+    return [{"term": term, "primary": name, "run": "r", "decided_at": 0}]
+
+
+def switched(**changes: Any) -> dict[str, Any]:
+    """Facts right after the decision for `away` in term 1."""
+    base = facts(
+        home__writes="frozen", home__fence=fenced(1), away__fence=fenced(None), away__register=decided(1, "away")
+    )
+    return base | {key.replace("__", "."): value for key, value in changes.items()}
+
+
+def test_a_forward_plan_has_every_step_in_the_order_that_loses_nothing() -> None:
+    """The whole main job, step by step; each says why."""
+    made = plan(doc=REPLACE)
+    assert FULL == kinds(made)
+    assert made.refused is None
+    assert all(step.serves and step.because for step in made.steps)
+    assert ("home", "away", 1) == (made.old, made.new, made.term)
+
+
+def test_only_hold_freeze_and_decide_stand_behind_the_gate_of_the_document() -> None:
+    """The gate guards what it says it guards."""
+    assert {"hold", "freeze", "decide"} == {step.kind.value for step in plan(doc=REPLACE).steps if step.gate == "T07"}
+
+
+def test_foreign_content_on_the_target_is_refused_unless_the_plan_says_replace() -> None:
+    """What somebody put there is not overwritten on a guess."""
+    made = plan()
+    assert made.refused is not None
+    assert "target-not-empty" == made.refused.code
+
+
+@pytest.mark.parametrize("lost", ["home", "away"])
+def test_an_unreachable_endpoint_means_a_plan_that_refuses_and_says_which(lost: str) -> None:
+    """Unknown is not fine."""
+    values = {key: value for key, value in facts().items() if not key.startswith(f"{lost}.")}
+    made = plan(values, REPLACE)
+    assert made.refused is not None
+    assert made.refused.code in {"primary-unknown", "old-unreachable", "new-unreachable"}
+    assert StepKind.HOLD not in [step.kind for step in made.steps]
+
+
+def test_a_replan_of_the_same_world_has_the_same_effects_and_keeps_its_approvals() -> None:
+    """Approvals bind to effects, not to the minute of planning, the author or a fresh backup."""
+    stale_backup = facts() | {"backup": None}
+    one = plan(doc=REPLACE)
+    later = plan(stale_backup, REPLACE, now=NOW + timedelta(hours=1), author="eve@ops")
+    assert "backup" in kinds(later)
+    assert one.effects_digest == later.effects_digest
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        {"freeze": {"writerWait": "9s"}},
+        {"compare": {"content": False}},
+        {"stabilization": {"duration": "11s"}},
+        {"desired": {"primary": "away", "fallback": {"endpoint": "home", "mode": "retired"}}},
+        {"operatingModel": {"path": "other.md"}},
+    ],
+)
+def test_any_changed_effect_changes_the_digest(spec: dict[str, Any]) -> None:
+    """A wish that does something else needs new approvals."""
+    base = {"transfer": {"method": "dump", "targetContent": "replace"}}
+    assert plan(doc=document(**base)).effects_digest != plan(doc=document(**base, **spec)).effects_digest
+
+
+def test_another_identity_or_term_changes_the_digest() -> None:
+    """An approval for one pair of databases never covers another, and none is replayed in a later term."""
+    digests = {
+        plan(doc=REPLACE).effects_digest,
+        plan(facts(away__identity=identity("elsewhere")), REPLACE).effects_digest,
+        plan(facts(home__register=[{"term": 1, "primary": None}]), REPLACE).effects_digest,
+    }
+    assert 3 == len(digests)
+
+
+def test_failed_evidence_refuses_and_names_no_write_step() -> None:
+    """T01–T06 are shown to be done, not believed."""
+    made = plan(doc=REPLACE, evidence=evidence(EvidenceStatus.FAILED))
+    assert made.refused is not None
+    assert ("evidence-incomplete", []) == (made.refused.code, kinds(made))
+
+
+def test_switchback_is_the_same_planner_with_the_roles_exchanged() -> None:
+    """Going back needs no code of its own."""
+    values = switched(away__writes="open", backup=None) | {
+        "access.mcp": {"endpoint": "away"},
+        "stabilization": {"term": 1, "state": "passed"},
+    }
+    back = turned(REPLACE, "home")
+    made = plan(values, back, evidence=(), direction=Direction.SWITCHBACK)
+    assert ["backup", *FULL[1:]] == kinds(made)
+    assert ("away", "home", 2) == (made.old, made.new, made.term)
+
+
+def test_after_the_decision_only_finishing_steps_are_left() -> None:
+    """A crash right after the point of no return goes forward."""
+    assert ["open", "redirect", "stabilize", "document"] == kinds(plan(switched(away__writes="frozen"), REPLACE))
+
+
+def test_a_pending_decision_with_its_proof_goes_forward_and_without_it_is_burned() -> None:
+    """Frozen and undecided: the proof of that very hold decides which way."""
+    proof = {"stage": "proved", "term": 1, "hold": "h1", "source": identity("home")["system_identifier"]}
+    values = facts(
+        home__writes="frozen", home__fence=fenced(1, hold="h1"), away__writes="frozen", away__fence=fenced(1)
+    )
+    assert StepKind.DECIDE == plan(values | {"away.transfer": proof}, REPLACE).steps[0].kind
+    other_hold = {**proof, "hold": "h2"}
+    assert ["burn", "open"] == kinds(plan(values | {"away.transfer": other_hold}, REPLACE))[:2]
+    abort = plan(values | {"away.transfer": proof}, turned(REPLACE, "home"), evidence=())
+    assert ["burn", "open"] == kinds(abort)
+    assert {None} == {step.gate for step in abort.steps}
+
+
+def test_locks_that_are_not_our_own_make_writability_unknown() -> None:
+    """Somebody else's hold is not a world to plan in."""
+    values = facts(home__writes="held", home__fence=fenced(None, hold="h9"))
+    ours = ground(REPLACE, observation(values), (), now=NOW, hold="h9").world
+    theirs = ground(REPLACE, observation(values), (), now=NOW).world
+    assert (Writes.HELD, Writes.UNKNOWN) == (ours.old.writes, theirs.old.writes)
+
+
+def test_a_stage_beyond_prepared_counts_only_under_its_own_hold() -> None:
+    """A copy made under a hold that is gone is worth nothing."""
+    row = {"stage": "arrived", "term": 1, "hold": "h1", "source": identity("home")["system_identifier"]}
+    values = facts(
+        home__writes="held",
+        home__fence=fenced(None, hold="h1"),
+        away__writes="frozen",
+        away__fence=fenced(1),
+        away__transfer=row,
+    )
+    assert TransferStage.ARRIVED is ground(REPLACE, observation(values), (), now=NOW, hold="h1").world.transfer
+    assert TransferStage.NONE is ground(REPLACE, observation(values), (), now=NOW, hold="h2").world.transfer
+
+
+def test_with_one_register_out_of_reach_only_a_serving_side_is_known_to_be_primary() -> None:
+    """A source is always frozen before a decision falls elsewhere, so a side that serves is primary."""
+    values = {key: value for key, value in facts().items() if not key.startswith("away.")}
+    assert "home" == read_register(REPLACE, observation(values)).primary
+    frozen = values | {"home.writes": "frozen", "home.fence": fenced(1)}
+    assert read_register(REPLACE, observation(frozen)).primary is None
+
+
+def test_a_writable_restore_never_becomes_primary_because_the_real_one_is_out_of_sight() -> None:
+    """The workstation sleeps, the cluster's old restore accepts writes: nobody may send the clients there."""
+    values = {key: value for key, value in facts().items() if not key.startswith("home.")}
+    made = plan(values, REPLACE)
+    assert made.refused is not None
+    assert ("primary-unknown", []) == (made.refused.code, kinds(made))
+
+
+def test_before_any_decision_disagreeing_access_paths_leave_the_primary_unknown() -> None:
+    """The tool never guesses who is primary."""
+    values = facts() | {"access.mcp": {"endpoint": None}}
+    assert read_register(REPLACE, observation(values)).primary is None
+
+
+def test_the_world_after_the_switch_is_seen_as_it_is() -> None:
+    """Facts become exactly the finite world that the model's steps lead to."""
+    world = ground(REPLACE, observation(switched(away__writes="open")), (), now=NOW).world
+    assert (Role.NEW, Term.SETTLED, Access.OLD) == (world.primary, world.term, world.access)
+    assert (Writes.FROZEN, Data.STALE) == (world.old.writes, world.old.data)
+
+
+def test_a_saved_plan_is_read_back_and_any_changed_byte_is_noticed() -> None:
+    """A plan file is what was shown, or it is refused."""
+    text = canonical(PlanFile.seal(plan(doc=REPLACE)))
+
+    def parse(data: bytes) -> PlanFile:
+        return PlanFile.model_validate_json(data)
+
+    assert plan(doc=REPLACE) == read_plan_file(text, "f", parse)
+    tampered = json.loads(text)
+    tampered["plan"]["steps"][2]["title"] = "nothing to see here"
+    with pytest.raises(StatehubError) as refused:
+        read_plan_file(json.dumps(tampered).encode(), "f", parse)
+    assert Exit.STALE_PLAN is refused.value.exit_status
+
+
+def test_staleness_is_told_fact_by_fact() -> None:
+    """What moved since the plan was made is named, then and now."""
+    made = plan(doc=REPLACE)
+    later = facts(home__version_num=160000) | {"access.mcp": {"endpoint": "away"}}
+    fresh = observation(later)
+    lines = changed_facts(made, fresh, ground(REPLACE, fresh, evidence(), now=NOW).world)
+    assert "home.version_num: 150000 → 160000" in lines
+    assert 'access.mcp: "home" → "away"' in lines
+    assert () == changed_facts(made, made.observation, made.trajectory[0])
