@@ -88,10 +88,10 @@ class Story:
         try:
             self._world.start_client()
             self._all(look())
-            cutover = self._leg("plan", SOURCE, TARGET)
+            cutover = self._leg("plan", "cutover.plan", SOURCE, TARGET)
             self._all((STATUS,))
             if cutover.good:
-                switchback = self._leg("switchback", TARGET, SOURCE)
+                switchback = self._leg("switchback", "switchback.plan", TARGET, SOURCE)
                 self._all((STATUS,))
             if self._world.stop_client():
                 failure = f"the client could not finish: {(self._world.directory / 'logs' / 'client.log').read_text()}"
@@ -99,8 +99,7 @@ class Story:
             failure = str(error)
         return Outcome(rows=rows, steps=tuple(self._runs), cutover=cutover, switchback=switchback, failure=failure)
 
-    def _leg(self, making: str, old: str, new: str) -> Leg:
-        file = f"{making}.plan"
+    def _leg(self, making: str, file: str, old: str, new: str) -> Leg:
         *before, apply = move(making, file, f"move the primary from {old} to {new}")
         self._all(tuple(before))
         status = self._run(apply, Exit.DONE, Exit.WAITING)
