@@ -13,7 +13,7 @@ from statehub_plan.redact import redact
 
 HOLD_PURPOSE = "hold "
 HOLD_LOCK = (0x5348504C, 1)
-"""Advisory lock that a hold takes last: where it is granted, every table was locked before."""
+"""Advisory lock that a hold takes first: there is one hold at a time, also in a database without tables."""
 
 _QUERY_CHARACTERS = 120
 _POLL_S = 0.02
