@@ -12,7 +12,8 @@ from statehub_plan.model.facts import Evidence, Observation
 from statehub_plan.model.plan import Phase, Plan, Verdict
 from statehub_plan.model.record import GateState, History, RunContext
 from statehub_plan.model.spec import duration_s
-from statehub_plan.policy import PolicyHost, build_input
+from statehub_plan.policy.host import PolicyHost
+from statehub_plan.policy.input import build_input
 from statehub_plan.world import World
 
 

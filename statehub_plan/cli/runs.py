@@ -121,7 +121,7 @@ def carry_out(workspace: Workspace, plan: Plan, reporter: TerminalReporter) -> N
             around = Surroundings(
                 observe=eyes,
                 judge=judge,
-                gates=workspace.gates,
+                gates=lambda wanted: workspace.gates(wanted, run),
                 records=workspace.records,
                 append=append,
                 executor=executor,

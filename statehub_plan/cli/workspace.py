@@ -165,11 +165,18 @@ class Workspace:
             direction=direction,
         )
 
-    def gates(self, plan: Plan) -> tuple[GateState, ...]:
-        """Every gate of the plan with the approvals that count for it now."""
-        from statehub_plan.approvals import collect
+    def gates(self, plan: Plan, run: str = "") -> tuple[GateState, ...]:
+        """Every gate of the plan with the approvals that count for it now, for `run` if it has begun."""
+        from statehub_plan.approvals.collect import collect
 
-        return collect(plan, self.base_dir, self.approvals_dir, utc_now())
+        return collect(
+            plan,
+            self.base_dir,
+            self.approvals_dir,
+            utc_now(),
+            authors=(author(),),
+            gates_passed=self.history(run).gates_passed if run else (),
+        )
 
 
 def load_plan(path: Path) -> Plan:
