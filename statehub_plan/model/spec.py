@@ -6,7 +6,7 @@ import re
 from enum import StrEnum
 from typing import Annotated, Literal
 
-from pydantic import Field, JsonValue, model_validator
+from pydantic import ConfigDict, Field, JsonValue, WithJsonSchema, model_validator
 
 from statehub_plan.model.base import SpecModel
 from statehub_plan.model.steps import StepKind
@@ -18,11 +18,23 @@ Duration = Annotated[str, Field(pattern=_DURATION.pattern, examples=["500ms", "5
 Name = Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$")]
 TaskId = Annotated[str, Field(pattern=r"^[A-Za-z0-9][-A-Za-z0-9._]{0,62}$")]
 Text = Annotated[str, Field(min_length=1, max_length=4000)]
+Line = Annotated[str, Field(pattern=r"^[^\r\n]+$", max_length=4000)]
+FilePath = Annotated[str, Field(min_length=1, max_length=4000)]
+"""Absolute, or relative to the folder of the plan document."""
+Url = Annotated[str, Field(pattern=r"^https?://[^ \t\r\n/?#@]+([/?#][^ \t\r\n]*)?$")]
+"""Without credentials: no `user@` in front of the host."""
+Pointer = Annotated[str, Field(pattern=r"^(/([^~/]|~[01])*)*$", examples=["/status", "/spec/replicas"])]
+"""RFC 6901; the empty pointer is the whole document."""
+Variable = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
+Argv = Annotated[tuple[Annotated[str, Field(max_length=4000)], ...], Field(min_length=1)]
+"""A program and its arguments; there is no shell."""
+Expected = Annotated[JsonValue, WithJsonSchema({"type": ["boolean", "integer", "number", "string", "array", "object"]})]
+"""A JSON value to compare with. Never null: in YAML that is what a forgotten value looks like."""
 
 
 def duration_s(duration: str) -> float:
     """Seconds of a duration such as `500ms`, `5s`, `30m`, `24h`, `7d`; ValueError for anything else."""
-    match = _DURATION.match(duration)
+    match = _DURATION.fullmatch(duration)
     if match is None:
         raise ValueError(f"not a duration: {duration!r}; write a number and ms, s, m, h or d")
     return int(match[1]) * _UNIT_S[match[2]]
@@ -31,9 +43,13 @@ def duration_s(duration: str) -> float:
 class SecretRef(SpecModel):
     """Where a DSN comes from; the secret itself is never in a plan. Exactly one key."""
 
-    env: Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")] | None = None
-    file: str | None = None
-    service: str | None = None
+    model_config = ConfigDict(
+        json_schema_extra={"oneOf": [{"required": ["env"]}, {"required": ["file"]}, {"required": ["service"]}]}
+    )
+
+    env: Variable | None = None
+    file: FilePath | None = None
+    service: Line | None = None
 
     @model_validator(mode="after")
     def _one_source(self) -> SecretRef:
@@ -52,10 +68,10 @@ class Database(SpecModel):
 class Api(SpecModel):
     """The service's HTTP side; healthy = `healthPath` answers 2xx, and `healthPointer` (if given) equals `healthy`."""
 
-    base_url: Annotated[str, Field(pattern=r"^https?://")]
+    base_url: Url
     health_path: Annotated[str, Field(pattern=r"^/")] = "/health"
-    health_pointer: str | None = None
-    healthy: JsonValue = "ok"
+    health_pointer: Pointer | None = None
+    healthy: Expected = "ok"
     timeout: Duration = "5s"
 
 
@@ -75,7 +91,7 @@ class Endpoint(SpecModel):
     title: Text
     database: Database
     api: Api | None = None
-    app_roles: tuple[str, ...] = ()
+    app_roles: tuple[Annotated[str, Field(min_length=1, max_length=63)], ...] = ()
     platform: Platform | None = None
 
 
@@ -106,33 +122,34 @@ class AccessBase(SpecModel):
 
     name: Name
     title: str | None = None
-    values: dict[Name, str]
-    probe_url: Annotated[str, Field(pattern=r"^https?://")] | None = None
+    values: dict[Name, Line]
+    probe_url: Url | None = None
 
 
 class JsonPointerAccess(AccessBase):
     """A value inside a JSON file (RFC 6901 pointer), for example an MCP client's `API_BASE`."""
 
     kind: Literal["json-pointer"]
-    file: str
-    pointer: Annotated[str, Field(pattern=r"^/")]
+    file: FilePath
+    pointer: Annotated[str, Field(pattern=r"^(/([^~/]|~[01])*)+$")]
 
 
 class EnvFileAccess(AccessBase):
     """A `NAME=value` line of an environment file."""
 
     kind: Literal["env-file"]
-    file: str
-    variable: Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
+    file: FilePath
+    variable: Variable
 
 
 class BridgeAccess(AccessBase):
-    """A field of one tunnel in an ops-bridge `tunnels.yaml`; local port stays, the remote end moves."""
+    """A field of one tunnel in an ops-bridge `tunnels.yaml`; local port stays, the remote end moves. `reload` is run
+    after the file was changed."""
 
     kind: Literal["bridge"]
-    file: str
-    tunnel: str
-    field: str = "target"
+    file: FilePath
+    tunnel: Line
+    field: Line = "target"
     reload: tuple[str, ...] = ()
 
 
@@ -140,8 +157,8 @@ class CommandAccess(AccessBase):
     """Any pair of commands: `get` prints the current value, `set` receives it as `{value}`."""
 
     kind: Literal["command"]
-    get: Annotated[tuple[str, ...], Field(min_length=1)]
-    set: Annotated[tuple[str, ...], Field(min_length=1)]
+    get: Argv
+    set: Argv
     timeout: Duration = "30s"
 
 
@@ -201,7 +218,7 @@ class Compare(SpecModel):
 class Backup(SpecModel):
     """Where dumps with a checksummed manifest are kept and how old the newest may be before a cutover."""
 
-    directory: str
+    directory: FilePath
     max_age: Duration = "24h"
 
 
@@ -213,34 +230,50 @@ class ProbeBase(SpecModel):
 
 
 class HttpProbe(ProbeBase):
-    """GET answers `status`; where `pointer` is given, the JSON value there equals `equals`."""
+    """GET answers `status`; where `pointer` is given, the JSON value there equals `equals` (both or neither)."""
+
+    model_config = ConfigDict(json_schema_extra={"dependentRequired": {"pointer": ["equals"], "equals": ["pointer"]}})
 
     kind: Literal["http"]
-    url: Annotated[str, Field(pattern=r"^https?://")]
+    url: Url
     status: Annotated[int, Field(ge=100, le=599)] = 200
-    pointer: str | None = None
-    equals: JsonValue = None
+    pointer: Pointer | None = None
+    equals: Expected = None
     timeout: Duration = "5s"
+
+    @model_validator(mode="after")
+    def _both_or_neither(self) -> HttpProbe:
+        if (self.pointer is None) != (self.equals is None):
+            raise ValueError("give pointer and equals together, or neither")
+        return self
 
 
 class SqlProbe(ProbeBase):
-    """A read-only query of one value on one endpoint equals `equals`, or is at least `atLeast`."""
+    """A read-only query of one value on one endpoint equals `equals`, or is at least `atLeast` (exactly one of them)."""
+
+    model_config = ConfigDict(json_schema_extra={"oneOf": [{"required": ["equals"]}, {"required": ["atLeast"]}]})
 
     kind: Literal["sql"]
     endpoint: Name
     query: Text
-    equals: JsonValue = None
+    equals: Expected = None
     at_least: int | None = None
     timeout: Duration = "5s"
+
+    @model_validator(mode="after")
+    def _one_expectation(self) -> SqlProbe:
+        if (self.equals is None) == (self.at_least is None):
+            raise ValueError("give exactly one of equals, atLeast")
+        return self
 
 
 class CommandProbe(ProbeBase):
     """A command (argv, no shell) ends with `exitStatus`; where given, stdout contains `stdoutContains`."""
 
     kind: Literal["command"]
-    argv: Annotated[tuple[str, ...], Field(min_length=1)]
-    exit_status: int = 0
-    stdout_contains: str | None = None
+    argv: Argv
+    exit_status: Annotated[int, Field(ge=0, le=255)] = 0
+    stdout_contains: Text | None = None
     timeout: Duration = "30s"
 
 
@@ -248,20 +281,24 @@ class FileProbe(ProbeBase):
     """A file exists; where given, its SHA-256 or a contained text is as said."""
 
     kind: Literal["file"]
-    path: str
+    path: FilePath
     sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None
-    contains: str | None = None
+    contains: Text | None = None
 
 
 class KubernetesProbe(ProbeBase):
-    """`kubectl get RESOURCE -o json` on an endpoint's platform: the value at `pointer` equals `equals`."""
+    """`kubectl get RESOURCE -o json`: the value at `pointer` equals `equals`. Context and namespace are those of the
+    endpoint's platform unless said here."""
 
     kind: Literal["kubernetes"]
     endpoint: Name | None = None
+    context: Line | None = None
     namespace: Name | None = None
-    resource: Text
-    pointer: str
-    equals: JsonValue
+    resource: Annotated[
+        str, Field(pattern=r"^[a-zA-Z][-a-zA-Z0-9._]*(/[-a-zA-Z0-9._:]+)?$", examples=["deployment/api"])
+    ]
+    pointer: Pointer
+    equals: Expected
     timeout: Duration = "30s"
 
 
@@ -272,13 +309,15 @@ Probe = Annotated[
 
 
 class Task(SpecModel):
-    """One task of the work plan. `probes` show it to be done; `doneBy` names the step kinds whose completion does."""
+    """One task of the work plan. `probes` show it to be done; `doneBy` names the step kinds whose completion does.
+    `nextAction` is what the status document says while it is next, `whenDone` what it says once it is shown to be done."""
 
     id: TaskId
     title: Text
     probes: tuple[Probe, ...] = ()
     done_by: tuple[StepKind, ...] = ()
-    next_action: str | None = None
+    next_action: Text | None = None
+    when_done: Text | None = None
 
 
 class Stabilization(SpecModel):
@@ -289,6 +328,10 @@ class Stabilization(SpecModel):
     max_failures: Annotated[int, Field(ge=0)] = 0
 
 
+Principal = Annotated[str, Field(pattern=r"^[^ \t\r\n\"#,!*?]+$", max_length=255, examples=["ann@ops.example"])]
+"""Who signs, as `allowed_signers` names them. No patterns: with `*@ops` one key verifies as anybody."""
+
+
 class Gate(SpecModel):
     """A human decision in front of steps. Clocks: the decision falls within `decideWithin` of signing, every guarded
     step begins within `executeWithin`."""
@@ -296,9 +339,9 @@ class Gate(SpecModel):
     name: TaskId
     title: Text
     guards: Annotated[tuple[StepKind, ...], Field(min_length=1)]
-    approvers: Annotated[tuple[str, ...], Field(min_length=1)]
+    approvers: Annotated[tuple[Principal, ...], Field(min_length=1)]
     quorum: Annotated[int, Field(ge=1)] = 1
-    allowed_signers: str
+    allowed_signers: FilePath
     decide_within: Duration = "24h"
     execute_within: Duration = "48h"
     author_may_approve: bool = False
@@ -313,9 +356,11 @@ class LaneState(StrEnum):
 
 
 class EntryCriterion(SpecModel):
-    """A fact of another lane (`lane` has reached one of `anyOf`) that must hold before a deferred lane may run."""
+    """A fact of another lane (`lane` has reached one of `anyOf`) that must hold before a deferred lane may run. `title`
+    completes the sentence "entry criteria depend on …"."""
 
     name: Name
+    title: Text | None = None
     lane: Name
     any_of: Annotated[tuple[LaneState, ...], Field(min_length=1)]
 
@@ -330,7 +375,7 @@ class FailoverDrill(SpecModel):
     """A command that makes the platform fail over; afterwards `verify` must pass within `timeout`."""
 
     max_age: Duration = "30d"
-    argv: Annotated[tuple[str, ...], Field(min_length=1)]
+    argv: Argv
     verify: Annotated[tuple[Probe, ...], Field(min_length=1)]
     timeout: Duration = "5m"
 
@@ -346,14 +391,14 @@ class Drills(SpecModel):
 class PolicySettings(SpecModel):
     """The Rego bundle that judges this plan. A missing or empty bundle denies."""
 
-    bundle: str = "../policies"
+    bundle: FilePath = "../policies"
     timeout: Duration = "10s"
 
 
 class OperatingModel(SpecModel):
     """The document that is written from observed facts once the primary has moved."""
 
-    path: str
+    path: FilePath
 
 
 class Lane(StrEnum):
@@ -364,23 +409,27 @@ class Lane(StrEnum):
 
 
 class Metadata(SpecModel):
-    """Who this plan is. `service` ties the lanes of one service together (one lease, one status document)."""
+    """Who this plan is. `service` ties the lanes of one service together (one lease, one status document), `serviceTitle`
+    is what people call it. A lane that `supersededBy` names will not be finished: the other one has taken over."""
 
     name: Name
     title: Text
     service: Name
+    service_title: Text | None = None
     lane: Lane = Lane.ACTIVE
     superseded_by: Name | None = None
-    updated: str | None = None
+    updated: Annotated[str, Field(pattern=r"^[0-9]{4}-[0-9]{2}-[0-9]{2}$")] | None = None
 
 
 class Narrative(SpecModel):
-    """Sentences that only a person can write, for the status document."""
+    """Sentences that only a person can write, for the status document. `tasksCalled` is this lane's word for its tasks,
+    `nextAction` stands for the whole lane where no single task is next, `pickup` are steps for whoever takes over."""
 
-    decision: str | None = None
-    rationale: str | None = None
-    next_action: str | None = None
-    pickup: tuple[str, ...] = ()
+    decision: Text | None = None
+    rationale: Text | None = None
+    next_action: Text | None = None
+    tasks_called: Line = "tasks"
+    pickup: tuple[Text, ...] = ()
 
 
 class CutoverSpec(SpecModel):
@@ -427,8 +476,6 @@ class ObservedLane(SpecModel):
     kind: Literal["ObservedLane"]
     metadata: Metadata
     spec: ObservedLaneSpec
-
-
 
 
 Document = Annotated[CutoverPlan | ObservedLane, Field(discriminator="kind")]
