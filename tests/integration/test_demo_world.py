@@ -26,6 +26,7 @@ from statehub_plan.demo.site import TOOL, Site
 from statehub_plan.demo.world import SOURCE, TARGET, DemoWorld, row_counts
 from statehub_plan.errors import StatehubError
 from statehub_plan.postgres.privileges import check_privileges
+from tests.integration.demo_processes import descendants, running
 
 ROWS = 1_000
 T = TypeVar("T")
@@ -271,11 +272,11 @@ def test_nothing_outlives_the_process_that_made_a_world(tmp_path: Path, number: 
     with subprocess.Popen([sys.executable, str(script)], stdout=subprocess.PIPE, text=True) as owner:
         assert owner.stdout is not None
         directory = Path(owner.stdout.readline().strip())
-        children = _children_of(owner.pid)
+        children = descendants(owner.pid)
         owner.send_signal(number)
     try:
         assert len(children) >= 8  # two clusters with a guardian each, two hubs, bridge, client
-        _until(lambda: children.isdisjoint(_processes()) and not _servers_in(directory))
+        _until(lambda: children.isdisjoint(running()) and not _servers_in(directory))
     finally:
         if directory.is_dir() and number is signal.SIGKILL:  # nobody was left to remove the empty rest
             subprocess.run(["rm", "-r", str(directory)], check=True)
@@ -392,23 +393,6 @@ def _until(look: Callable[[], T], timeout_s: float = 20.0) -> T:
         assert time.monotonic() < deadline, "did not happen"
         time.sleep(0.02)
     return found
-
-
-def _processes() -> dict[tuple[int, str], int]:
-    """Every process that runs, as its id and start time, with its parent's id."""
-    found = {}
-    for entry in Path("/proc").glob("[0-9]*"):
-        try:
-            fields = (entry / "stat").read_text().rpartition(")")[2].split()
-        except OSError:
-            continue
-        if fields[0] != "Z":
-            found[int(entry.name), fields[19]] = int(fields[1])
-    return found
-
-
-def _children_of(pid: int) -> set[tuple[int, str]]:
-    return {process for process, parent in _processes().items() if parent == pid}
 
 
 def _servers_in(directory: Path) -> list[int]:
