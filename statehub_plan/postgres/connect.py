@@ -37,7 +37,7 @@ SCHEMA = "statehub_plan"
 APPLICATION_PREFIX = "statehub-plan "
 """Every session of the tool has an `application_name` that starts so."""
 
-_NAME_BYTES = 63  # NAMEDATALEN - 1: the server cuts longer names silently
+_NAME_BYTES = 63  # NAMEDATALEN - 1: the server cuts longer names, and keeps ASCII only
 _MINIMUM_VERSION = 140000
 _SESSION_SETTINGS = {
     # Result formats and name resolution never depend on how a role, a database or a host is configured.
@@ -134,7 +134,7 @@ def connect(
     read-only, unless `read_only`. Blocks for at most `connect_timeout_s` per host of the DSN (libpq: at least 2 s).
     StatehubError with the cause and its remedy when no session is had, or when a pooler sits in between.
     """
-    name = (APPLICATION_PREFIX + purpose).encode()[:_NAME_BYTES].decode(errors="ignore")
+    name = (APPLICATION_PREFIX + purpose).encode("ascii", errors="replace")[:_NAME_BYTES].decode()
     parameters: dict[str, Any] = conninfo_to_dict(dsn)
     _register_passwords(parameters)
     settings = _SESSION_SETTINGS | {
@@ -319,7 +319,8 @@ _CAUSES: tuple[tuple[str, str, str], ...] = (
         "check host and port in the DSN, and that the server runs and listens there (or that the tunnel is up)",
     ),
     (
-        r"server closed the connection|Connection reset|unexpectedly|received invalid response|EOF detected",
+        r"server closed the connection|Connection reset|unexpectedly|received invalid response|EOF detected"
+        r"|expected authentication request",
         "connection-dropped",
         "something answered but is no PostgreSQL server, or hung up: check the port, the tunnel and the server's log",
     ),

@@ -7,6 +7,7 @@ view pg_sequences then waits like a writer, SELECT from a sequence does not.
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 from types import TracebackType
@@ -41,7 +42,7 @@ __all__ = ["FrozenReceipt", "Hold", "HoldEvent", "HoldLimits", "HoldLost", "Wait
 _BREATH_S = 0.02  # after each attempt writers run freely for half as long as it lasted, within these two
 _LONGEST_BREATH_S = 0.5
 _LISTINGS = 5
-_ID_BYTES = 40
+_HOLD_ID = re.compile(r"[A-Za-z0-9._-]{1,40}")
 
 _ATTEMPT_ERRORS = (
     psycopg.errors.QueryCanceled,  # the watch gave way, or statement_timeout backed it up
@@ -130,8 +131,8 @@ class Hold:
         from several threads and must not raise. StatehubError `privilege-missing`, `transaction-prepared`,
         `hold-timeout` (naming what held it up), `fenced-out`; then nothing stays locked.
         """
-        if len(hold_id.encode()) > _ID_BYTES:
-            raise ValueError(f"a hold's id has at most {_ID_BYTES} bytes: it is part of an application_name")
+        if not _HOLD_ID.fullmatch(hold_id):
+            raise ValueError(f"a hold's id is part of an application_name and has to match {_HOLD_ID.pattern}")
         with connect(dsn, purpose="hold preparation") as session:
             require_privileges(session)
             state.install(session)
