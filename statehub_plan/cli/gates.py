@@ -1,0 +1,186 @@
+"""`approve`, `revoke`, `approvals`: signed human decisions about a saved plan."""
+
+from __future__ import annotations
+
+import secrets
+import tempfile
+from pathlib import Path
+from typing import Literal
+
+import click
+
+from statehub_plan.cli.options import json_option, plan_argument
+from statehub_plan.cli.output import print_json, print_text
+from statehub_plan.cli.workspace import Workspace, load_plan, utc_now
+from statehub_plan.errors import Exit, Refusal
+from statehub_plan.model.plan import Plan
+from statehub_plan.model.record import ApprovalStatus, SignedStatement, Statement
+from statehub_plan.model.spec import Gate
+from statehub_plan.redact import redact
+
+_gate = click.option("--gate", "gate_name", required=True, metavar="NAME", help="the gate, as the plan names it")
+_key = click.option(
+    "--key",
+    type=click.Path(path_type=Path),
+    required=True,
+    help="your SSH key; a public key file signs with the agent's",
+)
+_as = click.option(
+    "--as", "principal", metavar="PRINCIPAL", help="who you are in allowed_signers  [default: whose key this is]"
+)
+_reason = click.option("--reason", required=True, help="why; it is signed too")
+_yes = click.option("--yes", is_flag=True, help="do not ask to type the gate's name before signing")
+
+
+@click.command()
+@plan_argument
+@_gate
+@_key
+@_as
+@_reason
+@_yes
+@json_option
+def approve(
+    planfile: Path, gate_name: str, key: Path, principal: str | None, reason: str, yes: bool, as_json: bool
+) -> int:
+    """Sign an approval of a gate of PLANFILE with your SSH key, after showing exactly what is signed."""
+    return _sign("approve", planfile, gate_name, key, principal, reason, yes, as_json)
+
+
+@click.command()
+@plan_argument
+@_gate
+@_key
+@_as
+@_reason
+@_yes
+@json_option
+def revoke(
+    planfile: Path, gate_name: str, key: Path, principal: str | None, reason: str, yes: bool, as_json: bool
+) -> int:
+    """Sign a revocation: approvals of this gate for these effects no longer count."""
+    return _sign("revoke", planfile, gate_name, key, principal, reason, yes, as_json)
+
+
+@click.command()
+@plan_argument
+@json_option
+def approvals(planfile: Path, as_json: bool) -> int:
+    """Show every gate of PLANFILE with its approvals: whether each counts, why not, until when."""
+    plan = load_plan(planfile)
+    with Workspace.of_plan(plan) as workspace:
+        states = workspace.gates(plan)
+    if as_json:
+        print_json({"gates": [state.model_dump(mode="json") for state in states]})
+    else:
+        from statehub_plan.render import gates_text
+
+        print_text(gates_text(states))
+    return Exit.DONE
+
+
+def _sign(
+    act: Literal["approve", "revoke"],
+    planfile: Path,
+    gate_name: str,
+    key: Path,
+    principal: str | None,
+    reason: str,
+    yes: bool,
+    as_json: bool,
+) -> int:
+    """Everything that could make the signature worthless is refused before anything is signed or written."""
+    from statehub_plan.approvals.ssh import sign
+    from statehub_plan.approvals.statements import approval_text, statement_for
+    from statehub_plan.approvals.store import save
+
+    plan = load_plan(planfile)
+    with Workspace.of_plan(plan) as workspace:
+        gate = _gate_named(plan, gate_name)
+        signers_file = workspace.base_dir / Path(gate.allowed_signers).expanduser()
+        who = _principal(principal, key, signers_file)
+        nonce = secrets.token_hex(16)
+        statement = statement_for(plan, gate, act=act, principal=who, reason=reason, now=utc_now(), nonce=nonce)
+        click.echo(redact(approval_text(statement, plan)), err=True, nl=False)
+        _confirm(statement, yes)
+        signed = sign(statement, key)
+        if act == "approve":
+            _require_counting(workspace, plan, signed)
+        path = save(workspace.approvals_dir, signed)
+        state = next(one for one in workspace.gates(plan) if one.gate == gate.name)
+    if as_json:
+        print_json({"act": act, "stored": str(path), "gate": state.model_dump(mode="json")})
+    else:
+        done = "approved" if state.satisfied else "not approved"
+        print_text(f"stored {path}\ngate {state.gate}: {len(state.fingerprints)} of {state.quorum} keys, {done}")
+    return Exit.DONE
+
+
+def _require_counting(workspace: Workspace, plan: Plan, signed: SignedStatement) -> None:
+    """What would not count is refused before anything is written where it could be taken for an approval."""
+    from statehub_plan.approvals.collect import collect
+    from statehub_plan.approvals.store import save
+
+    with tempfile.TemporaryDirectory(prefix="statehub-plan-approve-") as alone:
+        save(Path(alone), signed)
+        states = collect(plan, workspace.base_dir, Path(alone), utc_now())
+    judged = next(state for state in states if state.gate == signed.statement.gate).approvals[0]
+    if judged.status is not ApprovalStatus.VALID:
+        raise Refusal(
+            code="approval-does-not-count",
+            what=f"this approval would not count, so it was not kept: {judged.status.value}: {judged.detail}",
+            hint="ask another approver, or plan again when the plan is no longer the one to approve",
+            exit_status=Exit.APPROVAL_MISSING,
+        )
+
+
+def _gate_named(plan: Plan, name: str) -> Gate:
+    found = next((gate for gate in plan.spec.spec.gates if gate.name == name), None)
+    if found is None:
+        named = ", ".join(gate.name for gate in plan.spec.spec.gates) or "it has none"
+        raise Refusal(
+            code="gate-unknown",
+            what=f"plan {plan.spec.metadata.name} has no gate {name}",
+            hint=f"its gates: {named}",
+            exit_status=Exit.APPROVAL_MISSING,
+        )
+    return found
+
+
+def _principal(named: str | None, key: Path, signers_file: Path) -> str:
+    """Whose key this is by allowed_signers; a name that is given must be that one."""
+    from statehub_plan.approvals.ssh import load_signers, principal_of_key
+
+    signers = load_signers(signers_file)
+    owner = principal_of_key(key, signers)
+    if owner is None:
+        raise Refusal(
+            code="key-unknown",
+            what=f"the key {key} is not listed in {signers_file}",
+            hint="have the line of your key added to allowed_signers, by review, then approve",
+            exit_status=Exit.APPROVAL_MISSING,
+        )
+    if named is not None and named != owner:
+        raise Refusal(
+            code="key-of-another",
+            what=f"the key {key} is listed for {owner}, not for {named}",
+            hint="sign with your own key, or leave `--as` out",
+            exit_status=Exit.APPROVAL_MISSING,
+        )
+    return owner
+
+
+def _confirm(statement: Statement, yes: bool) -> None:
+    if yes:
+        return
+    try:
+        typed = click.prompt(f"\nType the gate's name to {statement.act}", default="", show_default=False, err=True)
+    except click.Abort:
+        typed = ""
+    if str(typed).strip() != statement.gate:
+        raise Refusal(
+            code="not-confirmed",
+            what=f"the name of gate {statement.gate} was not typed; nothing was signed",
+            hint="read what is shown above and run the command again, or say --yes",
+            exit_status=Exit.APPROVAL_MISSING,
+        )

@@ -1,0 +1,92 @@
+"""Values in words: moments, spans, shortened JSON, step marks; user text made harmless for a terminal. Pure."""
+
+from __future__ import annotations
+
+import json
+import re
+from datetime import UTC, datetime
+
+from pydantic import JsonValue
+
+from statehub_plan.model.plan import Identity, Step
+from statehub_plan.model.spec import Gate
+from statehub_plan.model.steps import StepClass, StepKind
+
+_SPAN_UNITS = ((86400, "d"), (3600, "h"), (60, "min"), (1, "s"))
+
+
+def plain(text: str) -> str:
+    """The text on one line, every control, format (bidirectional) and unusual separator character as an escape."""
+    joined = re.sub(r"[ \t\r\n]+", " ", text).strip()
+    return "".join(sign if sign.isprintable() else f"\\u{{{ord(sign):x}}}" for sign in joined)
+
+
+def shown(value: JsonValue, limit: int = 160) -> str:
+    """A JSON value in at most `limit` characters; an ellipsis says that something was left out."""
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, sort_keys=True)
+    text = plain(text) or '""'
+    return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
+def moment(at: datetime) -> str:
+    """`2026-06-27 14:03:05 UTC`."""
+    return at.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+
+
+def moment_of(epoch: JsonValue) -> str:
+    """The same for whole seconds since 1970, `unknown` for anything else."""
+    if not isinstance(epoch, int) or isinstance(epoch, bool):
+        return "unknown"
+    return moment(datetime.fromtimestamp(epoch, UTC))
+
+
+def span(seconds: float) -> str:
+    """`450 ms`, `2.31 s`, `4 min 5 s`, `1 d 2 h`: two units at most."""
+    if seconds < 0:
+        return f"-{span(-seconds)}"
+    if seconds < 1:
+        return f"{seconds * 1000:.0f} ms"
+    if seconds < 60:
+        return f"{seconds:.2f}".rstrip("0").rstrip(".") + " s"
+    left, parts = round(seconds), []
+    for size, unit in _SPAN_UNITS:
+        count, left = divmod(left, size)
+        if count:
+            parts.append(f"{count} {unit}")
+    return " ".join(parts[:2])
+
+
+def counted(count: int, noun: str, plural: str | None = None) -> str:
+    """`1 step`, `2 steps`."""
+    return f"{count} {noun if count == 1 else plural or noun + 's'}"
+
+
+def mark(step: Step) -> str:
+    """What a step can cost, in at most nine characters."""
+    if step.kind in (StepKind.DECIDE, StepKind.RETIRE):
+        return "NO RETURN"
+    marks = {
+        StepClass.READ: "read",
+        StepClass.ONLINE: "online",
+        StepClass.HOLD: "HOLD",
+        StepClass.DECISION: "FREEZE",
+        StepClass.AFTER: "after",
+    }
+    return marks[step.step_class]
+
+
+def named(text: str, old: str, new: str) -> str:
+    """A sentence about `the old side` and `the new side` with the endpoints' own names."""
+    return text.replace("the old side", old).replace("the new side", new)
+
+
+def identity_text(identity: Identity | None) -> str:
+    """Which database answers, or that nobody knows."""
+    if identity is None or not identity.known:
+        return "identity unknown"
+    return f"system {identity.system_identifier}, database {identity.database} (OID {identity.database_oid})"
+
+
+def approvals_needed(gate: Gate) -> str:
+    """`2 approvals of alice@ops, bob@ops`."""
+    return f"{counted(gate.quorum, 'approval')} of {', '.join(sorted(gate.approvers))}"
