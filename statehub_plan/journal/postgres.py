@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import threading
 import time
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from typing import Any
 
+from statehub_plan.errors import StatehubError
 from statehub_plan.journal import chain
 from statehub_plan.journal.chain import COLUMNS, Head, Row
 from statehub_plan.journal.leases import (
@@ -42,6 +45,9 @@ SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND granted AND objsubid = 
 """  # how a bigint key is shown: PostgreSQL manual, 54.12 pg_locks
 
 
+_sessions: weakref.WeakSet[Connection] = weakref.WeakSet()
+
+
 class PostgresJournal:
     """A `Journal` in the database of `dsn`; its schema is made by the first thing written.
 
@@ -56,11 +62,14 @@ class PostgresJournal:
         self._guard = threading.RLock()
         self._main: Connection | None = None
         self._holds: dict[tuple[str, int], Connection] = {}
-        with self._guard:
-            info = self._connection().info
-            self._location = f"in database {info.dbname} at {info.host}:{info.port}"
-        with self._reading():
-            pass
+        info = self._connection().info
+        self._location = f"in database {info.dbname} at {info.host}:{info.port}"
+        try:
+            with self._reading():
+                pass
+        except StatehubError:
+            self.close()
+            raise
 
     @property
     def location(self) -> str:
@@ -144,6 +153,7 @@ class PostgresJournal:
             hold.close()
             raise
         self._holds[service, lease.epoch] = hold
+        _sessions.add(hold)
         return lease
 
     def heartbeat(self, lease: Lease, now: datetime) -> Lease:
@@ -282,3 +292,18 @@ def _one(db: Connection, query: str, parameters: list[Any] | None = None) -> tup
     row = db.execute(query, parameters).fetchone()
     assert row is not None
     return row
+
+
+def _hang_up_in_child() -> None:
+    """A forked child that kept the socket open would keep the lock after its parent's death.
+
+    Replaced, not closed: libpq must not later find something else under the same descriptor.
+    """
+    null = os.open(os.devnull, os.O_RDWR)
+    for session in list(_sessions):
+        if not session.closed:
+            os.dup2(null, session.fileno(), inheritable=False)
+    os.close(null)
+
+
+os.register_at_fork(after_in_child=_hang_up_in_child)

@@ -66,14 +66,18 @@ def is_installed(db: Connection, location: str) -> bool:
 def install(db: Connection) -> None:
     """Make the schema inside the caller's transaction, unless somebody else just has."""
     db.execute("SELECT pg_advisory_xact_lock(%s)", [_INSTALL_LOCK])
-    row = db.execute("SELECT to_regclass('statehub_plan_journal.meta') IS NOT NULL").fetchone()
-    if row is not None and not row[0]:
+    # Not to_regclass: it answers from a cache that waiting for this lock does not refresh.
+    made = (
+        "SELECT FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace "
+        "WHERE n.nspname = 'statehub_plan_journal' AND c.relname = 'meta'"
+    )
+    if db.execute(made).fetchone() is None:
         db.execute(Path(__file__).with_name("schema_postgres.sql").read_bytes())
 
 
 @contextmanager
 def explained(location: str, lease: Lease | None = None) -> Iterator[None]:
-    """The server's errors as StatehubErrors with a remedy; a lost connection as LeaseLost where it was the lease's."""
+    """The server's errors as StatehubErrors with a remedy; a lost connection as LeaseLost where `lease` hung on it."""
     try:
         yield
     except (errors.LockNotAvailable, errors.QueryCanceled) as error:

@@ -1,12 +1,12 @@
-CREATE SCHEMA statehub_plan_journal;
+CREATE SCHEMA IF NOT EXISTS statehub_plan_journal;
 
 CREATE TABLE statehub_plan_journal.meta (
-  only boolean PRIMARY KEY DEFAULT true CHECK (only), version integer NOT NULL
+  single boolean PRIMARY KEY DEFAULT true CHECK (single), version integer NOT NULL
 );
 INSERT INTO statehub_plan_journal.meta (version) VALUES (1);
 
 CREATE TABLE statehub_plan_journal.head (
-  only boolean PRIMARY KEY DEFAULT true CHECK (only), seq bigint NOT NULL, hash text NOT NULL
+  single boolean PRIMARY KEY DEFAULT true CHECK (single), seq bigint NOT NULL, hash text NOT NULL
 );
 INSERT INTO statehub_plan_journal.head (seq, hash) VALUES (0, repeat('0', 64));
 

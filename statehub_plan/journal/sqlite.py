@@ -29,7 +29,7 @@ from statehub_plan.journal.leases import (
 )
 from statehub_plan.journal.lock import LeaseLock, is_held
 from statehub_plan.journal.protocol import LeaseLost, Locked
-from statehub_plan.journal.sqlite_file import checked, connect, explained, transaction
+from statehub_plan.journal.sqlite_file import BUSY_S, checked, connect, explained, transaction
 from statehub_plan.model.record import Lease, Record, RecordKind
 from statehub_plan.redact import redact_json
 
@@ -43,9 +43,13 @@ class SqliteJournal:
     fcntl(2)).
     """
 
-    def __init__(self, path: Path) -> None:
-        """Opens the file if it exists; StatehubError when it can't be read or is not this tool's."""
+    def __init__(self, path: Path, *, busy_s: float = BUSY_S) -> None:
+        """Opens the file if it exists; StatehubError when it can't be read or is not this tool's.
+
+        `busy_s` is how long a write waits for another process to finish its own.
+        """
         self._path = checked(path)
+        self._busy_s = busy_s
         self._main: sqlite3.Connection | None = None
         self._pulse: sqlite3.Connection | None = None
         self._main_guard = threading.RLock()
@@ -204,7 +208,7 @@ class SqliteJournal:
         """A read transaction, or None while there is no journal yet."""
         with self._main_guard, explained(self._path):
             if self._main is None:
-                self._main = connect(self._path, create=False)
+                self._main = connect(self._path, create=False, busy_s=self._busy_s)
             if self._main is None:
                 yield None
                 return
@@ -217,7 +221,7 @@ class SqliteJournal:
         with self._pulse_guard if pulse else self._main_guard, explained(self._path):
             connection = self._pulse if pulse else self._main
             if connection is None:
-                connection = connect(self._path, create=True)
+                connection = connect(self._path, create=True, busy_s=self._busy_s)
                 assert connection is not None
                 if pulse:
                     self._pulse = connection

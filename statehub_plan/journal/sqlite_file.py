@@ -8,75 +8,61 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from urllib.parse import quote
 
-from statehub_plan.errors import Exit, StatehubError
+from statehub_plan.errors import StatehubError
+from statehub_plan.journal.protocol import Locked
 
 APPLICATION_ID = 0x53485031  # "SHP1", PRAGMA application_id: tells the journal from any other SQLite file
 SCHEMA_VERSION = 1
 BUSY_S = 5.0
 
-_CAUSES: tuple[tuple[str, str, str, str, Exit], ...] = (
-    (
-        "SQLITE_BUSY",
-        "journal-busy",
-        f"another process has been writing to it for more than {BUSY_S:g} s",
-        "run the command again; if it stays, a process is stopped in the middle of a write: `fuser {path}` names it",
-        Exit.LOCKED,
-    ),
+_CAUSES: tuple[tuple[str, str, str, str], ...] = (
     (
         "SQLITE_READONLY_DBMOVED",
         "journal-moved",
         "the file was moved, replaced or deleted while it was in use",
         "put the file back where it was and run the command again; nothing more was recorded since",
-        Exit.ERROR,
     ),
     (
         "SQLITE_READONLY",
         "journal-read-only",
         "it can't be written: the file or its directory is read-only for this user",
         "give this user write permission on the file and its directory, or name another journal",
-        Exit.ERROR,
     ),
     (
         "SQLITE_FULL",
         "journal-disk-full",
         "its disk is full; nothing of the last record was kept",
         "free some space and run the command again: it goes on from what is recorded",
-        Exit.ERROR,
     ),
     (
         "SQLITE_CANTOPEN",
         "journal-unreadable",
         "the file can't be opened",
         "check that it is a file that this user may read and write, in a directory this user may write",
-        Exit.ERROR,
     ),
     (
         "SQLITE_PERM",
         "journal-unreadable",
         "this user may not open the file",
         "give this user read and write permission on it",
-        Exit.ERROR,
     ),
     (
         "SQLITE_NOTADB",
         "journal-corrupt",
         "the file is not an SQLite database, or its beginning was overwritten",
         "name the right file, or restore the journal from its backup",
-        Exit.ERROR,
     ),
     (
         "SQLITE_CORRUPT",
         "journal-corrupt",
         "the file is damaged",
         "restore the journal from its backup (`sqlite3 {path} .recover` may save what is left, for reading)",
-        Exit.ERROR,
     ),
     (
         "SQLITE_IOERR",
         "journal-io",
         "reading or writing it failed",
         "check the disk (full? a file size limit? unmounted?) and run the command again: nothing half-written is kept",
-        Exit.ERROR,
     ),
 )
 
@@ -103,7 +89,7 @@ def checked(path: Path) -> Path:
     return real
 
 
-def connect(path: Path, *, create: bool) -> sqlite3.Connection | None:
+def connect(path: Path, *, create: bool, busy_s: float) -> sqlite3.Connection | None:
     """A connection to the journal at `path`; None when there is none yet and `create` is false."""
     if not create and not (path.exists() and path.stat().st_size):
         return None
@@ -111,7 +97,7 @@ def connect(path: Path, *, create: bool) -> sqlite3.Connection | None:
         f"file:{quote(str(path))}?mode={'rwc' if create else 'rw'}",
         uri=True,
         isolation_level=None,
-        timeout=BUSY_S,
+        timeout=busy_s,
         check_same_thread=False,
     )
     try:
@@ -152,10 +138,18 @@ def explained(path: Path) -> Iterator[None]:
         yield
     except sqlite3.Error as error:
         name = getattr(error, "sqlite_errorname", type(error).__name__)
-        for prefix, code, why, hint, exit_status in _CAUSES:
+        detail = f"{name}: {error}"
+        if name.startswith("SQLITE_BUSY"):
+            raise Locked(
+                code="journal-busy",
+                what=f"the journal {path}: another process is writing to it and does not finish",
+                hint="run the command again; if it stays, a process is stopped in the middle of a write: "
+                f"`fuser {path}` names it",
+                details=(detail,),
+            ) from error
+        for prefix, code, why, hint in _CAUSES:
             if name.startswith(prefix):
-                refusal = _refused(code, path, why, hint.format(path=path), exit_status, f"{name}: {error}")
-                raise refusal from error
+                raise _refused(code, path, why, hint.format(path=path), detail) from error
         raise _refused("journal-failed", path, f"{name}: {error}", "report this with the message above") from error
 
 
@@ -194,9 +188,5 @@ def _number(db: sqlite3.Connection, query: str) -> int:
         return int(cursor.fetchone()[0])
 
 
-def _refused(
-    code: str, path: Path, why: str, hint: str, exit_status: Exit = Exit.ERROR, *details: str
-) -> StatehubError:
-    return StatehubError(
-        code=code, what=f"the journal {path}: {why}", hint=hint, exit_status=exit_status, details=details
-    )
+def _refused(code: str, path: Path, why: str, hint: str, *details: str) -> StatehubError:
+    return StatehubError(code=code, what=f"the journal {path}: {why}", hint=hint, details=details)
