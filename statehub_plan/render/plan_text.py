@@ -90,17 +90,17 @@ def _steps(plan: Plan) -> Iterator[RenderableType]:
         if step.gate is not None and step.gate not in shown:
             shown.add(step.gate)
             yield line(f"══ gate {gate_text(plan, gates[step.gate])}", indent=2, style="bold")
-        yield hanging(
-            f"{number:2} {mark(step)}", step.title, width=12, indent=2, style=_MARK_STYLES.get(mark(step), "")
-        )
-        yield hanging("", why(plan, step), width=12, indent=2, style="dim")
+        style = _MARK_STYLES.get(mark(step), "")
+        yield hanging((str(number), mark(step)), step.title, widths=(2, 9), indent=2, style=style)
+        yield hanging(("", ""), why(plan, step), widths=(2, 9), indent=2, style="dim")
 
 
 def gate_text(plan: Plan, gate: Gate) -> str:
     """The gate, what it guards in this plan and what opens it, in one line."""
     guarded = [str(number) for number, step in enumerate(plan.steps, start=1) if step.gate == gate.name]
     clocks = f"decide within {gate.decide_within}, execute within {gate.execute_within}"
-    return f"{gate.name} (steps {', '.join(guarded)}): {approvals_needed(gate)}; {clocks}"
+    steps = f"step{'s' if len(guarded) > 1 else ''} {', '.join(guarded)}"
+    return f"{gate.name}, {steps}: {approvals_needed(gate)}; {clocks}"
 
 
 def why(plan: Plan, step: Step) -> str:
@@ -155,8 +155,8 @@ def sorted_findings(findings: tuple[Finding, ...]) -> tuple[Finding, ...]:
 def _finding(finding: Finding) -> Iterator[RenderableType]:
     where = f" at {finding.step}" if finding.step else ""
     text = f"{finding.code}{where}: {finding.message}"
-    yield hanging(finding.level.value, text, width=9, indent=2, style=_LEVEL_STYLES[finding.level])
-    yield hanging("", f"remedy: {finding.remedy}", width=9, indent=2)
+    yield hanging((finding.level.value,), text, widths=(8,), indent=2, style=_LEVEL_STYLES[finding.level])
+    yield hanging(("",), f"remedy: {finding.remedy}", widths=(8,), indent=2)
 
 
 def _next(plan: Plan, saved_as: str | None) -> Iterator[RenderableType]:

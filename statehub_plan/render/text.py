@@ -24,12 +24,15 @@ def heading(text: str) -> RenderableType:
     return Padding(Text(plain(text), style="bold"), (1, 0, 0, 0))
 
 
-def hanging(label: str, text: str, *, width: int, indent: int = 0, style: str = "") -> RenderableType:
-    """A label of fixed width and a paragraph that wraps beside it."""
+def hanging(
+    labels: Sequence[str], text: str, *, widths: Sequence[int], indent: int = 0, style: str = ""
+) -> RenderableType:
+    """Labels of fixed width (numbers stand right) and a paragraph that wraps beside them."""
     grid = Table.grid(padding=(0, 1, 0, 0))
-    grid.add_column(width=width, no_wrap=True)
+    for label, width in zip(labels, widths, strict=True):
+        grid.add_column(width=width, no_wrap=True, justify="right" if label.isdigit() else "left")
     grid.add_column(overflow="fold")
-    grid.add_row(Text(plain(label), style=style), Text(plain(text), style=style))
+    grid.add_row(*(Text(plain(cell), style=style) for cell in (*labels, text)))
     return Padding(grid, (0, 0, 0, indent))
 
 

@@ -77,7 +77,8 @@ def mark(step: Step) -> str:
 
 def named(text: str, old: str, new: str) -> str:
     """A sentence about `the old side` and `the new side` with the endpoints' own names."""
-    return text.replace("the old side", old).replace("the new side", new)
+    told = text.replace("the old side", old).replace("the new side", new)
+    return re.sub(r"(?<=: )(old|new)$", lambda found: old if found[1] == "old" else new, told)
 
 
 def identity_text(identity: Identity | None) -> str:

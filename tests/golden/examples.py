@@ -1,0 +1,172 @@
+"""One document, the worlds around it as facts, and the plans they lead to; everything with fixed instants."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from functools import cache
+from pathlib import Path
+
+import yaml
+from pydantic import JsonValue
+
+from statehub_plan.model.base import epoch_s
+from statehub_plan.model.facts import Evidence, EvidenceStatus, Fact, FactStatus, Observation
+from statehub_plan.model.plan import Direction, Finding, Level, Phase, Plan, Verdict
+from statehub_plan.model.spec import CutoverPlan
+from statehub_plan.planning import make_plan, turned
+
+NOW = datetime(2026, 6, 27, 12, 0, tzinfo=UTC)
+HERE = Path(__file__).parent
+OLD, NEW = "wsl2", "railiance01"
+SYSTEMS = {OLD: "7300000000000000001", NEW: "7300000000000000002"}
+API = {OLD: "http://127.0.0.1:8000", NEW: "http://10.20.0.11:8000"}
+TUNNEL = {OLD: "127.0.0.1:8001", NEW: "10.20.0.11:8000"}
+RUN = "cust-wp-0011-0123456789ab"
+
+
+@cache
+def document() -> CutoverPlan:
+    """The plan document of the examples."""
+    text = (HERE / "render" / "cust-wp-0011.yaml").read_text(encoding="utf-8")
+    return CutoverPlan.model_validate(yaml.safe_load(text))
+
+
+def known(fact_id: str, value: JsonValue, how: str = "query", at: datetime = NOW) -> Fact:
+    """A known fact."""
+    return Fact(id=fact_id, status=FactStatus.KNOWN, value=value, how=how, observed_at=at, elapsed_ms=3)
+
+
+def unknown(fact_id: str, reason: str, how: str = "query") -> Fact:
+    """An unknown fact."""
+    return Fact(id=fact_id, status=FactStatus.UNKNOWN, reason=reason, how=how, observed_at=NOW, elapsed_ms=5000)
+
+
+def endpoint_facts(name: str, *, writes: str, register: list[JsonValue] | None = None, term: int = 0) -> list[Fact]:
+    """What is seen of an endpoint that answers."""
+    fence: dict[str, JsonValue] = {"term": term or None, "run": None, "hold": None, "retired": False}
+    identity: dict[str, JsonValue] = {"system_identifier": SYSTEMS[name], "database": "statehub", "database_oid": 16384}
+    values: dict[str, JsonValue] = {
+        "reach": "reachable",
+        "identity": identity,
+        "version_num": 150018 if name == OLD else 180003,
+        "in_recovery": False,
+        "writes": writes,
+        "fence": fence,
+        "transfer": None,
+        "register": register or [],
+        "tables": 7,
+        "row_counts": {"public.work_plan": 1204, "public.task": 8211},
+        "size_bytes": 73400320,
+        "schema_revision": {"alembic": "0042_decisions", "fingerprint": "sha256:77"},
+        "api.health": {"healthy": True, "status": 200, "latency_ms": 4, "detail": "ok"},
+    }
+    return [known(f"{name}.{fact}", value, how=f"psql {name}") for fact, value in values.items()]
+
+
+def access_facts(endpoint: str) -> list[Fact]:
+    """Both access paths pointed at one endpoint."""
+    bridge: dict[str, JsonValue] = {"value": TUNNEL[endpoint], "endpoint": endpoint, "answers": True, "detail": "200"}
+    mcp: dict[str, JsonValue] = {"value": API[endpoint], "endpoint": endpoint, "answers": True, "detail": "200"}
+    return [known("access.bridge", bridge, how="../bridge/tunnels.yaml"), known("access.mcp", mcp, how="config.json")]
+
+
+def backup_fact(of: str = OLD, age_s: int = 600) -> Fact:
+    """A whole, checksummed backup."""
+    value: dict[str, JsonValue] = {
+        "path": "/srv/backups/20260627T115000Z",
+        "endpoint": of,
+        "taken_at": epoch_s(NOW) - age_s,
+        "age_s": age_s,
+        "checksum_ok": True,
+        "size_bytes": 7340032,
+        "system_identifier": SYSTEMS[of],
+    }
+    return known("backup", value, how="manifest.json")
+
+
+def observation(*facts: Fact | list[Fact]) -> Observation:
+    """The facts of one look, later ones winning."""
+    flat = [one for group in facts for one in (group if isinstance(group, list) else [group])]
+    by_id = {one.id: one for one in flat}
+    return Observation(observed_at=NOW, facts=tuple(by_id[key] for key in sorted(by_id)))
+
+
+def before_cutover() -> Observation:
+    """T01-T06 done: clients on wsl2, an earlier restore on railiance01 that still accepts writes, no backup yet."""
+    return observation(
+        endpoint_facts(OLD, writes="open"),
+        endpoint_facts(NEW, writes="open"),
+        access_facts(OLD),
+        known("backup", None, how="the newest manifest in ../backups"),
+        known("document", {"path": "../docs/operating-model.md", "exists": False}),
+    )
+
+
+def after_cutover(stabilization: str = "running") -> Observation:
+    """Term 1 decided for railiance01, clients moved, wsl2 frozen."""
+    decided: JsonValue = {"term": 1, "primary": NEW, "run": RUN, "decided_at": "2026-06-27T11:00:00Z"}
+    progress: dict[str, JsonValue] = {
+        "kind": "stabilize",
+        "state": stabilization,
+        "term": 1,
+        "endpoint": NEW,
+        "since": epoch_s(NOW) - 3600,
+        "until": epoch_s(NOW) - 3600 + 86400,
+        "looks": 60,
+        "failures": 0,
+        "last": "healthy",
+        "at": epoch_s(NOW),
+        "passed": stabilization == "passed",
+    }
+    return observation(
+        endpoint_facts(OLD, writes="frozen", term=1),
+        endpoint_facts(NEW, writes="open", register=[decided]),
+        access_facts(NEW),
+        backup_fact(),
+        known("stabilization", progress, how=f"journal record 31 of run {RUN}"),
+        known("document", {"path": "../docs/operating-model.md", "exists": False}),
+    )
+
+
+def evidence(status: EvidenceStatus = EvidenceStatus.PASSED) -> tuple[Evidence, ...]:
+    """Every probe of the document with the same outcome."""
+    return tuple(
+        Evidence(task=task.id, probe=probe.name, status=status, detail="as said", observed_at=NOW)
+        for task in document().spec.tasks
+        for probe in task.probes
+    )
+
+
+def plan(
+    seen: Observation | None = None,
+    proofs: tuple[Evidence, ...] | None = None,
+    *,
+    direction: Direction = Direction.FORWARD,
+    primary: str = NEW,
+) -> Plan:
+    """A plan of alice's, not yet judged."""
+    return make_plan(
+        turned(document(), primary),
+        observation=seen or before_cutover(),
+        evidence=evidence() if proofs is None else proofs,
+        now=NOW + timedelta(seconds=2),
+        author="alice@ops.example",
+        tool_version="0.1.0",
+        spec_digest="sha256:" + "11" * 32,
+        spec_path="/srv/state-hub/plans/cust-wp-0011.yaml",
+        direction=direction,
+    )
+
+
+def judged(found: Plan, *findings: Finding) -> Plan:
+    """The plan with a verdict; allowed unless a finding is more than advisory."""
+    verdict = Verdict(
+        allowed=all(one.level is Level.ADVISORY for one in findings),
+        phase=Phase.PLAN,
+        evaluated=("backup_fresh", "gate_approved", "one_writable"),
+        findings=findings,
+        input_digest="sha256:" + "22" * 32,
+        bundle_digest="sha256:" + "33" * 32,
+        judged_at=NOW,
+    )
+    return found.model_copy(update={"verdict": verdict})
