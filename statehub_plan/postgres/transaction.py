@@ -34,8 +34,9 @@ def commit_once(
     a new one waits (up to 30 s) until the old server process is gone and asks `landed` what became of it: when it did
     not commit, StatehubError `connection-lost`; when nobody can tell, OutcomeUnknown. Nothing is ever tried twice.
     """
-    begin(connection)
+    _require_idle(connection)
     try:
+        begin(connection)
         backend = backend_of(connection)
         value = work(connection)
     except BaseException as error:
@@ -49,8 +50,7 @@ def commit_once(
 
 def begin(connection: Connection) -> None:
     """Opens a durable, READ COMMITTED, writable transaction on an idle autocommit session; ValueError on any other."""
-    if not connection.autocommit or connection.info.transaction_status is not TransactionStatus.IDLE:
-        raise ValueError("this needs an idle session in autocommit mode")
+    _require_idle(connection)
     connection.execute("BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE")
     # A commit that the server may forget is none; a stricter setting than `on` stays.
     connection.execute(
@@ -92,6 +92,12 @@ def backend_of(connection: Connection) -> Backend:
     if row is None:
         raise RuntimeError("a session does not see itself")
     return int(row[0]), str(row[1])
+
+
+def _require_idle(connection: Connection) -> None:
+    busy = connection.info.transaction_status in (TransactionStatus.INTRANS, TransactionStatus.INERROR)
+    if busy or not connection.autocommit:
+        raise ValueError("this needs an idle session in autocommit mode")
 
 
 def _observed(lost: Connection, backend: Backend, landed: Callable[[Connection], bool], what: str) -> bool:

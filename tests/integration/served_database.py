@@ -153,6 +153,7 @@ class Proxy:
         self.port = self._listener.getsockname()[1]
         self.cut_before: bytes | None = None
         self.cut_after: bytes | None = None
+        self.refuse_new = False
         self.rewrite: Callable[[bytes], bytes] = lambda data: data
         self._sockets: list[socket.socket] = []
         self._threads = [threading.Thread(target=self._accept)]
@@ -164,6 +165,9 @@ class Proxy:
                 client, _ = self._listener.accept()
             except OSError:
                 return
+            if self.refuse_new:
+                client.close()
+                continue
             server = socket.create_connection(self._target)
             self._sockets += [client, server]
             for pump, arguments in ((self._upstream, (client, server)), (self._downstream, (server, client))):

@@ -1,0 +1,268 @@
+"""The decision register and the state row: one winner per term, epochs that fence, no guessing at commits."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from statehub_plan.errors import Exit, OutcomeUnknown, StatehubError
+from statehub_plan.model.plan import Identity
+from statehub_plan.postgres import register, state, transaction
+from statehub_plan.postgres.connect import connect
+from statehub_plan.postgres.register import Outcome, burn, decide, read_decisions
+from statehub_plan.world import TransferStage
+from tests.integration.served_database import Served, proxied, serve
+
+ROUNDS = 50
+COMMIT = b"COMMIT\0"  # the whole statement: READ COMMITTED is none
+ACTOR = Path(__file__).with_name("register_actor.py")
+
+
+@pytest.fixture(params=["source", "target"])
+def served(request: pytest.FixtureRequest) -> Served:
+    """A service's database on each of the two majors, with the tool installed."""
+    served = serve(request.getfixturevalue(f"{request.param}_db"), schema="SELECT 1")
+    with served.tool() as session:
+        state.install(session)
+    return served
+
+
+@contextmanager
+def _actor(dsn: str, run: str) -> Iterator[subprocess.Popen[str]]:
+    command = [sys.executable, str(ACTOR), dsn, run]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert "ready" == _answer(process)
+        yield process
+        assert process.stdin is not None
+        process.stdin.close()
+        assert 0 == process.wait(20)
+
+
+def _tell(process: subprocess.Popen[str], command: str) -> None:
+    assert process.stdin is not None
+    process.stdin.write(command + "\n")
+    process.stdin.flush()
+
+
+def _answer(process: subprocess.Popen[str]) -> str:
+    assert process.stdout is not None
+    return process.stdout.readline().strip()
+
+
+def test_a_database_that_never_saw_the_tool_has_neither_state_nor_decisions(source_db: str) -> None:
+    """Absence is an answer, not an error."""
+    with closing(connect(source_db, purpose="test")) as session:
+        assert state.read_state(session) is None
+        assert () == read_decisions(session)
+
+
+def test_a_decision_is_taken_once_and_known_again(served: Served) -> None:
+    """The run that decided gets `already-ours` for the same wish; anybody else, or another wish, has lost."""
+    with served.tool() as session:
+        assert Outcome.WON == decide(session, term=1, primary="there", run="run-a", epoch=1)
+        assert Outcome.ALREADY_OURS == decide(session, term=1, primary="there", run="run-a", epoch=1)
+        assert Outcome.LOST == decide(session, term=1, primary="elsewhere", run="run-a", epoch=1)
+        assert Outcome.LOST == decide(session, term=1, primary="there", run="run-b", epoch=1)
+        assert Outcome.LOST == burn(session, term=1, run="run-a", epoch=1)
+        (decision,) = read_decisions(session)
+        assert (1, "there", "run-a") == (decision.term, decision.primary, decision.run)
+        assert state.identity(session) == decision.identity
+
+
+def test_a_burned_term_can_never_be_decided(served: Served) -> None:
+    """Burning is what makes reopening the old primary safe: a zombie that decides later loses."""
+    with served.tool() as session:
+        assert Outcome.WON == burn(session, term=3, run="run-a", epoch=1)
+        assert Outcome.ALREADY_OURS == burn(session, term=3, run="run-b", epoch=1)
+        assert Outcome.LOST == decide(session, term=3, primary="there", run="run-a", epoch=1)
+        assert [(3, None)] == [(each.term, each.primary) for each in read_decisions(session)]
+
+
+def test_terms_only_move_forward(served: Served) -> None:
+    """After term 5, an older term can be neither decided nor burned, however late its run wakes up."""
+    with served.tool() as session:
+        assert Outcome.WON == decide(session, term=5, primary="there", run="run-a", epoch=1)
+        assert Outcome.STALE == decide(session, term=4, primary="here", run="run-b", epoch=1)
+        assert Outcome.STALE == burn(session, term=4, run="run-b", epoch=1)
+        assert Outcome.WON == decide(session, term=6, primary="here", run="run-b", epoch=1)
+
+
+@pytest.mark.parametrize("rival", ["decide", "burn"])
+def test_two_processes_race_and_exactly_one_wins(source_db: str, rival: str) -> None:
+    """Fifty terms, two processes at once: one `won` each time, and the register says what the winner wanted."""
+    served = serve(source_db, schema="SELECT 1")
+    with served.tool() as session:
+        state.install(session)
+    wins = []
+    with _actor(served.tool_dsn, "run-a") as first, _actor(served.tool_dsn, "run-b") as second:
+        for term in range(1, ROUNDS + 1):
+            _tell(first, f"decide {term}")
+            _tell(second, f"{rival} {term}")
+            wins.append((_answer(first), _answer(second)))
+    assert [] == [pair for pair in wins if sorted(pair) != ["lost", "won"]]
+    with served.tool() as session:
+        recorded = {each.term: each.run for each in read_decisions(session)}
+    expected = {term: "run-a" if pair[0] == "won" else "run-b" for term, pair in enumerate(wins, start=1)}
+    assert expected == recorded
+
+
+def test_a_newer_run_fences_an_older_one(served: Served) -> None:
+    """A run that lost its lease finds a higher epoch in the database and can change nothing any more (exit 6)."""
+    with served.tool() as zombie, served.tool() as newer:
+        decide(zombie, term=1, primary="there", run="zombie", epoch=4)
+        burn(newer, term=2, run="newer", epoch=5)
+        for act in (
+            lambda: decide(zombie, term=3, primary="there", run="zombie", epoch=4),
+            lambda: burn(zombie, term=3, run="zombie", epoch=4),
+            lambda: state.retire(zombie, run="zombie", epoch=4),
+        ):
+            with pytest.raises(StatehubError) as caught:
+                act()
+            assert ("fenced-out", Exit.LOCKED) == (caught.value.code, caught.value.exit_status)
+        assert [1, 2] == [each.term for each in read_decisions(newer)]
+
+
+def test_an_epoch_can_only_be_claimed_inside_a_transaction(served: Served) -> None:
+    """Outside one its row lock would be gone at once; that is a defect of the caller."""
+    with served.tool() as session, pytest.raises(ValueError):
+        state.claim_epoch(session, 1)
+
+
+def test_a_claim_does_not_wait_forever_for_another_runs_transaction(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A row lock that stays is reported, with exit 6, instead of hanging."""
+    monkeypatch.setattr(state, "_EPOCH_WAIT", "50ms")
+    with served.tool() as other, served.tool() as session, other.transaction(), session.transaction():
+        state.claim_epoch(other, 1)
+        with pytest.raises(StatehubError) as caught, session.transaction():
+            state.claim_epoch(session, 2)
+    assert ("state-busy", Exit.LOCKED) == (caught.value.code, caught.value.exit_status)
+
+
+def test_the_state_row_says_how_far_a_transfer_has_come(served: Served) -> None:
+    """Stage, hold, term, source and proof are recorded in the caller's transaction, and cleared by `none`."""
+    source = Identity(system_identifier="7", database="hub", database_oid=5)
+    with served.tool() as session:
+        with session.transaction():
+            state.claim_epoch(session, 1)
+            state.set_transfer(
+                session, stage=TransferStage.PROVED, hold="h", term=2, source_identity=source, proof="sha256:00"
+            )
+        found = state.read_state(session)
+        assert found is not None
+        assert found.transfer == state.TransferMark(
+            stage=TransferStage.PROVED, hold="h", term=2, source=source, proof="sha256:00"
+        )
+        with session.transaction():
+            state.set_transfer(session, stage=TransferStage.NONE)
+        cleared = state.read_state(session)
+    assert cleared is not None
+    assert cleared.transfer is None
+
+
+def test_state_that_came_with_a_copy_is_not_believed(served: Served) -> None:
+    """A database made from a dump or template carries another one's state row; that must not count."""
+    served.admin("UPDATE statehub_plan.state SET system_identifier = '1'")
+    with served.tool() as session:
+        found = state.read_state(session)
+        assert found is not None
+        assert found.copied
+        with pytest.raises(StatehubError) as caught:
+            decide(session, term=1, primary="there", run="run-a", epoch=1)
+    assert "state-copied" == caught.value.code
+
+
+def test_the_tools_tables_are_closed_to_everybody_else(served: Served) -> None:
+    """Also where the owner's default privileges hand every new object to the application."""
+    served.admin("DROP SCHEMA statehub_plan CASCADE")
+    for kind in ("TABLES", "FUNCTIONS", "SCHEMAS"):
+        served.admin(f"ALTER DEFAULT PRIVILEGES FOR ROLE {served.tool_role} GRANT ALL ON {kind} TO {served.app_role}")
+    with served.tool() as session:
+        state.install(session)
+    for statement in (
+        "INSERT INTO statehub_plan.passage VALUES (1, now(), 1)",
+        "UPDATE statehub_plan.state SET epoch = 9",
+        "SELECT statehub_plan.admit()",
+        "SELECT statehub_plan.fence_tables(false)",
+    ):
+        with pytest.raises(psycopg.errors.InsufficientPrivilege):
+            served.app(statement)
+
+
+def test_installing_again_and_at_the_same_time_is_harmless(served: Served) -> None:
+    """The second installation finds everything there; what was recorded stays."""
+    with served.tool() as session:
+        decide(session, term=1, primary="there", run="run-a", epoch=3)
+        session.execute("UPDATE statehub_plan.state SET layout = 'older'")
+        state.install(session)
+        state.install(session)
+        found = state.read_state(session)
+        assert found is not None
+        assert (3, 1) == (found.epoch, len(read_decisions(session)))
+
+
+def test_installing_without_the_privilege_names_the_grant(source_db: str) -> None:
+    """What is missing comes with the statement that gives it."""
+    served = serve(source_db, schema="SELECT 1")
+    with closing(connect(served.app_dsn, purpose="test")) as session, pytest.raises(StatehubError) as caught:
+        state.install(session)
+    assert "privilege-missing" == caught.value.code
+    assert f'GRANT CREATE ON DATABASE "{source_db.rsplit("/", 1)[1]}" TO "{served.app_role}"' in caught.value.hint
+
+
+def test_a_decision_whose_answer_got_lost_is_found_by_looking(served: Served) -> None:
+    """The connection breaks after COMMIT reached the server: the register is read again, and says `won`."""
+    with proxied(served.tool_dsn) as (proxy, dsn), closing(connect(dsn, purpose="test")) as session:
+        proxy.cut_after = COMMIT
+        assert Outcome.WON == decide(session, term=1, primary="there", run="run-a", epoch=1)
+    with served.tool() as session:
+        assert [(1, "there")] == [(each.term, each.primary) for each in read_decisions(session)]
+
+
+def test_a_decision_that_never_reached_the_server_did_not_take_place(served: Served) -> None:
+    """The connection breaks before COMMIT arrives: said so, nothing decided, and nothing was tried twice."""
+    with proxied(served.tool_dsn) as (proxy, dsn), closing(connect(dsn, purpose="test")) as session:
+        proxy.cut_before = COMMIT
+        with pytest.raises(StatehubError) as caught:
+            decide(session, term=1, primary="there", run="run-a", epoch=1)
+    assert "connection-lost" == caught.value.code
+    with served.tool() as session:
+        assert () == read_decisions(session)
+        assert Outcome.WON == decide(session, term=1, primary="there", run="run-b", epoch=1)
+
+
+def test_a_decision_that_nobody_can_look_up_is_unknown(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither yes nor no can be had: exit 7, and nothing is tried again."""
+    monkeypatch.setattr(transaction, "OBSERVE_FOR_S", 0.2)
+    with proxied(served.tool_dsn) as (proxy, dsn), closing(connect(dsn, purpose="test")) as session:
+        proxy.refuse_new = True
+        proxy.cut_after = COMMIT
+        with pytest.raises(OutcomeUnknown) as caught:
+            decide(session, term=1, primary="there", run="run-a", epoch=1)
+    assert ("commit-unknown", Exit.OUTCOME_UNKNOWN) == (caught.value.code, caught.value.exit_status)
+
+
+def test_decisions_are_durable_whatever_the_role_prefers(served: Served) -> None:
+    """`synchronous_commit = off` of a role would let a crash forget the point of no return."""
+    served.admin(f"ALTER ROLE {served.tool_role} SET synchronous_commit = off")
+    with served.tool() as session:
+        assert ("off",) == session.execute("SELECT current_setting('synchronous_commit')").fetchone()
+        seen = transaction.commit_once(
+            session,
+            lambda conn: conn.execute("SELECT current_setting('synchronous_commit')").fetchone(),
+            lambda conn, _: True,
+            what="nothing",
+        )
+    assert ("on",) == seen
+
+
+def test_only_won_and_already_ours_stand() -> None:
+    """Whoever asks `stands` never takes a lost race for a decision."""
+    assert {Outcome.WON, Outcome.ALREADY_OURS} == {outcome for outcome in register.Outcome if outcome.stands}
