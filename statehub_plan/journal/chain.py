@@ -64,7 +64,7 @@ def link(
         raise StatehubError(
             code="record-not-canonical",
             what=f"a {kind.value} record of run {run} holds a value that canonical JSON (RFC 8785) can't: {error}",
-            hint="this is a defect of the tool: report it; integers beyond 2^53 and NaN must be written as text",
+            hint="this is a defect of the tool: report it; integers beyond 2^53, NaN and lone surrogates must be written as text",
         ) from error
 
 
@@ -85,13 +85,18 @@ def record_of(row: Row, location: str) -> Record:
     seq = row[0]
     try:
         fields = dict(zip(COLUMNS, row, strict=True))
-        record = Record.model_validate({**fields, "payload": json.loads(row[8])})
+        record = Record.model_validate({**fields, "payload": json.loads(row[8], parse_int=_number)})
         faithful = row_of(record) == row
     except (ValidationError, ValueError, TypeError, RecursionError) as error:
         raise JournalTampered(seq, "it is not a record", location) from error
     if not faithful:
         raise JournalTampered(seq, "it is not written the way the tool writes", location)
     return record
+
+
+def _number(digits: str) -> int | float:
+    """RFC 8785 writes 1e16 as 10000000000000000 and refuses that as an integer: beyond 2^53 it can only be a float."""
+    return int(digits) if abs(int(digits)) < 2**53 else float(digits)
 
 
 def check(rows: Iterable[Row], head: Head, location: str) -> int:
