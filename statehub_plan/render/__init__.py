@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from statehub_plan.render.comparison import comparison_view
+    from statehub_plan.render.flowchart import plan_mermaid
     from statehub_plan.render.gates import gates_text
     from statehub_plan.render.history import history_text
     from statehub_plan.render.observation import observation_view
     from statehub_plan.render.operating_model import operating_model_markdown
-    from statehub_plan.render.plan_markdown import plan_markdown
-    from statehub_plan.render.plan_mermaid import plan_mermaid
     from statehub_plan.render.plan_text import plan_view
+    from statehub_plan.render.pull_request import plan_markdown
     from statehub_plan.render.run_report import run_report_html
 
 __all__ = [
@@ -34,8 +34,8 @@ _MODULES = {
     "history_text": "history",
     "observation_view": "observation",
     "operating_model_markdown": "operating_model",
-    "plan_markdown": "plan_markdown",
-    "plan_mermaid": "plan_mermaid",
+    "plan_markdown": "pull_request",
+    "plan_mermaid": "flowchart",
     "plan_view": "plan_text",
     "run_report_html": "run_report",
 }

@@ -1,0 +1,82 @@
+"""Sentences about a plan that every form of it says alike. Pure."""
+
+from __future__ import annotations
+
+import shlex
+
+from statehub_plan.model.plan import Direction, Finding, Level, Plan, Step
+from statehub_plan.model.spec import FallbackMode, Gate, TransferMethod
+from statehub_plan.model.steps import StepClass
+from statehub_plan.render.words import approvals_needed, counted, named
+from statehub_plan.world import Role
+
+GRAVITY = (Level.HARD, Level.SOFT, Level.ADVISORY)
+
+
+def wish_text(plan: Plan) -> str:
+    """`forward: railiance01 becomes primary instead of wsl2, wsl2 is the frozen fallback; decision term 1`."""
+    mode = plan.spec.spec.desired.fallback.mode
+    keeps = plan.trajectory[0].primary is Role.NEW
+    moves = f"{plan.new} stays primary" if keeps else f"{plan.new} becomes primary instead of {plan.old}"
+    retired = mode is FallbackMode.RETIRED
+    fallback = f"{plan.old} is retired" if retired else f"{plan.old} is the {mode.value} fallback"
+    term = "" if keeps else f"; decision term {plan.term}"
+    return f"{plan.direction.value}: {moves}, {fallback}{term}"
+
+
+def at_rest(plan: Plan) -> str:
+    """What holds when there is nothing to do."""
+    mode = plan.spec.spec.desired.fallback.mode.value
+    return f"{plan.new} is primary, clients are pointed at it, and {plan.old} is its {mode} fallback: nothing to do."
+
+
+def summary(plan: Plan) -> str:
+    """How many steps of which kind, in one line."""
+    counts = {one: sum(step.step_class is one for step in plan.steps) for one in StepClass}
+    parts = (
+        (counts[StepClass.READ] + counts[StepClass.ONLINE], "with writers going on"),
+        (counts[StepClass.HOLD], "while writers wait"),
+        (counts[StepClass.DECISION], "that freeze or decide"),
+        (counts[StepClass.AFTER], "after"),
+    )
+    return f"{counted(len(plan.steps), 'step')}: " + ", ".join(f"{count} {what}" for count, what in parts if count)
+
+
+def why(plan: Plan, step: Step) -> str:
+    """`serves …, because …`, with the endpoints' names."""
+    return f"serves {step.serves}, because {named(step.because, plan.old, plan.new)}"
+
+
+def gate_text(plan: Plan, gate: Gate) -> str:
+    """The gate, what it guards in this plan and what opens it, in one line."""
+    guarded = [str(number) for number, step in enumerate(plan.steps, start=1) if step.gate == gate.name]
+    clocks = f"decide within {gate.decide_within}, execute within {gate.execute_within}"
+    steps = f"step{'s' if len(guarded) > 1 else ''} {', '.join(guarded)}"
+    return f"{gate.name}, {steps}: {approvals_needed(gate)}; {clocks}"
+
+
+def sorted_findings(findings: tuple[Finding, ...]) -> tuple[Finding, ...]:
+    """Hard before soft before advisory, then by code."""
+    return tuple(sorted(findings, key=lambda one: (GRAVITY.index(one.level), one.code, one.step or "")))
+
+
+def not_available(plan: Plan) -> str | None:
+    """What of this plan this version cannot carry out, or None."""
+    if plan.spec.spec.transfer.method is TransferMethod.REPLICATION:
+        return "this version plans `transfer.method: replication` and cannot carry it out; use `dump`"
+    return None
+
+
+def next_commands(plan: Plan, saved_as: str | None) -> tuple[str, ...]:
+    """What a person runs now, or why nothing can be run."""
+    if plan.refused is not None and not plan.steps:
+        return ("mend what the refusal names, then plan again",)
+    if plan.verdict is not None and not plan.verdict.allowed:
+        return ("mend what the policies object to, then plan again; `statehub-plan policy explain CODE` says more",)
+    if saved_as is None:
+        verb = "plan" if plan.direction is Direction.FORWARD else plan.direction.value
+        return (f"save it first: statehub-plan {verb} {shlex.quote(plan.spec_path)} -out FILE",)
+    file = shlex.quote(saved_as)
+    used = dict.fromkeys(step.gate for step in plan.steps if step.gate is not None)
+    approve = [f'statehub-plan approve {file} --gate {gate} --key YOUR_SSH_KEY --reason "…"' for gate in used]
+    return (*approve, f"statehub-plan apply {file}")
