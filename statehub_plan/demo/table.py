@@ -91,7 +91,7 @@ def print_table(outcome: Outcome, stream: IO[str]) -> None:
         table.add_column(f"{leg.old} → {leg.new}", justify="right")
     for label, values in zip(_LABELS, zip(*map(_cells, legs), strict=True), strict=False):
         table.add_row(label, *values)
-    console = Console(file=stream, highlight=False, width=None if stream.isatty() else 100)
+    console = Console(file=stream, highlight=False, markup=False, width=None if stream.isatty() else 100)
     if legs:
         console.print(table)
     for leg in legs:
