@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import fields, is_dataclass
+from functools import cache
 from typing import Annotated, Any, Literal, get_type_hints
 
 from pydantic import ConfigDict, Field, JsonValue, create_model
@@ -25,6 +26,7 @@ class _View(Frozen):
     model_config = ConfigDict(strict=True, populate_by_name=True)
 
 
+@cache  # one model per dataclass: a second SideView would not be the SideView that WorldView wants
 def _view_of(dataclass_type: type) -> type[_View]:
     """The model with exactly the fields of a dataclass, all mandatory: the world can't grow past the policies."""
     hints = get_type_hints(dataclass_type)
