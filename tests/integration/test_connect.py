@@ -11,6 +11,7 @@ import psycopg
 import pytest
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
+from statehub_plan.demo.cluster import Cluster
 from statehub_plan.errors import StatehubError
 from statehub_plan.postgres.connect import connect, connect_again, user_tables
 from tests.integration.served_database import PASSWORD, TABLES, Served, proxied, serve
@@ -119,9 +120,9 @@ def test_each_cause_of_a_failed_connection_is_told_with_its_remedy(
         ("REVOKE CONNECT ON DATABASE {database} FROM PUBLIC", "connect-not-allowed"),
     ],
 )
-def test_what_the_server_forbids_is_told_with_its_remedy(source_cluster: object, preparation: str, code: str) -> None:
+def test_what_the_server_forbids_is_told_with_its_remedy(source_cluster: Cluster, preparation: str, code: str) -> None:
     """No LOGIN, no free connection, a closed database, no CONNECT: each names the statement that helps."""
-    admin_dsn = source_cluster.dsn()  # type: ignore[attr-defined]
+    admin_dsn = source_cluster.dsn()
     with closing(psycopg.connect(admin_dsn, autocommit=True)) as admin:
         admin.execute("DROP DATABASE IF EXISTS guarded WITH (FORCE)")
         admin.execute("DROP ROLE IF EXISTS visitor")
