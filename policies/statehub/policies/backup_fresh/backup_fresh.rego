@@ -77,14 +77,15 @@ deny contains finding if {
 deny contains finding if {
 	some entry in _needing
 	age_s := input.now - _backup.taken_at
-	not age_s <= input.limits.backup_max_age_s
+	limit_s := object.get(input, ["limits", "backup_max_age_s"], null)
+	age_s > limit_s
 	finding := {
 		"code": "backup_fresh.stale",
 		"level": "hard",
 		"message": sprintf("the newest backup is %v s old", [age_s]),
 		"step": entry.step.id,
 		"path": "observed.facts.backup",
-		"evidence": {"age_s": age_s, "limit_s": object.get(input, ["limits", "backup_max_age_s"], null)},
+		"evidence": {"age_s": age_s, "limit_s": limit_s},
 		"remedy": "Take a backup and go on with the same plan.",
 	}
 }

@@ -92,14 +92,15 @@ deny contains finding if {
 #   code: deferred_lanes.unknown_state
 #   remedy: Say active or deferred in `metadata.lane`.
 deny contains finding if {
-	not input.plan.lane in {"active", "deferred"}
+	lane := object.get(input, ["plan", "lane"], null)
+	not lane in {"active", "deferred"}
 	finding := {
 		"code": "deferred_lanes.unknown_state",
 		"level": "hard",
 		"message": "the lane is neither active nor deferred",
 		"step": null,
 		"path": "plan.lane",
-		"evidence": {"lane": object.get(input, ["plan", "lane"], null)},
+		"evidence": {"lane": lane},
 		"remedy": "Say active or deferred in `metadata.lane`.",
 	}
 }

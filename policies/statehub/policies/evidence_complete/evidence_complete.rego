@@ -51,14 +51,15 @@ deny contains finding if {
 	some demanded in _demanded
 	some item in input.evidence
 	[item.task, item.probe] == [demanded.task, demanded.probe]
-	not item.status in {"passed", "failed"}
+	status := object.get(item, "status", null)
+	not status in {"passed", "failed"}
 	finding := {
 		"code": "evidence_complete.unknown",
 		"level": "hard",
 		"message": sprintf("%s: what probe %s would show is unknown", [item.task, item.probe]),
 		"step": null,
 		"path": sprintf("evidence.%s.%s", [item.task, item.probe]),
-		"evidence": {"detail": object.get(item, "detail", null), "status": object.get(item, "status", null)},
+		"evidence": {"detail": object.get(item, "detail", null), "status": status},
 		"remedy": "Make what the probe asks reachable, then observe again.",
 	}
 }

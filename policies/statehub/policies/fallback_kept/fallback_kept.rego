@@ -42,14 +42,15 @@ deny contains finding if {
 #   code: fallback_kept.mode_unknown
 #   remedy: Say frozen, following or retired in `desired.fallback.mode`.
 deny contains finding if {
-	not input.plan.desired.fallback.mode in {"frozen", "following", "retired"}
+	mode := object.get(input, ["plan", "desired", "fallback", "mode"], null)
+	not mode in {"frozen", "following", "retired"}
 	finding := {
 		"code": "fallback_kept.mode_unknown",
 		"level": "hard",
 		"message": "the fallback's mode is none of frozen, following and retired",
 		"step": null,
 		"path": "plan.desired.fallback.mode",
-		"evidence": {"mode": object.get(input, ["plan", "desired", "fallback", "mode"], null)},
+		"evidence": {"mode": mode},
 		"remedy": "Say frozen, following or retired in `desired.fallback.mode`.",
 	}
 }

@@ -17,11 +17,10 @@ import data.statehub.lib
 #   that ran out must not keep everybody from writing.
 _closed contains {"step": entry.step, "gate": gate, "keys": keys} if {
 	some entry in lib.advancing
-	entry.step.gate != null
 	some gate in input.plan.gates
-	gate.name == entry.step.gate
+	_guards(gate, entry.step)
 	keys := _keys(gate, entry.step)
-	not count(keys) >= gate.quorum
+	not _enough(keys, gate)
 }
 
 # METADATA
@@ -41,6 +40,21 @@ _keys(gate, step) := {approval.fingerprint |
 }
 
 # METADATA
+# title: The gate that a step carries
+# description: By its name.
+_guards(gate, step) if gate.name == step.gate
+
+# METADATA
+# title: A gate that is declared for this kind of step
+# description: Whether or not the step still carries it.
+_guards(gate, step) if step.kind in gate.guards
+
+# METADATA
+# title: As many keys as the gate asks for
+# description: A gate without a quorum never has enough.
+_enough(keys, gate) if count(keys) >= gate.quorum
+
+# METADATA
 # title: Approval is still missing
 # description: Tells at planning what a run would need; a plan can be made before anybody has approved it.
 # custom:
@@ -52,15 +66,15 @@ warn contains finding if {
 	finding := {
 		"code": "gate_approved.needed",
 		"level": "advisory",
-		"message": sprintf("%s needs gate %s: %d of %d approvals", [
+		"message": sprintf("%s needs gate %s: %d of %v approvals", [
 			closed.step.id,
 			closed.gate.name,
 			count(closed.keys),
-			closed.gate.quorum,
+			object.get(closed.gate, "quorum", "?"),
 		]),
 		"step": closed.step.id,
 		"path": sprintf("approvals.%s", [closed.gate.name]),
-		"evidence": {"keys": closed.keys, "quorum": closed.gate.quorum},
+		"evidence": {"keys": closed.keys, "quorum": object.get(closed.gate, "quorum", null)},
 		"remedy": "Save the plan, and let the gate's approvers run `approve` on it.",
 	}
 }
@@ -77,17 +91,17 @@ deny contains finding if {
 	finding := {
 		"code": "gate_approved.too_few_keys",
 		"level": "hard",
-		"message": sprintf("%s: gate %s has %d of %d approvals that count", [
+		"message": sprintf("%s: gate %s has %d of %v approvals that count", [
 			closed.step.id,
 			closed.gate.name,
 			count(closed.keys),
-			closed.gate.quorum,
+			object.get(closed.gate, "quorum", "?"),
 		]),
 		"step": closed.step.id,
 		"path": sprintf("approvals.%s", [closed.gate.name]),
 		"evidence": {
 			"keys": closed.keys,
-			"quorum": closed.gate.quorum,
+			"quorum": object.get(closed.gate, "quorum", "?"),
 			"given": {json.filter(approval, {"principal", "status", "decide_by", "execute_by"}) |
 				some state in input.approvals
 				some approval in state.approvals

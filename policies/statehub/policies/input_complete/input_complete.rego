@@ -35,14 +35,15 @@ deny contains finding if {
 #   code: input_complete.phase
 #   remedy: Ask in one of the phases plan, apply and step.
 deny contains finding if {
-	not input.phase in {"plan", "apply", "step"}
+	phase := object.get(input, "phase", null)
+	not phase in {"plan", "apply", "step"}
 	finding := {
 		"code": "input_complete.phase",
 		"level": "hard",
 		"message": "the phase is none of plan, apply and step",
 		"step": null,
 		"path": "phase",
-		"evidence": {"phase": object.get(input, "phase", null)},
+		"evidence": {"phase": phase},
 		"remedy": "Ask in one of the phases plan, apply and step.",
 	}
 }
@@ -65,6 +66,27 @@ deny contains finding if {
 		"path": "run.step",
 		"evidence": {"step": object.get(input, ["run", "step"], null), "found": count(ids)},
 		"remedy": "Carry out the plan that was shown; plan again if another step is needed.",
+	}
+}
+
+# METADATA
+# title: A step lacks a part
+# description: A step without kind, subject or gate would be taken for one that needs nothing.
+# custom:
+#   code: input_complete.step_incomplete
+#   remedy: Plan again with this release of the tool.
+deny contains finding if {
+	some i, step in input.plan.steps
+	lacking := {"id", "kind", "subject", "class", "gate"} - object.keys(step)
+	count(lacking) > 0
+	finding := {
+		"code": "input_complete.step_incomplete",
+		"level": "hard",
+		"message": sprintf("step %d of the plan lacks: %s", [i + 1, concat(", ", lacking)]),
+		"step": object.get(step, "id", null),
+		"path": sprintf("plan.steps[%d]", [i]),
+		"evidence": {"lacking": lacking},
+		"remedy": "Plan again with this release of the tool.",
 	}
 }
 

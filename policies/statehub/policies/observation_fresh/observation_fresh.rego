@@ -30,14 +30,15 @@ _decisive contains id if {
 deny contains finding if {
 	some id in _decisive
 	age_s := input.now - input.observed.facts[id].observed_at
-	not age_s <= input.limits.observation_max_age_s
+	limit_s := object.get(input, ["limits", "observation_max_age_s"], null)
+	age_s > limit_s
 	finding := {
 		"code": "observation_fresh.stale",
 		"level": "hard",
 		"message": sprintf("%s was observed %v s ago", [id, age_s]),
 		"step": null,
 		"path": sprintf("observed.facts.%s", [id]),
-		"evidence": {"age_s": age_s, "limit_s": object.get(input, ["limits", "observation_max_age_s"], null)},
+		"evidence": {"age_s": age_s, "limit_s": limit_s},
 		"remedy": "Observe again; `apply` does so before each step.",
 	}
 }
@@ -71,14 +72,15 @@ deny contains finding if {
 #   remedy: Observe again with this release of the tool.
 deny contains finding if {
 	some id in _decisive
-	not is_number(input.observed.facts[id].observed_at)
+	fact := object.get(input, ["observed", "facts", id], null)
+	not _dated(fact)
 	finding := {
 		"code": "observation_fresh.undated",
 		"level": "hard",
 		"message": sprintf("when %s was observed is not known", [id]),
 		"step": null,
 		"path": sprintf("observed.facts.%s", [id]),
-		"evidence": {"fact": object.get(input, ["observed", "facts", id], null)},
+		"evidence": {"fact": fact},
 		"remedy": "Observe again with this release of the tool.",
 	}
 }
@@ -104,3 +106,8 @@ deny contains finding if {
 		"remedy": "Ask with the whole document, as the tool writes it.",
 	}
 }
+
+# METADATA
+# title: A fact with an instant
+# description: Integer seconds.
+_dated(fact) if is_number(fact.observed_at)

@@ -34,14 +34,15 @@ _openings contains {"entry": entry, "role": role} if {
 deny contains finding if {
 	some entry in lib.entries
 	entry.step.kind == "open"
-	not entry.step.subject in {input.plan.old, input.plan.new}
+	subject := object.get(entry.step, "subject", null)
+	not subject in {input.plan.old, input.plan.new}
 	finding := {
 		"code": "proof_before_open.stranger",
 		"level": "hard",
 		"message": sprintf("%s opens something that is neither endpoint", [entry.step.id]),
 		"step": entry.step.id,
 		"path": "plan.steps",
-		"evidence": {"subject": entry.step.subject},
+		"evidence": {"subject": subject},
 		"remedy": "Name one of the plan's two endpoints as subject of the step.",
 	}
 }

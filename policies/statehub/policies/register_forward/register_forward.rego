@@ -29,7 +29,7 @@ _rows contains row if {
 deny contains finding if {
 	count(lib.crossing) > 0
 	some row in _rows
-	not row.term < input.plan.term
+	row.term >= input.plan.term
 	finding := {
 		"code": "register_forward.term_taken",
 		"level": "hard",
@@ -53,7 +53,7 @@ deny contains finding if {
 	some row in _rows
 	row.term == highest
 	row.primary != null
-	not row.primary == lib.endpoint_of[input.observed.world.primary]
+	not _assumed(row.primary)
 	finding := {
 		"code": "register_forward.primary_differs",
 		"level": "hard",
@@ -147,3 +147,8 @@ _known(endpoint) if {
 # title: The one way in which the primary changes
 # description: Forward, from the old to the new side.
 _decides(step, "old", "new") if step.kind == "decide"
+
+# METADATA
+# title: The endpoint that the observed world takes for primary
+# description: Nobody's, when that world does not say.
+_assumed(endpoint) if endpoint == lib.endpoint_of[input.observed.world.primary]

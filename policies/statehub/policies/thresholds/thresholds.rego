@@ -98,6 +98,7 @@ deny contains finding if {
 	some name, limit in input.limits
 	_seconds(limit)
 	ceiling := data.statehub.thresholds.ceilings[name]
+	_seconds(ceiling)
 	limit > ceiling
 	finding := {
 		"code": "thresholds.too_lax",
