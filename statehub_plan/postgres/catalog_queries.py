@@ -1,8 +1,8 @@
 """What a database's catalog says about the user's objects: one query per kind of object.
 
 Each row is (object, table that it belongs to or NULL, definition as JSON). Objects of extensions, of the tool and of
-the system are left out; OIDs never appear, because they differ between clusters. `%(ignored)s` holds privileges that one
-of the two servers does not know. Run with search_path `pg_catalog`, so that every other name comes out qualified.
+the system are left out; OIDs never appear, because they differ between clusters. `%(ignored)s` holds privileges that
+one of the two servers does not know. Run with search_path `pg_catalog`, so that every other name comes out qualified.
 """
 
 from __future__ import annotations
@@ -185,8 +185,8 @@ WHERE p.pronamespace IS DISTINCT FROM to_regnamespace('statehub_plan') AND {_own
 """
 
 _DEFAULT_PRIVILEGES = f"""
-SELECT pg_get_userbyid(d.defaclrole) || ' in ' || coalesce(n.nspname, 'every schema') || ' for ' || d.defaclobjtype::text,
-       NULL,
+SELECT pg_get_userbyid(d.defaclrole) || ' in ' || coalesce(n.nspname, 'every schema')
+       || ' for ' || d.defaclobjtype::text, NULL,
        jsonb_build_object('privileges', {_privileges("r", "d.defaclacl", "d.defaclrole")})
 FROM pg_default_acl d LEFT JOIN pg_namespace n ON n.oid = d.defaclnamespace
 WHERE d.defaclnamespace = 0 OR {_user()}

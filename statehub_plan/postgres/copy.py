@@ -1,0 +1,229 @@
+"""All rows of all tables from one database into another, in parallel, under one snapshot of the source."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+import psycopg
+from psycopg import sql
+
+from statehub_plan.errors import StatehubError
+from statehub_plan.model.base import Frozen
+from statehub_plan.postgres.connect import Connection, connect
+from statehub_plan.postgres.fence import pass_for_session
+from statehub_plan.postgres.relations import PageRange, Relation, read_relations
+from statehub_plan.postgres.snapshot import Snapshot, pin_rendering
+from statehub_plan.postgres.state import claim_epoch
+from statehub_plan.postgres.stream import Streamed, stream_rows
+from statehub_plan.postgres.tools import major_of
+from statehub_plan.postgres.workers import Crew, OnProgress, Progress, nobody_looks, nothing_to_lose, run_crews
+from statehub_plan.redact import redact
+
+__all__ = ["CopiedTable", "CopyReport", "copy_data", "flush_copies", "open_copy_session"]
+
+_CHUNK_BYTES = 128 * 1024 * 1024
+_TRUNCATE_LOCK_MS = 10_000
+
+_HINTS: tuple[tuple[type[psycopg.Error], str], ...] = (
+    (psycopg.errors.DiskFull, "free disk space on the target's server, then run again; the source was not touched"),
+    (psycopg.errors.OutOfMemory, "raise what the message names on the target's server, then run again"),
+    (psycopg.errors.InsufficientPrivilege, "grant the tool's role what the message names, then run again"),
+    (psycopg.errors.ReadOnlySqlTransaction, "another run has taken over the target; look at `statehub-plan status`"),
+    (psycopg.errors.QueryCanceled, "something cancelled it: another error of this run, an administrator, a time-out"),
+    (psycopg.OperationalError, "the connection was lost: check the server's log and the network, then run again"),
+)
+
+
+class CopiedTable(Frozen):
+    """One table as it was copied; `binary` False: some column has no binary form that means the same on both sides."""
+
+    table: str
+    rows: int
+    bytes: int
+    binary: bool
+
+
+class CopyReport(Frozen):
+    """Everything that was copied; `bytes` as they went over the wire."""
+
+    tables: tuple[CopiedTable, ...]
+    rows: int
+    bytes: int
+    elapsed_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Chunk:
+    relation: Relation
+    pages: PageRange
+    binary: bool
+
+
+@dataclass(slots=True)
+class _Meter:
+    """Progress in bytes of the source's tables: what is on the wire counts for no more than its chunk's share."""
+
+    total: int
+    began: float = field(default_factory=time.monotonic)
+    done: float = 0.0
+    under_way: dict[int, tuple[float, float]] = field(default_factory=dict)
+    subject: str = ""
+
+    def progress(self) -> Progress:
+        partly = sum(min(moved, share) for moved, share in tuple(self.under_way.values()))
+        done = min(self.total, int(self.done + partly))
+        return Progress("copy", done, self.total, "bytes", time.monotonic() - self.began, self.subject)
+
+
+def copy_data(
+    source_dsn: str,
+    target_dsn: str,
+    *,
+    epoch: int,
+    jobs: int = 2,
+    on_progress: OnProgress = nobody_looks,
+    check: Callable[[], None] = nothing_to_lose,
+) -> CopyReport:
+    """Every row of every user table, into the empty or half-filled tables of a target that `prepare_schema` made.
+
+    Replaces what the target's tables hold. Needs their bare form: no foreign keys, no triggers but the fence, through
+    which its sessions pass under `epoch`. Blocks until the last row is durable on the target; what `check` raises
+    (called every 50 ms) stops it within about a second. StatehubError `copy-failed` names the table; the copy can
+    then be begun anew. Memory: about half a megabyte per job, or the largest row.
+    """
+    began = time.monotonic()
+    with Snapshot(source_dsn, purpose="copy") as snapshot, connect(target_dsn, purpose="copy") as target:
+        relations = read_relations(snapshot.leader)
+        same_direction = major_of(target) >= major_of(snapshot.leader)
+        _empty(target, relations, epoch)
+        chunks = list(_chunks(relations, same_direction))
+        meter = _Meter(total=sum(relation.bytes for relation in relations))
+
+        def copy_one(chunk: _Chunk, sessions: tuple[Connection, ...]) -> Streamed:
+            return _copy_chunk(chunk, sessions, meter)
+
+        def tick() -> None:
+            check()
+            on_progress(meter.progress())
+
+        def sessions() -> tuple[Connection, ...]:
+            return snapshot.join(), open_copy_session(target_dsn, purpose="copy", epoch=epoch)
+
+        streamed = run_crews([Crew(chunks, copy_one, sessions, jobs)], tick=tick)[0]
+        flush_copies(target)
+    return _report(chunks, streamed, began)
+
+
+def open_copy_session(target_dsn: str, *, purpose: str, epoch: int) -> Connection:
+    """A session that writes through the target's fence and doesn't wait for each commit; see `flush_copies`."""
+    connection = connect(target_dsn, purpose=purpose)
+    try:
+        pin_rendering(connection)
+        pass_for_session(connection, epoch=epoch)
+        connection.execute("SET synchronous_commit = off")
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def flush_copies(target: Connection) -> None:
+    """Blocks until everything that any session has committed so far is durable.
+
+    WAL is flushed in order, so one synchronous commit carries all earlier ones; it has to write something, because a
+    transaction that wrote nothing flushes nothing.
+    """
+    with target.transaction():
+        target.execute("SET LOCAL synchronous_commit = on")
+        target.execute("SELECT pg_logical_emit_message(true, 'statehub_plan', 'copied')")
+
+
+def _chunks(relations: tuple[Relation, ...], binary_allowed: bool) -> Iterator[_Chunk]:
+    """Largest table first: what is begun last should be small."""
+    for relation in sorted(relations, key=lambda each: (-each.bytes, each.schema, each.name)):
+        binary = binary_allowed and all(column.portable for column in relation.columns)
+        for pages in relation.ranges(_CHUNK_BYTES):
+            yield _Chunk(relation, pages, binary)
+
+
+def _empty(target: Connection, relations: tuple[Relation, ...], epoch: int) -> None:
+    """Rows of an earlier attempt go; tables that are empty are left alone, a new file each would cost more."""
+    with target.transaction():
+        claim_epoch(target, epoch)
+        pass_for_session(target, epoch=epoch)
+        present = {(relation.schema, relation.name): relation for relation in read_relations(target)}
+        missing = [each.qualified for each in relations if (each.schema, each.name) not in present]
+        if missing:
+            raise StatehubError(
+                code="target-not-prepared",
+                what=f"{len(missing)} tables of the source do not exist on the target",
+                hint="prepare the target again: the source's schema has changed since",
+                details=tuple(missing),
+            )
+        filled = [relation.identifier for relation in present.values() if relation.pages > 0]
+        if filled:
+            target.execute(f"SET LOCAL lock_timeout = {_TRUNCATE_LOCK_MS}".encode())
+            only = sql.SQL(", ").join(sql.SQL("ONLY {}").format(name) for name in filled)
+            target.execute(sql.SQL("TRUNCATE {}").format(only))
+
+
+def _copy_chunk(chunk: _Chunk, sessions: tuple[Connection, ...], meter: _Meter) -> Streamed:
+    source, target = sessions
+    relation, key = chunk.relation, id(chunk)
+    share = relation.bytes * chunk.pages.share
+    meter.subject = relation.qualified
+
+    def moved(count: int) -> None:
+        meter.under_way[key] = (meter.under_way.get(key, (0.0, share))[0] + count, share)
+
+    try:
+        with target.transaction():
+            return stream_rows(source, target, *_statements(chunk), moved=moved)
+    except psycopg.Error as error:
+        raise _failure(relation, error) from error
+    finally:
+        meter.under_way.pop(key, None)
+        meter.done += share
+
+
+def _statements(chunk: _Chunk) -> tuple[sql.Composed, sql.Composed]:
+    relation = chunk.relation
+    # Names rather than `*`: the order of columns may differ, and generated columns are computed where they arrive.
+    names = [sql.Identifier(column.name) for column in relation.columns if not column.generated]
+    columns = sql.SQL(", ").join(names)
+    form = sql.SQL(" (FORMAT binary)") if chunk.binary else sql.SQL("")
+    copy_out = sql.SQL("COPY (SELECT {} FROM ONLY {}{}) TO STDOUT{}").format(
+        columns, relation.identifier, chunk.pages.condition, form
+    )
+    listed = sql.SQL(" ({})").format(columns) if names else sql.SQL("")
+    return copy_out, sql.SQL("COPY {}{} FROM STDIN{}").format(relation.identifier, listed, form)
+
+
+def _failure(relation: Relation, error: psycopg.Error) -> StatehubError:
+    hint = next((hint for kind, hint in _HINTS if isinstance(error, kind)), "the message is the server's own")
+    return StatehubError(
+        code="copy-failed",
+        what=redact(f"table {relation.qualified} could not be copied: {' '.join(str(error).split())}"),
+        hint=hint,
+    )
+
+
+def _report(chunks: list[_Chunk], streamed: list[Streamed], began: float) -> CopyReport:
+    found: dict[str, CopiedTable] = {}
+    for chunk, moved in zip(chunks, streamed, strict=True):
+        name = chunk.relation.qualified
+        before = found.get(name)
+        found[name] = CopiedTable(
+            table=name,
+            rows=moved.rows + (before.rows if before else 0),
+            bytes=moved.bytes + (before.bytes if before else 0),
+            binary=chunk.binary,
+        )
+    return CopyReport(
+        tables=tuple(found[name] for name in sorted(found)),
+        rows=sum(moved.rows for moved in streamed),
+        bytes=sum(moved.bytes for moved in streamed),
+        elapsed_ms=round((time.monotonic() - began) * 1000),
+    )

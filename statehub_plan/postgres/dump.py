@@ -1,0 +1,122 @@
+"""A database's schema as pg_dump writes it, taken apart into its entries."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+from statehub_plan.errors import StatehubError
+from statehub_plan.postgres.connect import SCHEMA, Connection
+from statehub_plan.postgres.tools import major_of, run_tool
+from statehub_plan.postgres.workers import nothing_to_lose
+
+__all__ = ["EXCLUDED", "Entry", "SchemaDump", "dump_schema", "parse_dump"]
+
+EXCLUDED = (f"--exclude-schema={SCHEMA}", "--no-blobs", "--no-subscriptions", "--no-tablespaces")
+"""What of a database is its place's own and never travels: the tool's schema, tablespaces, what it subscribes to.
+Large objects are refused beforehand."""
+
+_LOCK_WAIT = "--lock-wait-timeout=10000"
+_TRANSACTION_TIMEOUT_SINCE = 17
+
+# Everything in which a `--` at the start of a line would be no comment, and the comments themselves.
+_TOKEN = re.compile(
+    r"""
+      [Ee]'(?:[^'\\]|\\.|'')*'
+    | '(?:[^']|'')*'
+    | "(?:[^"]|"")*"
+    | \$(?P<tag>(?:[A-Za-z_\x80-\uffff][A-Za-z_0-9\x80-\uffff]*)?)\$.*?\$(?P=tag)\$
+    | /\*.*?\*/
+    | (?P<header>^--\n--\ Name:\ (?P<name>[^\n]*);\ Type:\ (?P<kind>[^;\n]*);\ Schema:\ (?P<schema>[^\n]*);
+      \ Owner:\ (?P<owner>[^\n]*)\n--\n)
+    | --[^\n]*
+    | [A-Za-z_\x80-\uffff][A-Za-z_0-9$\x80-\uffff]*
+    """,
+    re.VERBOSE | re.DOTALL | re.MULTILINE,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One entry of pg_dump's table of contents with its statements; `kind` is pg_dump's own word (`FK CONSTRAINT`)."""
+
+    name: str
+    kind: str
+    schema: str
+    sql: str
+
+
+@dataclass(frozen=True, slots=True)
+class SchemaDump:
+    """Session settings, and the entries in the order in which they must be run."""
+
+    preamble: str
+    entries: tuple[Entry, ...]
+
+    def script(self, skip: Callable[[Entry], bool] = lambda entry: False) -> str:
+        """All of it as one script, without what is to be skipped."""
+        return "\n".join((self.preamble, *(entry.sql for entry in self.entries if not skip(entry))))
+
+
+def dump_schema(
+    source: Connection,
+    section: Literal["pre-data", "post-data"],
+    *,
+    target_major: int,
+    check: Callable[[], None] = nothing_to_lose,
+) -> SchemaDump:
+    """One section of the source's schema for a server of `target_major`, by client tools that know both.
+
+    Without the tool's own objects. Takes ACCESS SHARE locks, which a hold lets through; waits for them 10 s at most.
+    """
+    text = run_tool(
+        "pg_dump",
+        [f"--section={section}", _LOCK_WAIT, *EXCLUDED],
+        source,
+        min_major=max(major_of(source), target_major),
+        check=check,
+    )
+    dump = parse_dump(text)
+    preamble = dump.preamble
+    if target_major < _TRANSACTION_TIMEOUT_SINCE:
+        preamble = preamble.replace("SET transaction_timeout = 0;\n", "")
+    return SchemaDump(preamble, tuple(entry for entry in dump.entries if not _is_own(entry)))
+
+
+def parse_dump(text: str) -> SchemaDump:
+    """What pg_dump wrote as plain text, taken apart; a quoted text that looks like an entry's header is left whole.
+
+    psql's `\\restrict` lines go: the entries are run by the server's own parser, for which no meta-command exists.
+    """
+    text = _without_restrict(text)
+    headers = [match for match in _TOKEN.finditer(text) if match["header"]]
+    ends = [match.start() for match in headers[1:]] + [len(text)]
+    entries = tuple(
+        Entry(match["name"], match["kind"], match["schema"], text[match.end() : end])
+        for match, end in zip(headers, ends, strict=True)
+    )
+    return SchemaDump(text[: headers[0].start()] if headers else text, entries)
+
+
+def _without_restrict(text: str) -> str:
+    """Without the pair of lines that only psql understands; their key is random, so no other line can be meant."""
+    opening = re.search(r"^\\restrict ([A-Za-z0-9]+)\n", text, re.MULTILINE)
+    if opening is None:
+        return text
+    closing = f"\\unrestrict {opening[1]}\n"
+    if text.count(closing) != 1:
+        raise StatehubError(
+            code="dump-malformed",
+            what="pg_dump's output does not end as it began",
+            hint="update PostgreSQL's client tools to their newest minor release",
+        )
+    return text.replace(opening[0], "", 1).replace(closing, "", 1)
+
+
+def _is_own(entry: Entry) -> bool:
+    """The tool's fence on the user's tables, its publications and event triggers."""
+    if entry.kind == "TRIGGER":
+        return f"EXECUTE FUNCTION {SCHEMA}." in entry.sql
+    return entry.kind in ("PUBLICATION", "PUBLICATION TABLE", "EVENT TRIGGER") and entry.name.startswith(SCHEMA)

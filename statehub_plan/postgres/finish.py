@@ -1,0 +1,232 @@
+"""What comes after the rows: indexes, keys, triggers, views' content, statistics; in parallel where it takes long."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import psycopg
+from psycopg import sql
+
+from statehub_plan.errors import Exit, StatehubError
+from statehub_plan.model.base import Frozen
+from statehub_plan.postgres.connect import Connection, connect
+from statehub_plan.postgres.copy import flush_copies, open_copy_session
+from statehub_plan.postgres.dump import Entry, dump_schema
+from statehub_plan.postgres.proof import fence_status
+from statehub_plan.postgres.relations import Relation, read_relations
+from statehub_plan.postgres.schema import explained
+from statehub_plan.postgres.tools import major_of
+from statehub_plan.postgres.workers import Crew, OnProgress, Progress, nobody_looks, nothing_to_lose, run_crews
+
+__all__ = ["Finished", "finish_schema"]
+
+_MAINTENANCE_MEMORY_KB = 256 * 1024
+_LAST = ("MATERIALIZED VIEW DATA", "EVENT TRIGGER")  # pg_dump puts them last; an event trigger must not fire for ours
+_NAME = r'(?:"(?:[^"]|"")+"|[^\s".(]+)'
+_ON_TABLE = re.compile(rf"(?:^ALTER TABLE (?:ONLY )?|\sON (?:ONLY )?)(?P<table>{_NAME}\.{_NAME})\s", re.MULTILINE)
+_FOREIGN_KEY = re.compile(
+    rf"\A\s*ALTER TABLE (?:ONLY )?(?P<table>{_NAME}\.{_NAME})\n\s+ADD CONSTRAINT (?P<name>{_NAME}) "
+    r"FOREIGN KEY .*?(?P<unchecked> NOT VALID)?;\s*\Z",
+    re.DOTALL,
+)
+
+
+class Finished(Frozen):
+    """What `finish_schema` built; the foreign keys counted are those whose rows were checked."""
+
+    indexes: int
+    foreign_keys: int
+    elapsed_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """Statements that one session runs one after the other, each on its own; `weight` for the order and progress."""
+
+    entry: Entry
+    statements: tuple[str, ...]
+    weight: int
+
+
+@dataclass(frozen=True)
+class _Builder:
+    """Runs jobs on the target in sessions of its own, largest first."""
+
+    target_dsn: str
+    preamble: str
+    epoch: int
+    jobs: int
+    on_progress: OnProgress
+    check: Callable[[], None]
+
+    def run(self, phase: str, work: Iterable[_Job], *, in_order: bool = False) -> None:
+        tasks = list(work) if in_order else sorted(work, key=lambda job: -job.weight)
+        total, began, done, subject = sum(job.weight for job in tasks), time.monotonic(), [0], [""]
+
+        def build(job: _Job, sessions: tuple[Connection, ...]) -> None:
+            subject[0] = job.entry.name
+            _run(job, sessions[0], self.epoch)
+            done[0] += job.weight
+
+        def tick() -> None:
+            self.check()
+            self.on_progress(Progress(phase, done[0], total, "bytes", time.monotonic() - began, subject[0]))
+
+        run_crews([Crew(tasks, build, self._sessions, 1 if in_order else self.jobs)], tick=tick)
+
+    def _sessions(self) -> tuple[Connection, ...]:
+        session = open_copy_session(self.target_dsn, purpose="finish", epoch=self.epoch)
+        session.execute(
+            "SELECT set_config('maintenance_work_mem', greatest(setting::int8, %s)::text || 'kB', false) "
+            "FROM pg_settings WHERE name = 'maintenance_work_mem'",
+            [_MAINTENANCE_MEMORY_KB],
+        )
+        session.execute(self.preamble.encode(errors="surrogateescape"))
+        return (session,)
+
+
+def finish_schema(
+    source_dsn: str,
+    target_dsn: str,
+    *,
+    epoch: int,
+    jobs: int = 2,
+    on_progress: OnProgress = nobody_looks,
+    check: Callable[[], None] = nothing_to_lose,
+) -> Finished:
+    """Everything of the source's schema that `prepare_schema` left out, on tables that `copy_data` has filled.
+
+    Keys, then indexes, in parallel; then the rest in pg_dump's order, foreign keys unchecked at first; then they are
+    checked, and statistics gathered, in parallel. Blocks until all of it is durable and every table is still fenced.
+    Not to be repeated: after a failure, `refresh_schema` and the copy come first.
+    """
+    began = time.monotonic()
+    with connect(source_dsn, purpose="finish") as source, connect(target_dsn, purpose="finish") as target:
+        post = dump_schema(source, "post-data", target_major=major_of(target), check=check)
+        relations = read_relations(target)
+        sizes = {relation.qualified: relation.bytes for relation in relations}
+        build = _Builder(target_dsn, post.preamble, epoch, jobs, on_progress, check)
+        # Keys first: one of them locks its table against everything, while indexes of one table can be built together.
+        keys = _by_table((entry for entry in post.entries if entry.kind == "CONSTRAINT"), sizes)
+        indexes = [_single(entry, sizes) for entry in post.entries if entry.kind == "INDEX"]
+        build.run("keys", keys)
+        build.run("indexes", indexes)
+        rest = [entry for entry in post.entries if entry.kind not in ("CONSTRAINT", "INDEX")]
+        last = next((index for index, entry in enumerate(rest) if entry.kind in _LAST), len(rest))
+        unchecked, checks = _foreign_keys(rest[:last], sizes, _partitioned(target))
+        build.run("schema", _in_order(unchecked), in_order=True)
+        build.run("foreign keys", checks)
+        build.run("statistics", _analyses(target, relations))
+        build.run("views", _in_order(rest[last:]), in_order=True)
+        flush_copies(target)
+        _require_fenced(target)
+    return Finished(
+        indexes=sum(len(job.statements) for job in (*keys, *indexes)),
+        foreign_keys=sum(len(job.statements) for job in checks),
+        elapsed_ms=round((time.monotonic() - began) * 1000),
+    )
+
+
+def _run(job: _Job, session: Connection, epoch: int) -> None:
+    _require_epoch(session, epoch)
+    for statement in job.statements:
+        try:
+            session.execute(statement.encode(errors="surrogateescape"))
+        except psycopg.Error as error:
+            raise explained(error, job.entry) from error
+
+
+def _require_epoch(session: Connection, epoch: int) -> None:
+    """A newer run may be using the target by now. Looked at without a lock: an index takes minutes, and the newer run
+    begins with dropping what an older one may still be building."""
+    row = session.execute("SELECT epoch FROM statehub_plan.state").fetchone()
+    if row is None or row[0] > epoch:
+        raise StatehubError(
+            code="fenced-out",
+            what=f"this run holds epoch {epoch}, but a newer one has acted on the target",
+            hint="let the newer run finish, or run the command again to take the lease with a new epoch",
+            exit_status=Exit.LOCKED,
+        )
+
+
+def _table(entry: Entry) -> str:
+    """The table that an entry works on, without quotes; only ever used to group and to weigh."""
+    match = _ON_TABLE.search(entry.sql)
+    return match["table"].replace('"', "") if match else ""
+
+
+def _weight(entry: Entry, sizes: dict[str, int]) -> int:
+    return sizes.get(_table(entry), 0) + 1
+
+
+def _single(entry: Entry, sizes: dict[str, int]) -> _Job:
+    return _Job(entry, (entry.sql,), _weight(entry, sizes))
+
+
+def _by_table(entries: Iterable[Entry], sizes: dict[str, int]) -> list[_Job]:
+    grouped: dict[str, list[Entry]] = {}
+    for entry in entries:
+        grouped.setdefault(_table(entry), []).append(entry)
+    return [
+        _Job(group[0], tuple(entry.sql for entry in group), _weight(group[0], sizes) * len(group))
+        for group in grouped.values()
+    ]
+
+
+def _in_order(entries: Iterable[Entry]) -> list[_Job]:
+    return [_Job(entry, (entry.sql,), 1) for entry in entries]
+
+
+def _foreign_keys(
+    entries: Iterable[Entry], sizes: dict[str, int], partitioned: set[str]
+) -> tuple[list[Entry], list[_Job]]:
+    """The entries with foreign keys left unchecked, and the jobs that check them: checking needs weaker locks than
+    adding, so tables that refer to the same one can be checked side by side."""
+    unchecked: list[Entry] = []
+    checks: dict[str, list[tuple[Entry, str]]] = {}
+    for entry in entries:
+        match = _FOREIGN_KEY.match(entry.sql) if entry.kind == "FK CONSTRAINT" else None
+        left_alone = match is None or match["unchecked"] or " NOT ENFORCED" in entry.sql
+        # NOT VALID foreign keys of partitioned tables came with 18 only.
+        if match is None or left_alone or match["table"].replace('"', "") in partitioned:
+            unchecked.append(entry)
+            continue
+        body = entry.sql.rstrip().removesuffix(";")
+        unchecked.append(Entry(entry.name, entry.kind, entry.schema, f"{body} NOT VALID;"))
+        check = f"ALTER TABLE {match['table']} VALIDATE CONSTRAINT {match['name']}"
+        checks.setdefault(match["table"], []).append((entry, check))
+    jobs = [
+        _Job(group[0][0], tuple(check for _, check in group), _weight(group[0][0], sizes) * len(group))
+        for group in checks.values()
+    ]
+    return unchecked, jobs
+
+
+def _partitioned(target: Connection) -> set[str]:
+    rows = target.execute("SELECT oid::regclass::text FROM pg_class WHERE relkind = 'p'")
+    return {name.replace('"', "") for (name,) in rows}
+
+
+def _analyses(target: Connection, relations: Iterable[Relation]) -> list[_Job]:
+    return [
+        _Job(
+            Entry(relation.qualified, "STATISTICS OF TABLE", "-", ""),
+            (sql.SQL("ANALYZE {}").format(relation.identifier).as_string(target),),
+            relation.bytes + 1,
+        )
+        for relation in relations
+    ]
+
+
+def _require_fenced(target: Connection) -> None:
+    unfenced = fence_status(target).unfenced
+    if unfenced:
+        raise StatehubError(
+            code="fence-incomplete",
+            what=f"{len(unfenced)} tables of the target are no longer fenced",
+            hint="find out who changed their triggers; the source was not touched and stays primary",
+            details=unfenced,
+        )

@@ -1,0 +1,120 @@
+"""COPY from one server straight into COPY on another: blocks are passed on, never looked into."""
+
+from __future__ import annotations
+
+import select
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from psycopg import errors, sql
+from psycopg.pq import ExecStatus
+from psycopg.pq.abc import PGconn, PGresult
+
+from statehub_plan.postgres.connect import Connection
+
+__all__ = ["Streamed", "stream_rows"]
+
+_BLOCK_BYTES = 256 * 1024
+_WAIT_MS = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Streamed:
+    """Rows that the source says it sent and the target says it took (they agree), and bytes on the wire."""
+
+    rows: int
+    bytes: int
+
+
+def stream_rows(
+    source: Connection,
+    target: Connection,
+    copy_out: sql.Composed,
+    copy_in: sql.Composed,
+    *,
+    moved: Callable[[int], None],
+) -> Streamed:
+    """Runs `COPY … TO STDOUT` on the source into `COPY … FROM STDIN` on the target; blocks until both have ended.
+
+    `moved` is called with the bytes of each block. Any error of either server ends both and is raised as psycopg's own;
+    the target's transaction is then the caller's to roll back. About 0.7 µs of this process per row: libpq hands over
+    one row at a time, nothing here takes it apart.
+    """
+    total = 0
+
+    def pass_on(block: bytes) -> None:
+        nonlocal total
+        into.write(block)
+        total += len(block)
+        moved(len(block))
+
+    with target.cursor() as cursor:
+        with cursor.copy(copy_in) as into:
+            sent = _copy_out(source, copy_out, pass_on)
+        taken = cursor.rowcount
+    if sent != taken:
+        raise errors.DataException(f"the source sent {sent} rows and the target took {taken}")
+    return Streamed(sent, total)
+
+
+def _copy_out(source: Connection, statement: sql.Composed, pass_on: Callable[[bytes], None]) -> int:
+    """Rows sent, after the whole output was passed on.
+
+    psycopg's own `Copy.read` enters a generator and a wait for every row; this asks libpq directly and waits only when
+    it has nothing.
+    """
+    connection = source.pgconn
+    connection.send_query(statement.as_bytes(source))
+    _finish_sending(connection)
+    _expect(source, _result(connection), ExecStatus.COPY_OUT)
+    blocks: list[bytes | memoryview] = []
+    size = 0
+    read = connection.get_copy_data
+    while True:
+        length, data = read(1)
+        if length > 0:
+            blocks.append(data)
+            size += length
+            if size < _BLOCK_BYTES:
+                continue
+        if size and (length != 0 or size >= _BLOCK_BYTES // 4):
+            pass_on(b"".join(blocks))
+            blocks.clear()
+            size = 0
+        if length == 0:
+            _wait(connection, select.POLLIN)
+            connection.consume_input()
+        elif length < 0:
+            break
+    done = _result(connection)
+    _expect(source, done, ExecStatus.COMMAND_OK)
+    while (more := _result(connection)) is not None:
+        _expect(source, more, ExecStatus.COMMAND_OK)
+    return (done.command_tuples if done else None) or 0
+
+
+def _finish_sending(connection: PGconn) -> None:
+    while connection.flush():
+        _wait(connection, select.POLLIN | select.POLLOUT)
+        connection.consume_input()
+
+
+def _result(connection: PGconn) -> PGresult | None:
+    while connection.is_busy():
+        _wait(connection, select.POLLIN)
+        connection.consume_input()
+    return connection.get_result()
+
+
+def _expect(source: Connection, result: PGresult | None, status: ExecStatus) -> None:
+    if result is None:
+        raise errors.OperationalError("the server ended the copy without a result")
+    if result.status != status:
+        raise errors.error_from_result(result, encoding=source.info.encoding)
+
+
+def _wait(connection: PGconn, events: int) -> None:
+    # A time-out only to come back into Python, where a signal is noticed; the loops ask again.
+    poll = select.poll()
+    poll.register(connection.socket, events)
+    poll.poll(_WAIT_MS)
