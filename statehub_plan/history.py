@@ -13,7 +13,7 @@ from typing import NamedTuple
 from pydantic import JsonValue
 
 from statehub_plan.model.base import epoch_s
-from statehub_plan.model.facts import Fact, FactStatus
+from statehub_plan.model.facts import Evidence, EvidenceStatus, Fact, FactStatus
 from statehub_plan.model.record import CriterionState, CriterionStatus, DrillRecord, History, Record, RecordKind
 from statehub_plan.model.spec import CutoverPlan, EntryCriterion, LaneState, ObservedLane
 from statehub_plan.model.steps import StepKind
@@ -74,6 +74,30 @@ def evidence_recorded(records: tuple[Record, ...], run: str, evidence_digest: st
         record.run == run and record.payload.get("evidence_digest") == evidence_digest
         for record in _facts(records, StepKind.CHECK_EVIDENCE)
     )
+
+
+def with_record(
+    evidence: tuple[Evidence, ...], replaceable: frozenset[tuple[str, str]], records: tuple[Record, ...], plan_name: str
+) -> tuple[Evidence, ...]:
+    """Evidence while this tool refills the target: a probe of the target that passed when it was last put on record
+    and does not pass now, because the tool itself emptied what it looks at, keeps its recorded outcome.
+
+    `replaceable` are the (task, probe) pairs that look at the target; every other probe is taken as it is now."""
+    recorded: dict[tuple[str, str], int] = {}
+    for record in _facts((one for one in records if one.plan_name == plan_name), StepKind.CHECK_EVIDENCE):
+        shown = record.payload.get("evidence")
+        for entry in shown if isinstance(shown, list) else []:
+            if isinstance(entry, dict) and entry.get("status") == EvidenceStatus.PASSED.value:
+                recorded[(str(entry.get("task")), str(entry.get("probe")))] = record.seq
+    kept = []
+    for one in evidence:
+        seq = recorded.get((one.task, one.probe))
+        if one.status is not EvidenceStatus.PASSED and seq is not None and (one.task, one.probe) in replaceable:
+            detail = f"on record since journal record {seq}; the target is being refilled ({one.detail})"
+            kept.append(one.model_copy(update={"status": EvidenceStatus.PASSED, "detail": detail}))
+        else:
+            kept.append(one)
+    return tuple(kept)
 
 
 def lane_states(name: str, document: CutoverPlan | ObservedLane | None, records: tuple[Record, ...]) -> Lane:

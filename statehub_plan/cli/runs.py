@@ -20,6 +20,7 @@ from statehub_plan.model.facts import Evidence, Fact, Observation
 from statehub_plan.model.plan import Phase, Plan, PlanFile, Verdict
 from statehub_plan.model.record import GateState, RecordKind, RunContext
 from statehub_plan.model.spec import duration_s
+from statehub_plan.reporter import Reporter
 
 LEASE_TTL_S = 30.0
 
@@ -60,7 +61,7 @@ def run_id(plan: Plan) -> str:
     return f"{plan.spec.metadata.name}-{PlanFile.seal(plan).digest.removeprefix('sha256:')[:12]}"
 
 
-def carry_out(workspace: Workspace, plan: Plan, reporter: TerminalReporter) -> None:
+def carry_out(workspace: Workspace, plan: Plan, reporter: Reporter) -> None:
     """One turn at applying a plan under the service's lease; returns when the wish holds, raises otherwise."""
     from statehub_plan.apply.loop import Applying, Glance, Surroundings
     from statehub_plan.cli.judging import ask, policy_host

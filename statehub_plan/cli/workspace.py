@@ -11,7 +11,7 @@ from pathlib import Path
 
 from statehub_plan import __version__
 from statehub_plan.errors import Exit, StatehubError
-from statehub_plan.history import history_of, journal_facts
+from statehub_plan.history import history_of, journal_facts, with_record
 from statehub_plan.journal import Journal, open_journal
 from statehub_plan.model.facts import Evidence, Fact, Observation
 from statehub_plan.model.plan import Direction, Plan, PlanFile
@@ -143,7 +143,21 @@ class Workspace:
         extra: tuple[Fact, ...] = journal_facts(self.records(), utc_now())
         observation = observe(document, self.base_dir, now=utc_now, deep=deep, extra=extra)
         evidence = observe_evidence(document.spec.tasks, document, self.base_dir, utc_now) if deep else ()
-        return observation, evidence
+        return observation, self._with_record(document, observation, evidence)
+
+    def _with_record(
+        self, document: CutoverPlan, observation: Observation, evidence: tuple[Evidence, ...]
+    ) -> tuple[Evidence, ...]:
+        new = document.spec.desired.primary
+        if not isinstance(observation.value(f"{new}.transfer"), dict):
+            return evidence
+        about_target = frozenset(
+            (task.id, probe.name)
+            for task in document.spec.tasks
+            for probe in task.probes
+            if probe.kind in ("http", "kubernetes") or (probe.kind == "sql" and probe.endpoint == new)
+        )
+        return with_record(evidence, about_target, self.records(), document.metadata.name)
 
     def plan(
         self,

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Protocol
 
 from pydantic import JsonValue
 
@@ -16,26 +15,7 @@ from statehub_plan.model.plan import Plan, Step
 from statehub_plan.model.record import Record
 from statehub_plan.postgres.connect import resolve_dsn
 from statehub_plan.postgres.hold import Hold
-
-
-class Reporter(Protocol):
-    """Where a person is told how it goes; never a place for results."""
-
-    def step_started(self, step: Step, index: int, total: int) -> None:
-        """A step begins."""
-        ...
-
-    def step_ended(self, step: Step, outcome: str, elapsed_s: float) -> None:
-        """A step ended; `outcome` is one short line."""
-        ...
-
-    def progress(self, label: str, done: float, total: float | None, unit: str) -> None:
-        """How far a long step is; `total` is None when nobody knows."""
-        ...
-
-    def note(self, text: str) -> None:
-        """One line worth reading now."""
-        ...
+from statehub_plan.reporter import Reporter
 
 
 class Waiting(StatehubError):

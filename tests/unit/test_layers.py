@@ -11,7 +11,7 @@ import statehub_plan
 
 PACKAGE = Path(statehub_plan.__file__).parent
 GROUND = {"errors", "model", "world", "__init__"}
-PURE = {"transitions", "planner", "planning", "history", "abstraction", "status", "render", "jsonpointer"}
+PURE = {"transitions", "planner", "planning", "history", "abstraction", "status", "render", "jsonpointer", "reporter"}
 WORLD = {
     "redact",
     "components",
