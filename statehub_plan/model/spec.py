@@ -12,24 +12,77 @@ from statehub_plan.model.base import SpecModel
 from statehub_plan.model.steps import StepKind
 
 _DURATION = re.compile(r"^([1-9][0-9]{0,8})(ms|s|m|h|d)$")
+_DAY = 'a day in quotes, such as "2026-06-27"'
 _UNIT_S = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
-Duration = Annotated[str, Field(pattern=_DURATION.pattern, examples=["500ms", "5s", "30m", "24h", "7d"])]
-Name = Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$")]
-TaskId = Annotated[str, Field(pattern=r"^[A-Za-z0-9][-A-Za-z0-9._]{0,62}$")]
+# The descriptions go into the JSON Schemas, where editors show them, and behind "write" in the loader's messages.
+Duration = Annotated[
+    str,
+    Field(
+        pattern=_DURATION.pattern,
+        description="a number and ms, s, m, h or d, such as 30m",
+        examples=["500ms", "5s", "30m", "24h", "7d"],
+    ),
+]
+Name = Annotated[
+    str,
+    Field(
+        pattern=r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$",
+        description="lower-case letters, digits and inner dashes, at most 63, such as state-hub",
+    ),
+]
+TaskId = Annotated[
+    str,
+    Field(
+        pattern=r"^[A-Za-z0-9][-A-Za-z0-9._]{0,62}$",
+        description="letters, digits, dashes, dots and underscores, at most 63, such as T01",
+    ),
+]
 Text = Annotated[str, Field(min_length=1, max_length=4000)]
-Line = Annotated[str, Field(pattern=r"^[^\r\n]+$", max_length=4000)]
-FilePath = Annotated[str, Field(min_length=1, max_length=4000)]
-"""Absolute, or relative to the folder of the plan document."""
-Url = Annotated[str, Field(pattern=r"^https?://[^ \t\r\n/?#@]+([/?#][^ \t\r\n]*)?$")]
-"""Without credentials: no `user@` in front of the host."""
-Pointer = Annotated[str, Field(pattern=r"^(/([^~/]|~[01])*)*$", examples=["/status", "/spec/replicas"])]
-"""RFC 6901; the empty pointer is the whole document."""
-Variable = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
-Argv = Annotated[tuple[Annotated[str, Field(max_length=4000)], ...], Field(min_length=1)]
-"""A program and its arguments; there is no shell."""
-Expected = Annotated[JsonValue, WithJsonSchema({"type": ["boolean", "integer", "number", "string", "array", "object"]})]
-"""A JSON value to compare with. Never null: in YAML that is what a forgotten value looks like."""
+Line = Annotated[str, Field(pattern=r"^[^\r\n]+$", max_length=4000, description="a text on one line")]
+FilePath = Annotated[
+    str, Field(min_length=1, max_length=4000, description="a path, relative to the folder of this document or absolute")
+]
+Url = Annotated[
+    str,
+    Field(
+        pattern=r"^https?://[^ \t\r\n/?#@]+([/?#][^ \t\r\n]*)?$",
+        description="http:// or https://, host, port and path, without blanks and without user@",
+    ),
+]
+Pointer = Annotated[
+    str,
+    Field(
+        pattern=r"^(/([^~/]|~[01])*)*$",
+        description="a JSON pointer (RFC 6901: ~0 for ~, ~1 for /), such as /status/phase",
+    ),
+]
+Variable = Annotated[
+    str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", description="the name of a variable, such as STATE_HUB_DSN")
+]
+Argv = Annotated[
+    tuple[Annotated[str, Field(max_length=4000)], ...],
+    Field(min_length=1, description="a program and its arguments, as a list; there is no shell"),
+]
+Expected = Annotated[
+    JsonValue,
+    Field(description="a JSON value to compare with, not null"),
+    WithJsonSchema(
+        {
+            "type": ["boolean", "integer", "number", "string", "array", "object"],
+            "description": "a JSON value to compare with, not null",
+        }
+    ),
+]
+Principal = Annotated[
+    str,
+    Field(
+        pattern=r"^[^ \t\r\n\"#,!*?]+$",
+        max_length=255,
+        description="one name as in allowed_signers, such as ann@ops.example (no patterns, no lists)",
+    ),
+]
+"""Who signs. No patterns: with `*@ops` one key verifies as anybody."""
 
 
 def duration_s(duration: str) -> float:
@@ -59,7 +112,8 @@ class SecretRef(SpecModel):
 
 
 class Database(SpecModel):
-    """How the tool reaches a database: `dsn` owns the objects, `appDsn` is what the service itself uses (for canary writes)."""
+    """How the tool reaches a database: `dsn` owns the objects, `appDsn` is what the service itself uses (for canary
+    writes)."""
 
     dsn: SecretRef
     app_dsn: SecretRef | None = None
@@ -69,7 +123,7 @@ class Api(SpecModel):
     """The service's HTTP side; healthy = `healthPath` answers 2xx, and `healthPointer` (if given) equals `healthy`."""
 
     base_url: Url
-    health_path: Annotated[str, Field(pattern=r"^/")] = "/health"
+    health_path: Annotated[str, Field(pattern=r"^/", description="a path that begins with /")] = "/health"
     health_pointer: Pointer | None = None
     healthy: Expected = "ok"
     timeout: Duration = "5s"
@@ -131,7 +185,7 @@ class JsonPointerAccess(AccessBase):
 
     kind: Literal["json-pointer"]
     file: FilePath
-    pointer: Annotated[str, Field(pattern=r"^(/([^~/]|~[01])*)+$")]
+    pointer: Annotated[Pointer, Field(min_length=1)]
 
 
 class EnvFileAccess(AccessBase):
@@ -203,7 +257,7 @@ class Freeze(SpecModel):
 class WaivedTable(SpecModel):
     """A table that the comparison leaves out, and why; it is reported as waived."""
 
-    table: Annotated[str, Field(pattern=r"^[^.]+\.[^.]+$")]
+    table: Annotated[str, Field(pattern=r"^[^.]+\.[^.]+$", description="schema.table")]
     reason: Text
 
 
@@ -249,7 +303,7 @@ class HttpProbe(ProbeBase):
 
 
 class SqlProbe(ProbeBase):
-    """A read-only query of one value on one endpoint equals `equals`, or is at least `atLeast` (exactly one of them)."""
+    """A read-only query of one value on one endpoint: it equals `equals` or is at least `atLeast` (exactly one)."""
 
     model_config = ConfigDict(json_schema_extra={"oneOf": [{"required": ["equals"]}, {"required": ["atLeast"]}]})
 
@@ -282,7 +336,9 @@ class FileProbe(ProbeBase):
 
     kind: Literal["file"]
     path: FilePath
-    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$", description="64 lower-case hexadecimal digits")] | None = (
+        None
+    )
     contains: Text | None = None
 
 
@@ -295,7 +351,11 @@ class KubernetesProbe(ProbeBase):
     context: Line | None = None
     namespace: Name | None = None
     resource: Annotated[
-        str, Field(pattern=r"^[a-zA-Z][-a-zA-Z0-9._]*(/[-a-zA-Z0-9._:]+)?$", examples=["deployment/api"])
+        str,
+        Field(
+            pattern=r"^[a-zA-Z][-a-zA-Z0-9._]*(/[-a-zA-Z0-9._:]+)?$",
+            description="a kind, or kind/name, such as deployment/state-hub",
+        ),
     ]
     pointer: Pointer
     equals: Expected
@@ -310,7 +370,7 @@ Probe = Annotated[
 
 class Task(SpecModel):
     """One task of the work plan. `probes` show it to be done; `doneBy` names the step kinds whose completion does.
-    `nextAction` is what the status document says while it is next, `whenDone` what it says once it is shown to be done."""
+    The status document says `nextAction` while the task is next and `whenDone` once it is shown to be done."""
 
     id: TaskId
     title: Text
@@ -326,10 +386,6 @@ class Stabilization(SpecModel):
     duration: Duration = "24h"
     interval: Duration = "1m"
     max_failures: Annotated[int, Field(ge=0)] = 0
-
-
-Principal = Annotated[str, Field(pattern=r"^[^ \t\r\n\"#,!*?]+$", max_length=255, examples=["ann@ops.example"])]
-"""Who signs, as `allowed_signers` names them. No patterns: with `*@ops` one key verifies as anybody."""
 
 
 class Gate(SpecModel):
@@ -409,8 +465,8 @@ class Lane(StrEnum):
 
 
 class Metadata(SpecModel):
-    """Who this plan is. `service` ties the lanes of one service together (one lease, one status document), `serviceTitle`
-    is what people call it. A lane that `supersededBy` names will not be finished: the other one has taken over."""
+    """Who this plan is. `service` ties the lanes of one service together (one lease, one status document);
+    `serviceTitle` is what people call it. A lane with `supersededBy` will not be finished: that one has taken over."""
 
     name: Name
     title: Text
@@ -418,7 +474,7 @@ class Metadata(SpecModel):
     service_title: Text | None = None
     lane: Lane = Lane.ACTIVE
     superseded_by: Name | None = None
-    updated: Annotated[str, Field(pattern=r"^[0-9]{4}-[0-9]{2}-[0-9]{2}$")] | None = None
+    updated: Annotated[str, Field(pattern=r"^[0-9]{4}-[0-9]{2}-[0-9]{2}$", description=_DAY)] | None = None
 
 
 class Narrative(SpecModel):
