@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from statehub_plan.render.plan_text import plan_view
     from statehub_plan.render.pull_request import plan_markdown
     from statehub_plan.render.run_report import run_report_html
+    from statehub_plan.render.status_document import status_markdown
+    from statehub_plan.render.status_text import status_view
 
 __all__ = [
     "comparison_view",
@@ -26,6 +28,8 @@ __all__ = [
     "plan_mermaid",
     "plan_view",
     "run_report_html",
+    "status_markdown",
+    "status_view",
 ]
 
 _MODULES = {
@@ -38,6 +42,8 @@ _MODULES = {
     "plan_mermaid": "flowchart",
     "plan_view": "plan_text",
     "run_report_html": "run_report",
+    "status_markdown": "status_document",
+    "status_view": "status_text",
 }
 
 

@@ -104,7 +104,7 @@ def before_cutover() -> Observation:
 
 def after_cutover(stabilization: str = "running") -> Observation:
     """Term 1 decided for railiance01, clients moved, wsl2 frozen."""
-    decided: JsonValue = {"term": 1, "primary": NEW, "run": RUN, "decided_at": "2026-06-27T11:00:00Z"}
+    decided: JsonValue = {"term": 1, "primary": NEW, "run": RUN, "decided_at": epoch_s(NOW) - 3600}
     progress: dict[str, JsonValue] = {
         "kind": "stabilize",
         "state": stabilization,

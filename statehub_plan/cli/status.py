@@ -1,0 +1,136 @@
+"""`status`: where every lane of a folder stands, from observed facts."""
+
+from __future__ import annotations
+
+import os
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import redirect_stdout
+from dataclasses import replace
+from io import StringIO
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from statehub_plan.cli.options import json_option
+from statehub_plan.cli.output import print_json, print_rich, print_text
+from statehub_plan.cli.workspace import Workspace, utc_now
+from statehub_plan.errors import Exit, StatehubError
+from statehub_plan.history import history_of, lane_states
+from statehub_plan.model.record import Record
+from statehub_plan.model.spec import CutoverPlan
+from statehub_plan.redact import redact
+
+if TYPE_CHECKING:
+    from statehub_plan.spec import LoadedDocument
+    from statehub_plan.status import LaneInput, Status
+
+_AT_ONCE = 8
+
+
+@click.command()
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["text", "json", "markdown"]),
+    default="text",
+    show_default=True,
+    help="markdown is the migration strategy status document",
+)
+@json_option
+@click.option("-out", "--out", "out", type=click.Path(path_type=Path), help="write it to this file instead of stdout")
+def status(folder: Path, form: str, as_json: bool, out: Path | None) -> int:
+    """Show where every lane of the plans in FOLDER stands: tasks, primary, fallback, gates, next action.
+
+    Everything is observed now; an endpoint that is down is told and never hides the rest.
+    """
+    from statehub_plan.spec import load_folder
+    from statehub_plan.status import build_status
+
+    loaded = load_folder(folder)
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        lanes = tuple(pool.map(lambda one: _lane(one, loaded), loaded))
+    found = build_status(lanes, utc_now())
+    _present(found, "json" if as_json else form, out)
+    return Exit.DONE
+
+
+def _lane(loaded: LoadedDocument, folder: tuple[LoadedDocument, ...]) -> LaneInput:
+    """Everything about one lane; one that cannot be looked at says why and stands beside the others."""
+    from statehub_plan.observe import observe_evidence
+    from statehub_plan.status import LaneInput
+
+    document = loaded.document
+    name = document.metadata.name
+    documents = {one.document.metadata.name: one.document for one in folder}
+    records, problem = _records(document.metadata.service, folder)
+    found = LaneInput(
+        document=document,
+        history=history_of(document, documents, records),
+        reached=lane_states(name, document, records),
+        records=records,
+        problem=problem,
+    )
+    if isinstance(document, CutoverPlan):
+        return _look(found, document, loaded)
+    return replace(found, evidence=observe_evidence(document.spec.tasks, None, loaded.path.parent, utc_now))
+
+
+def _look(found: LaneInput, document: CutoverPlan, loaded: LoadedDocument) -> LaneInput:
+    """The lane with a plan made from what is observed now, or with the reason why none could be made."""
+    with Workspace(document, loaded.path, loaded.text_digest) as workspace:
+        try:
+            observation, evidence = workspace.observe()
+            plan = workspace.plan(document, observation, evidence)
+            return replace(found, evidence=evidence, plan=plan, gates=workspace.gates(plan))
+        except StatehubError as error:
+            return replace(found, problem=redact(f"{error.what}; {error.hint}"))
+
+
+def _records(service: str, folder: tuple[LoadedDocument, ...]) -> tuple[tuple[Record, ...], str | None]:
+    """The service's journal, and why it could not be read where it couldn't."""
+    for one in folder:
+        if isinstance(one.document, CutoverPlan) and one.document.metadata.service == service:
+            with Workspace(one.document, one.path, one.text_digest) as workspace:
+                try:
+                    return workspace.records(), None
+                except StatehubError as error:
+                    return (), redact(f"the journal: {error.what}; {error.hint}")
+    return (), None
+
+
+def _present(found: Status, form: str, out: Path | None) -> None:
+    if out is None:
+        _print(found, form)
+        return
+    with redirect_stdout(StringIO()) as text:
+        _print(found, form)
+    _write(out, text.getvalue())
+    print_text(f"wrote {out}")
+
+
+def _print(found: Status, form: str) -> None:
+    from statehub_plan.render import status_markdown, status_view
+
+    if form == "json":
+        print_json(found)
+    elif form == "markdown":
+        print_text(status_markdown(found))
+    else:
+        print_rich(status_view(found))
+
+
+def _write(out: Path, text: str) -> None:
+    """Whole or not at all."""
+    temporary = out.with_name(f".{out.name}.{os.getpid()}.tmp")
+    try:
+        temporary.write_text(text, encoding="utf-8")
+        temporary.replace(out)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise StatehubError(
+            code="status-unwritable",
+            what=f"the status could not be written to {out}: {error.strerror or error}",
+            hint="choose a path in a writable folder with free space",
+        ) from None

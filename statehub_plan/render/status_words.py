@@ -1,0 +1,167 @@
+"""Sentences about lanes that every form of the status says alike. Facts only; narrative is added where it is told."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from statehub_plan.model.record import CriterionStatus
+from statehub_plan.model.steps import StepKind
+from statehub_plan.render.unknowns import gather_unknown
+from statehub_plan.render.words import counted, moment
+from statehub_plan.status.model import (
+    GateStanding,
+    GateStatus,
+    LaneStanding,
+    LaneStatus,
+    TaskStanding,
+    TaskStatus,
+)
+
+_APART = (LaneStanding.DEFERRED, LaneStanding.OBSERVED, LaneStanding.SUPERSEDED)
+
+
+def told(lane: LaneStatus) -> tuple[str, ...]:
+    """Where the lane stands, sentence by sentence; what could not be observed is said, never left out."""
+    sentences = [*_criteria(lane), *_tasks(lane)]
+    if lane.standing is LaneStanding.SUPERSEDED:
+        sentences.insert(0, f"{_capital(lane.because)}.")
+    if lane.standing not in _APART:
+        sentences += [*_primary(lane), *_stabilization(lane), *_fallback(lane), *_drills(lane), *_trouble(lane)]
+    return tuple(sentences)
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
+
+
+def _criteria(lane: LaneStatus) -> Iterator[str]:
+    if not lane.criteria:
+        return
+    titles = [one.title for one in lane.criteria]
+    joined = titles[0] if len(titles) == 1 else f"{', '.join(titles[:-1])} and {titles[-1]}"
+    yield f"Entry criteria depend on {joined}."
+    unmet = [one.title for one in lane.criteria if one.state.status is CriterionStatus.UNMET]
+    if len(unmet) == len(titles):
+        yield "None of them is met yet." if len(titles) > 1 else "It is not met yet."
+    elif unmet:
+        yield f"Not met yet: {'; '.join(unmet)}."
+    for one in lane.criteria:
+        if one.state.status is CriterionStatus.UNKNOWN:
+            yield f"Whether {one.title} holds is unknown: {one.state.detail}."
+    if all(one.state.status is CriterionStatus.MET for one in lane.criteria):
+        yield "They are met." if len(titles) > 1 else "It is met."
+
+
+def _tasks(lane: LaneStatus) -> Iterator[str]:
+    tasks, called = lane.tasks, lane.tasks_called
+    done = [index for index, task in enumerate(tasks) if task.standing is TaskStanding.DONE]
+    if tasks and len(done) == len(tasks):
+        yield f"All {called} are done."
+    elif done:
+        yield f"{ranges(tasks, done)} done."
+    elif tasks and all(task.standing is TaskStanding.TODO for task in tasks):
+        yield f"All {called} are {'still ' if lane.kind == 'CutoverPlan' else ''}todo."
+    for task in tasks:
+        if task.standing is TaskStanding.UNKNOWN:
+            yield f"Whether {task.id} is done is unknown: {task.detail}."
+        elif task.steps_done and task.steps_left:
+            yield f"{task.id} under way: {_kinds(task.steps_done)} done; left: {_kinds(task.steps_left)}."
+    for index in done:
+        if tasks[index].when_done:
+            yield str(tasks[index].when_done)
+
+
+def _kinds(kinds: tuple[StepKind, ...]) -> str:
+    return ", ".join(kind.value for kind in kinds)
+
+
+def ranges(tasks: tuple[TaskStatus, ...], indices: list[int]) -> str:
+    """Neighbouring tasks joined: `T01-T06, T08`."""
+    groups: list[list[int]] = []
+    for index in indices:
+        if groups and groups[-1][-1] == index - 1:
+            groups[-1].append(index)
+        else:
+            groups.append([index])
+    return ", ".join(
+        tasks[group[0]].id if len(group) == 1 else f"{tasks[group[0]].id}-{tasks[group[-1]].id}" for group in groups
+    )
+
+
+def _primary(lane: LaneStatus) -> Iterator[str]:
+    primary = lane.primary
+    if primary is None:
+        return
+    if primary.endpoint is None:
+        yield f"Which endpoint is primary could not be observed: {primary.basis}."
+        return
+    since = f" since term {primary.term}" if primary.term else " (no decision yet)"
+    when = f", decided {moment(primary.decided_at)}" if primary.decided_at else ""
+    yield f"Primary is {primary.endpoint}{since}{when}."
+    if primary.writes != "open":
+        yield f"It does not accept writes now: {primary.writes}."
+    if primary.access == "unknown":
+        yield "Where clients are pointed could not be observed."
+    elif primary.access != primary.endpoint:
+        yield f"Clients are pointed at: {primary.access}."
+    if primary.health == "failing":
+        yield "Its API is not healthy."
+
+
+def _stabilization(lane: LaneStatus) -> Iterator[str]:
+    one = lane.stabilization
+    if one is None or not lane.moved:
+        return
+    until = f" until {moment(one.until_at)}" if one.state == "running" and one.until_at else ""
+    looks = (
+        f" ({counted(one.looks, 'look')}, {counted(one.failures, 'failure')}; last: {one.last})" if one.looks else ""
+    )
+    yield f"Stabilization {one.state}{until}{looks}."
+
+
+def _fallback(lane: LaneStatus) -> Iterator[str]:
+    one = lane.fallback
+    if one is None or not lane.moved:
+        return
+    if one.retired:
+        yield f"The fallback {one.endpoint} is retired; it stays frozen."
+    elif one.writes == "unknown":
+        yield f"Whether the fallback {one.endpoint} is {one.mode} could not be observed."
+    elif one.writes == "open":
+        yield f"The fallback {one.endpoint} ACCEPTS WRITES and must not."
+    else:
+        following = f", follows: {one.follows}" if one.follows != "nobody" else ""
+        yield f"The fallback {one.endpoint} is retained: {one.writes}{following}."
+
+
+def _drills(lane: LaneStatus) -> Iterator[str]:
+    for drill in lane.drills:
+        yield f"Newest {drill.kind} drill {'passed' if drill.passed else 'FAILED'}, {moment(drill.at)}."
+
+
+def _trouble(lane: LaneStatus) -> Iterator[str]:
+    if lane.standing is LaneStanding.BLOCKED:
+        yield f"Blocked: {lane.because}."
+    groups = [group.text(most=3) for group in gather_unknown(lane.unknown)]
+    if groups:
+        yield f"Could not be observed: {'; '.join(groups)}."
+
+
+def gate_sentence(gate: GateStatus) -> str:
+    """What the gate asks for, then how far it is."""
+    first = gate.title.split()[0]
+    asks = f"before {gate.title}" if first.endswith("ing") else f"for: {gate.title}"
+    asks = gate.title if gate.title.lower().startswith("explicit approval") else f"explicit approval required {asks}"
+    return f"{asks.removesuffix('.')}. {gate_standing(gate)}"
+
+
+def gate_standing(gate: GateStatus) -> str:
+    """How far the gate is, in one sentence."""
+    needed = f"{gate.given} of {gate.quorum} approvals ({', '.join(gate.approvers)})"
+    return {
+        GateStanding.PASSED: f"Passed: {gate.detail}.",
+        GateStanding.APPROVED: f"Approved: {gate.detail}.",
+        GateStanding.MISSING: f"Not approved: {needed}; {gate.detail}.",
+        GateStanding.IDLE: f"Not asked for now: {gate.detail}.",
+        GateStanding.UNKNOWN: f"Unknown: {gate.detail}.",
+    }[gate.standing]

@@ -1,0 +1,81 @@
+"""What a plan's observation says about primary, fallback and stabilization. Pure."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from pydantic import JsonValue
+
+from statehub_plan.abstraction import Register
+from statehub_plan.model.plan import Plan
+from statehub_plan.status.model import FallbackStatus, PrimaryStatus, StabilizationStatus
+from statehub_plan.world import Role, other, side
+
+
+def instant(value: JsonValue) -> datetime | None:
+    """Whole seconds since 1970 as an instant; None for anything else."""
+    if not isinstance(value, int) or isinstance(value, bool):
+        return None
+    return datetime.fromtimestamp(value, UTC)
+
+
+def primary_status(plan: Plan, register: Register) -> PrimaryStatus:
+    """Who is primary, since when, and whether it serves."""
+    world = plan.trajectory[0]
+    known = world.primary is not Role.UNKNOWN
+    access = {"old": plan.old, "new": plan.new}.get(world.access.value, world.access.value)
+    return PrimaryStatus(
+        endpoint=register.primary,
+        basis=register.basis,
+        term=register.decided,
+        decided_at=_decided_at(plan, register),
+        writes=side(world, world.primary).writes.value if known else "unknown",
+        health=side(world, world.primary).health.value if known else "unknown",
+        access=access,
+    )
+
+
+def _decided_at(plan: Plan, register: Register) -> datetime | None:
+    for name in plan.spec.spec.endpoints:
+        rows = plan.observation.value(f"{name}.register")
+        for row in rows if isinstance(rows, list) else ():
+            if isinstance(row, dict) and row.get("term") == register.decided and row.get("primary") is not None:
+                return instant(row.get("decided_at"))
+    return None
+
+
+def fallback_status(plan: Plan) -> FallbackStatus | None:
+    """The side that is not primary; None where nobody knows which one that is."""
+    world = plan.trajectory[0]
+    if world.primary is Role.UNKNOWN:
+        return None
+    role = other(world.primary)
+    away = side(world, role)
+    return FallbackStatus(
+        endpoint=plan.old if role is Role.OLD else plan.new,
+        mode=plan.spec.spec.desired.fallback.mode.value,
+        writes=away.writes.value,
+        follows=away.follows.value,
+        retired=world.retired,
+    )
+
+
+def stabilization_status(plan: Plan, decided: int) -> StabilizationStatus | None:
+    """Stabilization under the current decision, None before any decision."""
+    if decided == 0:
+        return None
+    value = plan.observation.value("stabilization")
+    if not isinstance(value, dict) or value.get("term") != decided:
+        return StabilizationStatus(state="not begun")
+    return StabilizationStatus(
+        state=str(value.get("state")),
+        since_at=instant(value.get("since")),
+        until_at=instant(value.get("until")),
+        looks=_count(value.get("looks")),
+        failures=_count(value.get("failures")),
+        last=str(value.get("last") or ""),
+    )
+
+
+def _count(value: JsonValue) -> int:
+    return value if isinstance(value, int) and not isinstance(value, bool) else 0

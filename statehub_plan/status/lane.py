@@ -1,0 +1,182 @@
+"""One lane: what its document says, what was observed, and which of the two is told where they disagree. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from statehub_plan.abstraction import Register, read_register
+from statehub_plan.history import Lane, decided_term
+from statehub_plan.model.facts import Evidence
+from statehub_plan.model.plan import Plan
+from statehub_plan.model.record import CriterionStatus, GateState, History, Record
+from statehub_plan.model.spec import CutoverPlan, ObservedLane
+from statehub_plan.model.spec import Lane as DeclaredLane
+from statehub_plan.model.steps import StepKind
+from statehub_plan.status.facts import fallback_status, primary_status, stabilization_status
+from statehub_plan.status.gates import gate_status, idle_gate
+from statehub_plan.status.model import (
+    CriterionStanding,
+    GateStatus,
+    LaneStanding,
+    LaneStatus,
+    TaskStanding,
+    TaskStatus,
+)
+from statehub_plan.status.tasks import current_runs, steps_done, task_status
+from statehub_plan.world import Role, Stable
+
+_RETIRED_BY_ANOTHER_LANE = "fallback-retired"
+
+
+@dataclass(frozen=True, slots=True)
+class LaneInput:
+    """Everything known about one lane. `plan` is the plan made now, None for an observed lane and where none could be
+    made; then `problem` says why. `records` are all of the lane's service, `gates` the plan's gates as approved now."""
+
+    document: CutoverPlan | ObservedLane
+    history: History
+    reached: Lane
+    records: tuple[Record, ...] = ()
+    evidence: tuple[Evidence, ...] = ()
+    plan: Plan | None = None
+    gates: tuple[GateState, ...] = ()
+    problem: str | None = None
+
+
+def lane_status(lane: LaneInput) -> LaneStatus:
+    """Where one lane stands."""
+    document = lane.document
+    narrative, meta = document.spec.narrative, document.metadata
+    register = read_register(lane.plan.spec, lane.plan.observation) if lane.plan is not None else None
+    tasks = _tasks(lane, register)
+    standing, because = _standing(lane, tasks)
+    return LaneStatus(
+        name=meta.name,
+        title=meta.title,
+        kind=document.kind,
+        standing=standing,
+        because=because,
+        **_observed(lane, register),  # type: ignore[arg-type]
+        reached=lane.reached.states,
+        drills=lane.history.drills,
+        tasks_called=narrative.tasks_called,
+        tasks=tasks,
+        criteria=_criteria(lane),
+        gates=_gates(lane, register, standing),
+        next_action=_next_action(lane, tasks, standing),
+        decision=narrative.decision,
+        rationale=narrative.rationale,
+        pickup=narrative.pickup,
+        updated=meta.updated,
+    )
+
+
+def _observed(lane: LaneInput, register: Register | None) -> dict[str, object]:
+    """What only a plan, that is an observation, can tell."""
+    if lane.plan is None or register is None or not isinstance(lane.document, CutoverPlan):
+        return {}
+    plan = lane.plan
+    return {
+        "wished_primary": plan.new,
+        "primary": primary_status(plan, register),
+        "fallback": fallback_status(plan),
+        "stabilization": stabilization_status(plan, register.decided),
+        "steps_left": tuple(step.title for step in plan.steps),
+        "refused": plan.refused,
+        "unknown": plan.observation.unknown(),
+    }
+
+
+def _decided(lane: LaneInput, register: Register | None) -> int:
+    return decided_term(lane.records) if register is None else register.decided
+
+
+def _tasks(lane: LaneInput, register: Register | None) -> tuple[TaskStatus, ...]:
+    decided = _decided(lane, register)
+    done = steps_done(lane.records, current_runs(lane.document.metadata.name, lane.records, decided))
+    gap = f"decision term {decided} was not made by a run in this journal"
+    known = decided <= decided_term(lane.records)
+    return tuple(task_status(task, lane.evidence, done, None if known else gap) for task in lane.document.spec.tasks)
+
+
+def _criteria(lane: LaneInput) -> tuple[CriterionStanding, ...]:
+    declared = {one.name: one for one in lane.document.spec.entry_criteria}
+    told = []
+    for state in lane.history.criteria:
+        one = declared[state.name]
+        title = one.title or f"{one.lane.upper()} being {' or '.join(wanted.value for wanted in one.any_of)}"
+        told.append(CriterionStanding(title=title, state=state))
+    return tuple(told)
+
+
+def _gates(lane: LaneInput, register: Register | None, standing: LaneStanding) -> tuple[GateStatus, ...]:
+    if not isinstance(lane.document, CutoverPlan):
+        return ()
+    if standing in (LaneStanding.DEFERRED, LaneStanding.SUPERSEDED):
+        return tuple(idle_gate(gate, f"the lane is {standing.value}") for gate in lane.document.spec.gates)
+    runs = current_runs(lane.document.metadata.name, lane.records, _decided(lane, register))
+    states = {state.gate: state for state in lane.gates}
+    return tuple(
+        gate_status(gate, lane.plan, states.get(gate.name), lane.records, runs) for gate in lane.document.spec.gates
+    )
+
+
+def _standing(lane: LaneInput, tasks: tuple[TaskStatus, ...]) -> tuple[LaneStanding, str]:
+    """The first that holds; a lane that could not be looked at is blocked, never done."""
+    meta = lane.document.metadata
+    finished = bool(tasks) and all(task.standing is TaskStanding.DONE for task in tasks)
+    if meta.superseded_by is not None:
+        return LaneStanding.SUPERSEDED, f"superseded by {meta.superseded_by}"
+    if isinstance(lane.document, ObservedLane):
+        done = LaneStanding.DONE, "every task is shown to be done"
+        return done if finished else (LaneStanding.OBSERVED, "it is watched and never carried out")
+    unmet = [one.detail for one in lane.history.criteria if one.status is not CriterionStatus.MET]
+    if meta.lane is DeclaredLane.DEFERRED and unmet:
+        return LaneStanding.DEFERRED, "; ".join(unmet)
+    return _running(lane.plan, lane.problem, tasks, finished)
+
+
+def _running(
+    plan: Plan | None, problem: str | None, tasks: tuple[TaskStatus, ...], finished: bool
+) -> tuple[LaneStanding, str]:
+    if plan is None:
+        return LaneStanding.BLOCKED, problem or "it was not observed"
+    if plan.refused is not None and not plan.steps:
+        if finished and plan.refused.code == _RETIRED_BY_ANOTHER_LANE:
+            return LaneStanding.DONE, "done; its fallback was retired by a later lane"
+        return LaneStanding.BLOCKED, plan.refused.what
+    if not plan.steps:
+        missing = ", ".join(task.id for task in tasks if task.standing is not TaskStanding.DONE)
+        if not missing:
+            return LaneStanding.DONE, "the wish holds"
+        return LaneStanding.ACTIVE, f"the wish holds; not shown to be done: {missing}"
+    first, world = plan.steps[0], plan.trajectory[0]
+    if first.kind is StepKind.STABILIZE and world.stabilization is Stable.RUNNING:
+        return LaneStanding.WAITING, "stabilization runs"
+    return LaneStanding.ACTIVE, f"next: {first.title}, because {first.because}"
+
+
+def _next_action(lane: LaneInput, tasks: tuple[TaskStatus, ...], standing: LaneStanding) -> str:
+    """The document's own sentence while the world is the one it was written for, else what the plan says now."""
+    narrative = lane.document.spec.narrative.next_action or ""
+    task = next((one for one in tasks if one.standing is not TaskStanding.DONE), None)
+    prefix = f"{task.id}: " if task is not None else ""
+    if standing is LaneStanding.DONE:
+        return "Nothing is left to do in this lane."
+    if standing in (LaneStanding.DEFERRED, LaneStanding.OBSERVED, LaneStanding.SUPERSEDED):
+        return narrative or "Nothing to do here now."
+    plan = lane.plan
+    if plan is None:
+        return f"{prefix}make it observable first: {lane.problem or 'it was not observed'}"
+    if plan.refused is not None and not plan.steps:
+        return f"{prefix}{plan.refused.what}: {plan.refused.remedy}"
+    if plan.steps and not _untouched(plan):
+        return f"{prefix}{', then '.join(step.title for step in plan.steps)}."
+    said = task.next_action if task is not None and task.next_action else narrative
+    return f"{prefix}{said}" if said else f"{prefix}{task.title if task else plan.steps[0].title}"
+
+
+def _untouched(plan: Plan) -> bool:
+    """No cutover of this plan is under way or over: then its document knows best what comes next."""
+    world = plan.trajectory[0]
+    return world.primary is Role.OLD and world.old.writes.value == "open"
