@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import psycopg
 from psycopg import sql
 
 from statehub_plan.components import PgTool, client_tool
@@ -11,10 +12,12 @@ from statehub_plan.errors import StatehubError
 from statehub_plan.postgres.connect import USER_TABLES, Connection
 from statehub_plan.postgres.contents import described, user_objects
 from statehub_plan.postgres.privileges import Problem
-from statehub_plan.postgres.state import identity
+from statehub_plan.postgres.proof import fence_status
+from statehub_plan.postgres.register import read_decisions
+from statehub_plan.postgres.state import identity, read_state
 from statehub_plan.postgres.tools import major_of
 
-__all__ = ["preflight_schema"]
+__all__ = ["left_by_undecided_transfer", "preflight_schema"]
 
 _TOOLS: tuple[PgTool, ...] = ("pg_dump", "pg_restore")
 _LOCKS_PER_TABLE = 5  # heap, TOAST and its index, primary key, one more
@@ -36,11 +39,23 @@ def preflight_schema(source: Connection, target: Connection, *, replace: bool = 
         *_encoding(source, target),
         *_roles(source, target),
         *_extensions(source, target),
+        *_xml(source, target),
         *_not_carried(source),
         *_unreadable(source),
         *_target_content(target, replace),
         *_target_limits(source, target),
     )
+
+
+def left_by_undecided_transfer(target: Connection) -> bool:
+    """Whether everything in this database came from a transfer whose decision never fell, and nobody could write here
+    since: then it is nobody's only copy, and may go without being asked for."""
+    current = read_state(target)
+    if current is None or current.copied or current.transfer is None or current.transfer.term is None:
+        return False
+    term = current.transfer.term
+    decided = any(each.primary is not None and each.term >= term for each in read_decisions(target))
+    return not decided and (current.opened_term or 0) < term and fence_status(target).complete
 
 
 def _same_database(source: Connection) -> Problem:
@@ -129,6 +144,20 @@ def _extensions(source: Connection, target: Connection) -> Iterator[Problem]:
             )
 
 
+def _xml(source: Connection, target: Connection) -> Iterator[Problem]:
+    row = source.execute(_XML_COLUMNS.encode()).fetchone()
+    if row is None:
+        return
+    try:
+        target.execute("SELECT xmlparse(CONTENT '<a/>')")
+    except psycopg.errors.FeatureNotSupported:
+        yield Problem(
+            code="xml-unsupported",
+            what=f"column {row[0]} is of type xml, and the target's server was built without libxml",
+            remedy="choose a target whose server was built --with-libxml, or make these columns text",
+        )
+
+
 def _not_carried(source: Connection) -> Iterator[Problem]:
     """What a copy of tables would leave behind, refused by name rather than lost."""
     row = source.execute("SELECT count(*), min(oid::text) FROM pg_largeobject_metadata").fetchone()
@@ -178,7 +207,7 @@ def _target_content(target: Connection, replace: bool) -> Iterator[Problem]:
             what="the target has subscriptions: something else writes into it",
             remedy="DROP SUBSCRIPTION each of them first",
         )
-    objects = () if replace else user_objects(target)
+    objects = () if replace or left_by_undecided_transfer(target) else user_objects(target)
     if objects:
         yield Problem(
             code="target-not-empty",
@@ -238,6 +267,10 @@ _GRANTEES = " UNION ".join(
         "SELECT pg_get_userbyid(a.grantee) FROM pg_default_acl x, aclexplode(x.defaclacl) a WHERE a.grantee <> 0",
     )
 )
+_XML_COLUMNS = f"""
+SELECT t.nspname || '.' || t.relname || '.' || a.attname FROM ({USER_TABLES}) t
+JOIN pg_attribute a ON a.attrelid = t.oid::oid AND a.atttypid IN ('xml'::regtype, 'xml[]'::regtype) LIMIT 1
+"""
 _EXTENSION_TABLES = """
 SELECT e.extname, t.oid::regclass::text, t.condition FROM pg_extension e,
 LATERAL unnest(e.extconfig, e.extcondition) AS t(oid, condition)

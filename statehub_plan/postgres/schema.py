@@ -20,9 +20,8 @@ from statehub_plan.postgres.connect import USER_TABLES, Connection, connect, use
 from statehub_plan.postgres.contents import UserObject, described, drop_all, user_objects
 from statehub_plan.postgres.dump import Entry, SchemaDump, dump_schema
 from statehub_plan.postgres.fence import FENCE_ALL_SQL
-from statehub_plan.postgres.preflight import preflight_schema
+from statehub_plan.postgres.preflight import left_by_undecided_transfer, preflight_schema
 from statehub_plan.postgres.proof import unsound_tables
-from statehub_plan.postgres.register import read_decisions
 from statehub_plan.postgres.tools import major_of
 from statehub_plan.postgres.transaction import begin, commit_once, roll_back
 from statehub_plan.postgres.workers import OnProgress, nobody_looks, nothing_to_lose
@@ -88,8 +87,8 @@ def prepare_schema(
     """
     with connect(source_dsn, purpose="prepare") as source, connect(target_dsn, purpose="prepare") as target:
         _require_frozen(target)
-        ours = _left_by_undecided_transfer(target)
-        problems = preflight_schema(source, target, replace=replace or ours)
+        ours = left_by_undecided_transfer(target)
+        problems = preflight_schema(source, target, replace=replace)
         if problems:
             raise Refusal(
                 code="preflight-failed",
@@ -132,7 +131,7 @@ def refresh_schema(
     with connect(source_dsn, purpose="prepare") as source, connect(target_dsn, purpose="prepare") as target:
         current = state.read_state(target)
         mark = current.transfer if current else None
-        if mark is None or mark.term is None or not _left_by_undecided_transfer(target):
+        if mark is None or mark.term is None or not left_by_undecided_transfer(target):
             raise StatehubError(
                 code="target-not-prepared",
                 what="the target was not prepared for this transfer, or its content was decided for meanwhile",
@@ -164,16 +163,6 @@ def _require_frozen(target: Connection) -> None:
             what="the target is not frozen; nothing is loaded into a database that others may write to",
             hint="make a new plan; preparing the target begins with freezing it",
         )
-
-
-def _left_by_undecided_transfer(target: Connection) -> bool:
-    """Whether everything here came from a transfer whose decision never fell, so that nobody's only copy is here."""
-    current = state.read_state(target)
-    if current is None or current.copied or current.transfer is None or current.transfer.term is None:
-        return False
-    term = current.transfer.term
-    decided = any(each.primary is not None and each.term >= term for each in read_decisions(target))
-    return not decided and (current.opened_term or 0) < term
 
 
 def _try_out(target: Connection, load: _Load, post: SchemaDump) -> None:
