@@ -2,20 +2,101 @@
 
 from __future__ import annotations
 
+import os
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from statehub_plan.access import resolve_path
-from statehub_plan.model.spec import Backup
+from statehub_plan.errors import StatehubError
+from statehub_plan.model.base import epoch_s
+from statehub_plan.model.spec import Backup as BackupSettings
 from statehub_plan.observe.gather import Answers, Clock, Source
 from statehub_plan.observe.parallel import Attempt
+from statehub_plan.postgres.backup import Backup, newest_backup, verify_backup
+
+_Stamps = tuple[tuple[str, int, int, int, int], ...]
+
+_NAMED_PROBLEMS = 5
+
+_verified: dict[Path, tuple[_Stamps, tuple[str, ...]]] = {}
+"""What this process found when it last read a backup's every byte, and the files' stamps at that time."""
 
 
-def backup_source(backup: Backup, base_dir: Path, *, now: Clock) -> Source:
-    """backup {path, endpoint, taken_at, age_s, checksum_ok, size_bytes, system_identifier}; null where there is none."""
+def backup_source(backup: BackupSettings, base_dir: Path, *, now: Clock) -> Source:
+    """backup {path, endpoint, taken_at, age_s, checksum_ok, problems, size_bytes, system_identifier}; null if none.
+
+    Reads every byte of it once per process, and again as soon as a file's size, inode or time of change is another.
+    Unknown when that takes longer than there is time.
+    """
     directory = resolve_path(backup.directory, base_dir)
 
     def look(answers: Answers, attempt: Attempt) -> None:
-        answers.know("backup", None, time.monotonic())
+        began = time.monotonic()
+        newest = newest_backup(directory) if _is_directory(directory) else None
+        if newest is None:
+            answers.know("backup", None, began)
+            return
+        manifest = newest.manifest
+        problems = verify_once(newest, check=lambda: _go_on(attempt, manifest.size_bytes))
+        answers.know(
+            "backup",
+            {
+                "path": str(newest.path),
+                "endpoint": manifest.endpoint,
+                "taken_at": epoch_s(manifest.taken_at),
+                "age_s": epoch_s(now()) - epoch_s(manifest.taken_at),
+                "checksum_ok": not problems,
+                "problems": list(problems[:_NAMED_PROBLEMS]),
+                "size_bytes": manifest.size_bytes,
+                "system_identifier": manifest.identity.system_identifier,
+            },
+            began,
+        )
 
-    return Source(name="backup", promises={"backup": f"{directory}"}, look=look)
+    how = f"manifest.json in {directory}, SHA-256 of every file"
+    return Source(name="verification of the newest backup", promises={"backup": how}, look=look)
+
+
+def verify_once(backup: Backup, *, check: Callable[[], None]) -> tuple[str, ...]:
+    """What is wrong with a backup's files; nothing is read again while their stamps are what they were.
+
+    `check` is called before each file and may raise to give up.
+    """
+    stamps = _stamps(backup.path)
+    if _verified.get(backup.path, ((), ()))[0] != stamps:
+        _verified[backup.path] = (stamps, verify_backup(backup, check=check))
+    return _verified[backup.path][1]
+
+
+def _stamps(root: Path) -> _Stamps:
+    """Of every file below: a change of content can't keep all of these (the time of change can't be set)."""
+    found = []
+    for path in sorted(root.rglob("*")):
+        status = path.lstat()
+        found.append((str(path), status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino))
+    return tuple(found)
+
+
+def _go_on(attempt: Attempt, size_bytes: int) -> None:
+    if attempt.stop.is_set():
+        raise StatehubError(
+            code="backup-unverified",
+            what=f"reading {size_bytes >> 20} MiB of backup takes longer than there was time",
+            hint="allow a longer time-out",
+        )
+
+
+def _is_directory(directory: Path) -> bool:
+    """False where there is nothing; StatehubError where nobody can tell."""
+    try:
+        with os.scandir(directory):
+            return True
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        raise StatehubError(
+            code="backup-unreadable",
+            what=f"{directory} can't be read: {error.strerror}",
+            hint="correct backup.directory in the plan, or let this user read it",
+        ) from error

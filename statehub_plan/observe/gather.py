@@ -67,11 +67,12 @@ class Answers:
 @dataclass(frozen=True, slots=True)
 class Source:
     """Something to look at. `promises` says for each fact that it gives how that is observed. `look` may raise
-    StatehubError: what it has not answered by then is unknown for that reason."""
+    StatehubError: what it has not answered by then is unknown for that reason. `timeout_s`: a limit of its own."""
 
     name: str
     promises: Mapping[str, str]
     look: Callable[[Answers, Attempt], None]
+    timeout_s: float | None = None
 
 
 def gather(sources: Sequence[Source], *, now: Clock, timeout_s: float) -> tuple[Fact, ...]:
@@ -79,9 +80,10 @@ def gather(sources: Sequence[Source], *, now: Clock, timeout_s: float) -> tuple[
     began = time.monotonic()
     answers = [Answers(source.promises, now) for source in sources]
     looks = [_look(source, to) for source, to in zip(sources, answers, strict=True)]
-    in_time = in_parallel(looks, [timeout_s] * len(sources))
-    for source, to, ended in zip(sources, answers, in_time, strict=True):
-        to.miss_rest(f"{source.name} " + ("said nothing" if ended else f"did not answer within {timeout_s:g} s"), began)
+    limits_s = [source.timeout_s or timeout_s for source in sources]
+    in_time = in_parallel(looks, limits_s)
+    for source, to, ended, limit_s in zip(sources, answers, in_time, limits_s, strict=True):
+        to.miss_rest(f"{source.name} " + ("said nothing" if ended else f"did not answer within {limit_s:g} s"), began)
     return tuple(sorted((fact for to in answers for fact in to.close()), key=lambda fact: fact.id))
 
 

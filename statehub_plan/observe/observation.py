@@ -29,9 +29,9 @@ def observe(
 ) -> Observation:
     """All facts about the plan's endpoints, access paths and backup, and `extra` ones (from the journal, say).
 
-    Blocks for at most `timeout_s`: what has not answered by then is unknown, and is hung up on. Unless `deep`, size,
-    schema revision, row counts and platforms are not looked at and are not in the result. Read-only. ValueError when an
-    extra fact has the id of an observed one.
+    Blocks for at most `timeout_s` (longer to read the newest backup): what has not answered by then is unknown,
+    and is hung up on. Unless `deep`, size, schema revision, row counts, backups and platforms are not looked at and are
+    not in the result. Read-only. ValueError when an extra fact has the id of an observed one.
     """
     began_at = now()
     facts = gather(tuple(_sources(plan, base_dir, now, deep)), now=now, timeout_s=timeout_s)
@@ -47,7 +47,8 @@ def _sources(plan: CutoverPlan, base_dir: Path, now: Clock, deep: bool) -> Itera
             yield platform_source(name, endpoint.platform, base_dir)
     for path in plan.spec.access:
         yield access_source(path, base_dir)
-    yield backup_source(plan.spec.backup, base_dir, now=now)
+    if deep:
+        yield backup_source(plan.spec.backup, base_dir, now=now)
     if plan.spec.operating_model is not None:
         yield _document_source(plan.spec.operating_model, base_dir)
 
