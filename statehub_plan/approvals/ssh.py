@@ -77,7 +77,7 @@ def verify(signed: SignedStatement, allowed_signers: Path, *, now: datetime) -> 
 
 
 def verify_against(signed: SignedStatement, signers: Sequence[Signer], *, now: datetime) -> VerifiedSignature:
-    """As `verify`, with the signers already read; two ssh-keygen processes, about 6 ms each."""
+    """As `verify`, with the signers already read. One ssh-keygen process, two where the key's validity is limited."""
     statement = signed.statement
     try:
         signature = read_signature(signed.signature)
@@ -91,9 +91,10 @@ def verify_against(signed: SignedStatement, signers: Sequence[Signer], *, now: d
         _require_intact(signature, statement)
         whose = f"{signer.principal}'s, not {statement.principal}'s" if signer else "on no line of allowed_signers"
         raise _foreign(signature, f"its key {signature.fingerprint} is {whose}")
-    moments = [statement.signed_at] if statement.act == "revoke" else [statement.signed_at, now]
-    for moment in moments:
-        _require_verified(signature, signer, statement, moment)
+    _require_verified(signature, signer, statement, statement.signed_at)
+    # A key without limits in time is as valid now as it was then.
+    if statement.act == "approve" and "valid-" in signer.options:
+        _require_verified(signature, signer, statement, now)
     return VerifiedSignature(principal=signer.principal, fingerprint=signature.fingerprint)
 
 

@@ -64,7 +64,7 @@ def link(
         raise StatehubError(
             code="record-not-canonical",
             what=f"a {kind.value} record of run {run} holds a value that canonical JSON (RFC 8785) can't: {error}",
-            hint="this is a defect of the tool, report it: integers beyond 2^53, NaN and lone surrogates belong in text",
+            hint="this is a defect of the tool; report it: integers beyond 2^53, NaN, lone surrogates belong in text",
         ) from error
 
 

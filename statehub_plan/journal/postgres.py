@@ -26,8 +26,10 @@ from statehub_plan.journal.leases import (
 )
 from statehub_plan.journal.postgres_schema import explained, install, is_installed
 from statehub_plan.journal.protocol import LeaseLost, Locked
+from statehub_plan.model.plan import Identity
 from statehub_plan.model.record import Lease, Record, RecordKind
 from statehub_plan.postgres.connect import Connection, connect
+from statehub_plan.postgres.state import identity
 from statehub_plan.redact import redact_json
 
 _STATEMENT_TIMEOUT_MS = 10_000
@@ -75,6 +77,11 @@ class PostgresJournal:
     def location(self) -> str:
         """Database and host."""
         return self._location
+
+    def identity(self) -> Identity | None:
+        """The database's own; parts of it are unknown where the role may not look."""
+        with self._guard, explained(self.location):
+            return identity(self._connection())
 
     def append(
         self,

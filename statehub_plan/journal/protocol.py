@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Any, Protocol
 
 from statehub_plan.errors import Exit, Refusal, StatehubError
+from statehub_plan.model.plan import Identity
 from statehub_plan.model.record import Lease, Record, RecordKind
 
 
@@ -50,6 +51,10 @@ class Journal(Protocol):
     @property
     def location(self) -> str:
         """Where it is, without secrets, for messages."""
+        ...
+
+    def identity(self) -> Identity | None:
+        """Which database keeps it, so that a caller can refuse one of those that move; None for a file."""
         ...
 
     def append(

@@ -30,6 +30,7 @@ from statehub_plan.journal.leases import (
 from statehub_plan.journal.lock import LeaseLock, is_held
 from statehub_plan.journal.protocol import LeaseLost, Locked
 from statehub_plan.journal.sqlite_file import BUSY_S, checked, connect, explained, transaction
+from statehub_plan.model.plan import Identity
 from statehub_plan.model.record import Lease, Record, RecordKind
 from statehub_plan.redact import redact_json
 
@@ -62,6 +63,10 @@ class SqliteJournal:
     def location(self) -> str:
         """The file's path."""
         return str(self._path)
+
+    def identity(self) -> Identity | None:
+        """None: a file."""
+        return None
 
     def append(
         self,

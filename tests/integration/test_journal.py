@@ -164,6 +164,13 @@ def test_a_journal_that_does_not_exist_reads_as_empty_and_is_not_made(store: Sto
         assert not Path(store.url).exists()
 
 
+def test_a_journal_says_in_which_database_it_lives(store: Store, journal: Journal) -> None:
+    """So that nobody keeps the record of a move inside one of the databases that move; a file is in none."""
+    identity = journal.identity()
+    assert store.is_sqlite == (identity is None)
+    assert identity is None or identity.known
+
+
 def test_what_is_appended_is_read_back_by_whoever_opens_it_next(store: Store, journal: Journal) -> None:
     """Records survive as they are: order, microseconds, unlikely text, nested payloads."""
     lease = take(journal)

@@ -16,6 +16,7 @@ from statehub_plan.errors import Exit, StatehubError
 from statehub_plan.journal import Heartbeat, JournalTampered, LeaseLost, chain, heartbeat, open_journal
 from statehub_plan.journal.chain import COLUMNS, Head, Row
 from statehub_plan.journal.leases import held_by, new_lease, renewed, superseded
+from statehub_plan.model.plan import Identity
 from statehub_plan.model.record import Lease, Record, RecordKind
 
 NOW = datetime(2026, 6, 27, 10, 0, 0, tzinfo=UTC)
@@ -144,6 +145,9 @@ class FakeJournal:
             raise self.failure
         self.beats.append(now)
         return renewed(lease, now)
+
+    def identity(self) -> Identity | None:
+        raise NotImplementedError
 
     def append(self, lease: Lease | None, **_: Any) -> Record:
         raise NotImplementedError
