@@ -14,10 +14,12 @@ from statehub_plan.postgres.catalog_queries import QUERIES
 from statehub_plan.postgres.comparison import Difference
 from statehub_plan.postgres.connect import Connection
 from statehub_plan.postgres.snapshot import pin_rendering
+from statehub_plan.postgres.spelling import same_expression
 
 __all__ = ["Catalog", "CatalogObject", "Judge", "compare_catalogs", "read_catalog"]
 
 _MAINTAIN_SINCE = 170000
+_WITH_CONDITIONS = frozenset({"trigger", "constraint", "index", "policy"})
 _DROPPED_QUALIFIERS_SINCE = 160000
 
 
@@ -63,7 +65,6 @@ class Judge:
     def _say(self, create: sql.SQL | sql.Composed, ask: str) -> str | None:
         try:
             with self._connection.transaction(force_rollback=True):
-                self._connection.execute("SET LOCAL default_transaction_read_only = off")
                 self._connection.execute(create)
                 row = self._connection.execute(sql.SQL(ask)).fetchone()
         except (psycopg.errors.ProgrammingError, psycopg.errors.ReadOnlySqlTransaction):
@@ -88,8 +89,8 @@ def compare_catalogs(
 ) -> tuple[tuple[Difference, ...], tuple[str, ...]]:
     """All differences, and notes about what was passed over by rule, both sorted.
 
-    Rules: an extension that only the target has belongs to its platform; an extension's version follows the server's
-    major; a view or SQL-body routine that the newer server spells differently is the same if it spells both the same.
+    Rules: an extension or a database setting that only the target has belongs to its platform; an extension's version
+    follows the server's major; a view or SQL-body routine that the newer server spells differently is the same if it spells both the same.
     """
     differences: list[Difference] = []
     notes: list[str] = []
@@ -98,8 +99,8 @@ def compare_catalogs(
         if ours is None or theirs is None:
             found = ours or theirs
             assert found is not None
-            if found.kind == "extension" and ours is None:
-                notes.append(f"extension {found.name} exists only on the target")
+            if found.kind in ("extension", "setting") and ours is None:
+                notes.append(f"{found.kind} {found.name} exists only on the target")
             elif not _table_is_one_sided(found, source, target):
                 aspect = "missing" if theirs is None else "extra"
                 differences.append(Difference(kind=found.kind, object=found.name, table=found.table, aspect=aspect))
@@ -123,7 +124,7 @@ def _aspects(
 ) -> Iterator[Difference]:
     for aspect in sorted(ours.definition.keys() | theirs.definition.keys()):
         mine, other = ours.definition.get(aspect), theirs.definition.get(aspect)
-        if mine == other:
+        if mine == other or _respelled(ours.kind, mine, other):
             continue
         crossed = min(source_version, target_version) < _DROPPED_QUALIFIERS_SINCE <= max(source_version, target_version)
         if crossed and _same_meaning(ours, aspect, (mine, other), source_version < target_version, judge):
@@ -136,6 +137,13 @@ def _aspects(
             source=_shown(mine),
             target=_shown(other),
         )
+
+
+def _respelled(kind: str, mine: Any, other: Any) -> bool:
+    """Rule: a condition that was dumped and read again has flat chains of AND and OR. Not for texts that the server
+    keeps as they were written, such as routines."""
+    texts = isinstance(mine, str) and isinstance(other, str)
+    return texts and kind in _WITH_CONDITIONS and same_expression(mine, other)
 
 
 def _same_meaning(
