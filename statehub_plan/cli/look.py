@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from statehub_plan.cli.options import document_argument, json_option
-from statehub_plan.cli.output import print_json, print_rich
+from statehub_plan.cli.output import TerminalReporter, print_json, print_rich, print_text
 from statehub_plan.cli.workspace import Workspace
 from statehub_plan.errors import Exit
 
@@ -30,3 +30,60 @@ def observe(document: Path, as_json: bool, only_unknown: bool) -> int:
 
         print_rich(observation_view(observation, evidence, only_unknown=only_unknown))
     return Exit.DONE
+
+
+@click.command()
+@document_argument
+@json_option
+def compare(document: Path, as_json: bool) -> int:
+    """Compare both databases of DOCUMENT: catalog, row counts, sequences, every value. Reads only.
+
+    Exit status: 0 equal, 1 different, 7 not everything could be looked at. While somebody writes, a difference may be
+    no more than a row that is on its way.
+    """
+    from statehub_plan.abstraction import endpoints_by_role
+    from statehub_plan.postgres.compare import Answer
+    from statehub_plan.postgres.compare import compare as compared
+    from statehub_plan.postgres.connect import resolve_dsn
+
+    with Workspace.load(document) as workspace:
+        spec, reporter = workspace.document.spec, TerminalReporter(quiet=as_json)
+        old, new = endpoints_by_role(workspace.document)
+        source, target = (resolve_dsn(spec.endpoints[name].database.dsn, workspace.base_dir) for name in (old, new))
+        found = compared(
+            source,
+            target,
+            jobs=spec.compare.jobs,
+            content=spec.compare.content,
+            waive=spec.compare.waive,
+            on_progress=lambda one: reporter.progress(one.phase, one.done, one.total, one.unit),
+        )
+    if as_json:
+        print_json(found)
+    else:
+        from statehub_plan.render import comparison_view
+
+        print_rich(comparison_view(found, source=old, target=new))
+    return {Answer.EQUAL: Exit.DONE, Answer.DIFFERENT: Exit.ERROR}.get(found.answer, Exit.OUTCOME_UNKNOWN)
+
+
+@click.command()
+@click.argument("document", type=click.Path(path_type=Path), required=False)
+@json_option
+def doctor(document: Path | None, as_json: bool) -> int:
+    """Check what DOCUMENT needs to be carried out (without it: the installed components), with a remedy each. Exit 1
+    when anything is missing."""
+    from statehub_plan.cli.checkup import check_components, check_document
+
+    checks = list(check_components())
+    if document is not None:
+        with Workspace.load(document) as workspace:
+            checks += check_document(workspace)
+    problems = [one for one in checks if not one.ok]
+    if as_json:
+        print_json({"ok": not problems, "checks": [one.model_dump(mode="json") for one in checks]})
+    else:
+        for one in checks:
+            print_text(one.text())
+        print_text(f"{len(checks)} checks, {len(problems)} problems")
+    return Exit.ERROR if problems else Exit.DONE

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from statehub_plan.render.run_report import run_report_html
     from statehub_plan.render.status_document import status_markdown
     from statehub_plan.render.status_text import status_view
+    from statehub_plan.render.verdict import verdict_view
 
 __all__ = [
     "comparison_view",
@@ -30,6 +31,7 @@ __all__ = [
     "run_report_html",
     "status_markdown",
     "status_view",
+    "verdict_view",
 ]
 
 _MODULES = {
@@ -44,6 +46,7 @@ _MODULES = {
     "run_report_html": "run_report",
     "status_markdown": "status_document",
     "status_view": "status_text",
+    "verdict_view": "verdict",
 }
 
 

@@ -4,26 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from statehub_plan.model.plan import Finding, Level, Plan
+from statehub_plan.model.plan import Plan
 from statehub_plan.render.diff import changes
 from statehub_plan.render.plan_words import (
-    GRAVITY,
     at_rest,
     gate_text,
     next_commands,
     not_available,
-    sorted_findings,
     summary,
     why,
     wish_text,
 )
 from statehub_plan.render.text import RenderableType, columns, hanging, heading, line, stack
 from statehub_plan.render.unknowns import gather_unknown
-from statehub_plan.render.words import counted, identity_text, mark, moment, named
+from statehub_plan.render.verdict import verdict_view
+from statehub_plan.render.words import identity_text, mark, moment, named
 
 _STYLES = {"+": "green", "-": "red", "~": "yellow", "?": "magenta"}
 _MARK_STYLES = {"HOLD": "yellow", "FREEZE": "red", "NO RETURN": "bold red"}
-_LEVEL_STYLES = {Level.HARD: "bold red", Level.SOFT: "yellow", Level.ADVISORY: "cyan"}
 _MOST_UNKNOWN = 6
 
 
@@ -39,7 +37,7 @@ def plan_view(plan: Plan, *, saved_as: str | None) -> RenderableType:
         *_refused(plan),
         *_available(plan),
         *_unknown(plan),
-        *_verdict(plan),
+        verdict_view(plan.verdict),
         *_next(plan, saved_as),
     ]
     return stack(parts)
@@ -109,29 +107,6 @@ def _unknown(plan: Plan) -> Iterator[RenderableType]:
     for one in evidence:
         sign = "?" if one.status == "unknown" else "✗"
         yield line(f"{sign} evidence {one.task}/{one.probe} {one.status}: {one.detail}", indent=2, style="magenta")
-
-
-def _verdict(plan: Plan) -> Iterator[RenderableType]:
-    verdict = plan.verdict
-    if verdict is None:
-        yield heading("Policies: not asked" if plan.steps else "Policies: nothing to judge")
-        return
-    said = "allow" if verdict.allowed else "VETO"
-    counts = ", ".join(
-        f"{counted(count, level.value + ' finding')}"
-        for level in GRAVITY
-        if (count := sum(finding.level is level for finding in verdict.findings))
-    )
-    yield heading(f"Policies {said} this ({len(verdict.evaluated)} evaluated{', ' + counts if counts else ''})")
-    for finding in sorted_findings(verdict.findings):
-        yield from _finding(finding)
-
-
-def _finding(finding: Finding) -> Iterator[RenderableType]:
-    where = f" at {finding.step}" if finding.step else ""
-    text = f"{finding.code}{where}: {finding.message}"
-    yield hanging((finding.level.value,), text, widths=(8,), indent=2, style=_LEVEL_STYLES[finding.level])
-    yield hanging(("",), f"remedy: {finding.remedy}", widths=(8,), indent=2)
 
 
 def _next(plan: Plan, saved_as: str | None) -> Iterator[RenderableType]:

@@ -34,7 +34,7 @@ class TaskStanding(StrEnum):
 
 
 class TaskStatus(Frozen):
-    """One task; `detail` is what shows it to be done, or what is missing. `steps_done` and `steps_left` are the kinds of
+    """One task; `detail` is what shows it to be done, or what is missing. `steps_done`, `steps_left`: the kinds of
     steps whose completion shows it, under the decision that stands now."""
 
     id: str
@@ -112,7 +112,7 @@ class FallbackStatus(Frozen):
 
 class LaneStatus(Frozen):
     """One lane: what was observed beside what its document says. `steps_left` are titles of the steps that a plan made
-    now would take, `reached` is what entry criteria of other lanes may rest on, `unknown` what could not be observed."""
+    now would take, `reached` is what criteria of other lanes may rest on, `unknown` what could not be observed."""
 
     name: str
     title: str

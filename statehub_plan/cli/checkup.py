@@ -1,0 +1,197 @@
+"""What `doctor` looks at: components, references, connections, privileges, policies, signers. Reads only."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import psycopg
+
+from statehub_plan.abstraction import endpoints_by_role
+from statehub_plan.cli.workspace import Workspace
+from statehub_plan.components import client_tool, find_opa, find_ssh_keygen, postgres_installations
+from statehub_plan.errors import StatehubError
+from statehub_plan.model.base import Frozen
+from statehub_plan.model.spec import Gate, SecretRef
+from statehub_plan.postgres.connect import Connection, connect, resolve_dsn
+from statehub_plan.postgres.privileges import Problem, check_privileges
+
+
+class Check(Frozen):
+    """One thing that was looked at. `remedy` is empty where nothing is wrong."""
+
+    id: str
+    ok: bool
+    what: str
+    remedy: str = ""
+
+    def text(self) -> str:
+        """One line, and the remedy below it."""
+        first = f"{'ok     ' if self.ok else 'PROBLEM'} {self.id}: {self.what}"
+        return first if self.ok else f"{first}\n        remedy: {self.remedy}"
+
+
+def check_components() -> Iterator[Check]:
+    """What is installed: client tools of every PostgreSQL version, OPA, ssh-keygen."""
+    yield _tried("component.opa", lambda: str(find_opa()))
+    yield _tried("component.ssh-keygen", lambda: str(find_ssh_keygen()))
+    yield _tried("component.postgresql", _installations)
+    for tool in ("pg_dump", "pg_restore"):
+        yield _tried(f"component.{tool}", lambda tool=tool: str(client_tool(tool, 0)))  # type: ignore[misc]
+
+
+def _installations() -> str:
+    return ", ".join(f"{one.version} in {one.bin_dir}" for one in postgres_installations()) or "no version found"
+
+
+def _tried(check_id: str, look: Callable[[], str]) -> Check:
+    try:
+        return Check(id=check_id, ok=True, what=look())
+    except StatehubError as error:
+        return _refused(check_id, error)
+
+
+def _refused(check_id: str, error: StatehubError) -> Check:
+    return Check(id=check_id, ok=False, what="; ".join((error.what, *error.details)), remedy=error.hint)
+
+
+def check_document(workspace: Workspace) -> Iterator[Check]:
+    """Everything that a plan of this document would stand on."""
+    yield from _databases(workspace)
+    yield from _access(workspace)
+    yield _bundle(workspace)
+    for gate in workspace.document.spec.gates:
+        yield from _signers(workspace, gate)
+    yield _folder("backup.directory", workspace.base_dir / workspace.document.spec.backup.directory)
+    yield _journal(workspace)
+
+
+def _databases(workspace: Workspace) -> Iterator[Check]:
+    """Each endpoint on its own, so that one that is down hides nothing; then both together."""
+    spec = workspace.document.spec
+    with ExitStack() as stack:
+        reached: dict[str, Connection] = {}
+        for name, endpoint in spec.endpoints.items():
+            yield from _endpoint(name, endpoint.database.dsn, endpoint.app_roles, workspace, stack, reached)
+            if endpoint.database.app_dsn is not None:
+                yield from _app_connection(name, endpoint.database.app_dsn, workspace)
+        if len(reached) == len(spec.endpoints):
+            yield from _together(workspace, reached)
+
+
+def _endpoint(
+    name: str,
+    ref: SecretRef,
+    app_roles: tuple[str, ...],
+    workspace: Workspace,
+    stack: ExitStack,
+    reached: dict[str, Connection],
+) -> Iterator[Check]:
+    try:
+        dsn = resolve_dsn(ref, workspace.base_dir)
+        yield Check(id=f"{name}.dsn", ok=True, what="its reference leads to a connection string")
+        connection = stack.enter_context(connect(dsn, purpose="doctor", read_only=True))
+    except StatehubError as error:
+        yield _refused(f"{name}.connection", error)
+        return
+    reached[name] = connection
+    version = connection.info.parameter_status("server_version")
+    yield Check(id=f"{name}.connection", ok=True, what=f"PostgreSQL {version} answers")
+    yield from _problems(
+        f"{name}.privileges",
+        "the tool's role may hold, freeze, copy and open",
+        lambda: check_privileges(connection, app_roles=app_roles),
+    )
+
+
+def _app_connection(name: str, ref: SecretRef, workspace: Workspace) -> Iterator[Check]:
+    def look() -> str:
+        with connect(resolve_dsn(ref, workspace.base_dir), purpose="doctor", read_only=True) as connection:
+            return f"the service's role {connection.info.user} can connect, for canary writes"
+
+    yield _tried(f"{name}.app-connection", look)
+
+
+def _together(workspace: Workspace, reached: dict[str, Connection]) -> Iterator[Check]:
+    from statehub_plan.postgres.preflight import preflight_schema
+
+    old, new = endpoints_by_role(workspace.document)
+    replace = workspace.document.spec.transfer.target_content == "replace"
+    yield from _problems(
+        "preflight",
+        f"nothing known stands in the way of a copy from {old} to {new}",
+        lambda: preflight_schema(reached[old], reached[new], replace=replace),
+    )
+
+
+def _problems(check_id: str, fine: str, look: Callable[[], tuple[Problem, ...]]) -> Iterator[Check]:
+    try:
+        found = look()
+    except StatehubError as error:
+        yield _refused(check_id, error)
+        return
+    except psycopg.Error as error:
+        hint = "mend the connection or the privilege that it names, then run this again"
+        yield Check(id=check_id, ok=False, what=" ".join(str(error).split()), remedy=hint)
+        return
+    if not found:
+        yield Check(id=check_id, ok=True, what=fine)
+    for problem in found:
+        yield Check(id=f"{check_id}.{problem.code}", ok=False, what=problem.what, remedy=problem.remedy)
+
+
+def _access(workspace: Workspace) -> Iterator[Check]:
+    from statehub_plan.access import endpoint_of, read_access
+
+    for path in workspace.document.spec.access:
+        check_id = f"access.{path.name}"
+        try:
+            value = read_access(path, workspace.base_dir)
+        except StatehubError as error:
+            yield _refused(check_id, error)
+            continue
+        endpoint = endpoint_of(path, value)
+        known = " or ".join(sorted(path.values.values()))
+        what = f"{value}, which is {endpoint}" if endpoint else f"{value}, which is no endpoint's value"
+        yield Check(id=check_id, ok=endpoint is not None, what=what, remedy="" if endpoint else f"put {known} there")
+
+
+def _bundle(workspace: Workspace) -> Check:
+    from statehub_plan.policy import bundle_info
+
+    return _tried("policy.bundle", lambda: f"{len(bundle_info(workspace.bundle_dir).packages)} policies judge")
+
+
+def _signers(workspace: Workspace, gate: Gate) -> Iterator[Check]:
+    from statehub_plan.approvals.ssh import load_signers
+
+    check_id = f"gate.{gate.name}"
+    try:
+        listed = {one.principal for one in load_signers(workspace.base_dir / Path(gate.allowed_signers).expanduser())}
+    except StatehubError as error:
+        yield _refused(check_id, error)
+        return
+    missing = sorted(set(gate.approvers) - listed)
+    able = len(set(gate.approvers) & listed)
+    what = f"{able} of {len(gate.approvers)} approvers have a key in allowed_signers, {gate.quorum} needed"
+    remedy = f"list the keys of {', '.join(missing)}" if able < gate.quorum else ""
+    yield Check(id=check_id, ok=able >= gate.quorum, what=what, remedy=remedy)
+
+
+def _folder(check_id: str, folder: Path) -> Check:
+    standing = next(one for one in (folder, *folder.parents) if one.exists())
+    if standing.is_dir() and os.access(standing, os.W_OK | os.X_OK):
+        return Check(id=check_id, ok=True, what=f"{folder} can be written to")
+    return Check(id=check_id, ok=False, what=f"{folder} cannot be written to", remedy=f"make {standing} writable")
+
+
+def _journal(workspace: Workspace) -> Check:
+    def look() -> str:
+        records = workspace.records()
+        if not records:
+            return "no journal yet; the first run begins it"
+        return f"{workspace.journal.verify()} records, the hash chain is whole"
+
+    return _tried("journal", look)
