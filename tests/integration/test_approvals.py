@@ -7,6 +7,7 @@ import json
 import os
 import pty
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -484,13 +485,13 @@ def test_a_passphrase_is_asked_for_on_the_terminal(room: Room) -> None:
 def test_an_agent_can_hold_the_key(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
     """Named by its public file, the private key may live in an agent only."""
     key = room.person(ALICE)
-    socket = room.path / "agent"
-    agent = subprocess.Popen(["ssh-agent", "-D", "-a", str(socket)], stdout=subprocess.DEVNULL)
+    address = room.path / "agent"
+    agent = subprocess.Popen(["ssh-agent", "-D", "-a", str(address)], stdout=subprocess.DEVNULL)
     try:
-        while not socket.exists():
+        while not address.exists():
             assert agent.poll() is None
             time.sleep(0.005)
-        monkeypatch.setenv("SSH_AUTH_SOCK", str(socket))
+        monkeypatch.setenv("SSH_AUTH_SOCK", str(address))
         subprocess.run(["ssh-add", "-q", str(key)], check=True)
         key.unlink()
         room.approve(key.with_name(f"{key.name}.pub"), ALICE)
@@ -498,6 +499,21 @@ def test_an_agent_can_hold_the_key(room: Room, monkeypatch: pytest.MonkeyPatch) 
         agent.send_signal(signal.SIGTERM)
         agent.wait()
     assert room.state().satisfied
+
+
+def test_an_agent_that_never_answers_is_not_waited_for(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After the time given nothing is signed, ssh-keygen is gone, and the refusal says that nobody answered."""
+    key = room.person(ALICE)
+    public = key.with_name(f"{key.name}.pub")
+    key.unlink()
+    with socket.socket(socket.AF_UNIX) as silent:
+        silent.bind(str(room.path / "agent"))
+        silent.listen()
+        monkeypatch.setenv("SSH_AUTH_SOCK", str(room.path / "agent"))
+        with pytest.raises(StatehubError) as refused:
+            sign(stated(ALICE), public, timeout_s=0.2)
+    assert "no answer within 0.2 s" in refused.value.what
+    assert Exit.APPROVAL_MISSING == refused.value.exit_status
 
 
 def test_a_key_knows_whose_it_is(room: Room) -> None:
