@@ -18,7 +18,7 @@ from statehub_plan.postgres.connect import Connection, user_tables
 from statehub_plan.postgres.sessions import SESSIONS
 
 OWN_SESSION = "statehub-plan observe"  # start of the application_name of every session that only observes
-LONG_TRANSACTION_S = 5
+LONG_TRANSACTION_S = 5.0
 
 _SETTINGS = (
     "data_checksums",
@@ -131,12 +131,12 @@ def prepared_transactions(connection: Connection) -> JsonValue:
     )
 
 
-def long_transactions(connection: Connection) -> JsonValue:
-    """[{pid, user, age_s, state}] of transactions open for 5 s or longer; StatehubError when some can't be seen."""
+def long_transactions(connection: Connection, *, at_least_s: float = LONG_TRANSACTION_S) -> JsonValue:
+    """[{pid, user, age_s, state}] of transactions open for that long; StatehubError when some can't be seen."""
     rows = connection.execute(
         f"SELECT pid, usename, round(transaction_age_s)::int8, state FROM ({SESSIONS}) AS s "
         "WHERE transaction_age_s >= %s OR state IS NULL ORDER BY pid",
-        [LONG_TRANSACTION_S],
+        [at_least_s],
     ).fetchall()
     hidden = sorted({user for _, user, _, session_state in rows if session_state is None})
     if hidden:

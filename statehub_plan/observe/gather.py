@@ -67,23 +67,23 @@ class Answers:
 @dataclass(frozen=True, slots=True)
 class Source:
     """Something to look at. `promises` says for each fact that it gives how that is observed. `look` may raise
-    StatehubError: what it has not answered by then is unknown for that reason. `timeout_s`: a limit of its own."""
+    StatehubError: what it has not answered by then is unknown for that reason."""
 
     name: str
     promises: Mapping[str, str]
     look: Callable[[Answers, Attempt], None]
-    timeout_s: float | None = None
 
 
 def gather(sources: Sequence[Source], *, now: Clock, timeout_s: float) -> tuple[Fact, ...]:
-    """Look at all sources at once, for at most `timeout_s`; exactly the promised facts, sorted by id."""
+    """Look at all sources at once, each for at most `timeout_s` unless it extends that; exactly the promised facts,
+    sorted by id."""
     began = time.monotonic()
     answers = [Answers(source.promises, now) for source in sources]
     looks = [_look(source, to) for source, to in zip(sources, answers, strict=True)]
-    limits_s = [source.timeout_s or timeout_s for source in sources]
-    in_time = in_parallel(looks, limits_s)
-    for source, to, ended, limit_s in zip(sources, answers, in_time, limits_s, strict=True):
-        to.miss_rest(f"{source.name} " + ("said nothing" if ended else f"did not answer within {limit_s:g} s"), began)
+    late_after_s = in_parallel(looks, [timeout_s] * len(sources))
+    for source, to, late_s in zip(sources, answers, late_after_s, strict=True):
+        what = "said nothing" if late_s is None else f"did not answer within {late_s:g} s"
+        to.miss_rest(f"{source.name} {what}", began)
     return tuple(sorted((fact for to in answers for fact in to.close()), key=lambda fact: fact.id))
 
 
@@ -93,7 +93,8 @@ def _look(source: Source, answers: Answers) -> Callable[[Attempt], None]:
         try:
             source.look(answers, attempt)
         except StatehubError as error:
-            answers.miss_rest(reason(error), began)
+            if not attempt.stop.is_set():  # else it was hung up on, and that is the reason
+                answers.miss_rest(reason(error), began)
 
     return look
 

@@ -29,9 +29,10 @@ def observe(
 ) -> Observation:
     """All facts about the plan's endpoints, access paths and backup, and `extra` ones (from the journal, say).
 
-    Blocks for at most `timeout_s` (longer to read the newest backup): what has not answered by then is unknown,
-    and is hung up on. Unless `deep`, size, schema revision, row counts, backups and platforms are not looked at and are
-    not in the result. Read-only. ValueError when an extra fact has the id of an observed one.
+    Blocks for at most `timeout_s`, and for what reading the newest backup takes the first time: what has not answered
+    by then is unknown, and is hung up on. Unless `deep`, size, schema revision, row counts, backup and platforms are
+    not looked at and are not in the result. Read-only, but for commands that the plan names. ValueError when an extra
+    fact has the id of an observed one.
     """
     began_at = now()
     facts = gather(tuple(_sources(plan, base_dir, now, deep)), now=now, timeout_s=timeout_s)

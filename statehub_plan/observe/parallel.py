@@ -14,7 +14,9 @@ class Attempt:
     """One look, as the code that looks sees it: how long it may take, and how it is ended from outside."""
 
     def __init__(self, timeout_s: float) -> None:
-        self._deadline = time.monotonic() + timeout_s - min(_MARGIN_S, timeout_s * _MARGIN)
+        self.began = time.monotonic()
+        self.timeout_s = timeout_s
+        """How long somebody waits for this look; it may itself make it longer."""
         self._lock = threading.Lock()
         self._enders: list[Callable[[], None]] = []
         self.stop = threading.Event()
@@ -22,7 +24,17 @@ class Attempt:
 
     def remaining_s(self) -> float:
         """Seconds left, never below a millisecond: zero means "for ever" to most of what takes a time-out."""
-        return max(0.001, self._deadline - time.monotonic())
+        margin_s = min(_MARGIN_S, self.timeout_s * _MARGIN)
+        return max(0.001, self.ends_at - margin_s - time.monotonic())
+
+    @property
+    def ends_at(self) -> float:
+        """When nobody waits any more, by `time.monotonic()`."""
+        return self.began + self.timeout_s
+
+    def extend(self, by_s: float) -> None:
+        """Ask for more time, having found out that there is that much to do and that it goes on."""
+        self.timeout_s += by_s
 
     def when_abandoned(self, end: Callable[[], None]) -> None:
         """Have `end` called, from another thread, when nobody waits any more; at once if that is so already.
@@ -62,25 +74,30 @@ class _Look(threading.Thread):
             self.ended.set()
 
 
-def in_parallel(looks: Sequence[Callable[[Attempt], None]], timeouts_s: Sequence[float]) -> tuple[bool, ...]:
-    """Run every look in a thread of its own; for each, whether it ended within its time-out.
+def in_parallel(looks: Sequence[Callable[[Attempt], None]], timeouts_s: Sequence[float]) -> tuple[float | None, ...]:
+    """Run every look in a thread of its own; for each, None when it ended in time, else the seconds it was given.
 
-    Blocks for at most the longest time-out. Looks that did not end are abandoned; what they still do or find is for
-    them to keep to themselves. An exception that escapes from a look that ended is raised here.
+    Blocks for at most the longest time-out, unless a look extends its own. Looks that did not end are abandoned; what
+    they still do or find is for them to keep to themselves. An exception that escapes from a look that ended is raised.
     """
-    began = time.monotonic()
     threads = [_Look(look, timeout_s) for look, timeout_s in zip(looks, timeouts_s, strict=True)]
+    late: dict[_Look, float] = {}
     try:
         for thread in threads:
             thread.start()
-        for thread, timeout_s in sorted(zip(threads, timeouts_s, strict=True), key=lambda pair: pair[1]):
-            if not thread.ended.wait(max(0.0, began + timeout_s - time.monotonic())):
+        waiting = set(threads)
+        while waiting:
+            thread = min(waiting, key=lambda each: each.attempt.ends_at)
+            if thread.ended.wait(max(0.0, thread.attempt.ends_at - time.monotonic())):
+                waiting.remove(thread)
+            elif time.monotonic() >= thread.attempt.ends_at:
+                late[thread] = thread.attempt.timeout_s
                 thread.attempt.abandon()
-        ended = tuple(not thread.attempt.stop.is_set() for thread in threads)
+                waiting.remove(thread)
     finally:
         for thread in threads:  # after Ctrl-C too: nobody waits for any of them
             thread.attempt.abandon()
-    for thread, in_time in zip(threads, ended, strict=True):
-        if in_time and thread.defect is not None:
+    for thread in threads:
+        if thread not in late and thread.defect is not None:
             raise thread.defect
-    return ended
+    return tuple(late.get(thread) for thread in threads)

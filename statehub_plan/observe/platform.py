@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic import JsonValue
@@ -34,39 +34,51 @@ _DEPLOYMENT = {
 }
 
 
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Where kubectl is to look; None leaves it to kubectl's own configuration."""
+
+    context: str | None = None
+    namespace: str | None = None
+
+    def argv(self, resource: str) -> list[str]:
+        """The whole command."""
+        context = ["--context", self.context] if self.context else []
+        namespace = ["--namespace", self.namespace] if self.namespace else []
+        return ["kubectl", *context, *namespace, "get", resource, "-o", "json"]
+
+
 def platform_source(endpoint: str, platform: Platform, base_dir: Path) -> Source:
     """ENDPOINT.platform {namespace, cluster: {…} | null, deployment: {…} | null}; unknown when kubectl fails.
 
     What Kubernetes leaves out of an object (`readyReplicas` when it is 0, say) is null here.
     """
     fact_id = f"{endpoint}.platform"
-    wanted = [
-        (key, [f"{kind}/{name}"], fields)
-        for key, kind, name, fields in (
-            ("cluster", CLUSTER_RESOURCE, platform.cluster, _CLUSTER),
-            ("deployment", "deployments.apps", platform.deployment, _DEPLOYMENT),
-        )
-        if name is not None
-    ] or [("namespace_object", [f"namespaces/{platform.namespace}"], {"phase": "/status/phase"})]
+    target = Target(platform.context, platform.namespace)
+    wanted: dict[str, tuple[str, dict[str, str]]] = {}
+    if platform.cluster is not None:
+        wanted["cluster"] = (f"{CLUSTER_RESOURCE}/{platform.cluster}", _CLUSTER)
+    if platform.deployment is not None:
+        wanted["deployment"] = (f"deployments.apps/{platform.deployment}", _DEPLOYMENT)
+    if not wanted:  # at least that there is such a place
+        wanted["phase"] = (f"namespaces/{platform.namespace}", {"namespace": "/status/phase"})
 
     def look(answers: Answers, attempt: Attempt) -> None:
         began = time.monotonic()
         found: dict[str, JsonValue] = {"namespace": platform.namespace, "cluster": None, "deployment": None}
-        for key, resource, fields in wanted:
-            document = get_resource(resource, platform, base_dir, timeout_s=attempt.remaining_s(), attempt=attempt)
+        for key, (resource, fields) in wanted.items():
+            document = get_resource(resource, target, base_dir, timeout_s=attempt.remaining_s(), attempt=attempt)
             found[key] = {name: _at(document, pointer) for name, pointer in sorted(fields.items())}
         answers.know(fact_id, found, began)
 
-    how = "; ".join(" ".join(_argv(resource, platform)) for _, resource, _ in wanted)
+    how = "; ".join(" ".join(target.argv(resource)) for resource, _ in wanted.values())
     return Source(name=f"platform of {endpoint}", promises={fact_id: how}, look=look)
 
 
-def get_resource(
-    resource: Sequence[str], platform: Platform | None, base_dir: Path, *, timeout_s: float, attempt: Attempt
-) -> JsonValue:
+def get_resource(resource: str, target: Target, base_dir: Path, *, timeout_s: float, attempt: Attempt) -> JsonValue:
     """What `kubectl get RESOURCE -o json` prints. StatehubError `kubectl-missing`, `kubectl-failed`, and those of
     `processes.run`. Blocks for at most `timeout_s`."""
-    argv = _argv(resource, platform)
+    argv = target.argv(resource)
     try:
         ended = processes.run(argv, timeout_s=timeout_s, cwd=base_dir, stop=attempt.stop)
     except StatehubError as error:
@@ -92,12 +104,6 @@ def get_resource(
             hint="check that `kubectl` is the real one",
         ) from error
     return document
-
-
-def _argv(resource: Sequence[str], platform: Platform | None) -> list[str]:
-    context = ["--context", platform.context] if platform is not None and platform.context else []
-    namespace = ["--namespace", platform.namespace] if platform is not None else []
-    return ["kubectl", *context, *namespace, "get", *resource, "-o", "json"]
 
 
 def _at(document: JsonValue, pointer: str) -> JsonValue:

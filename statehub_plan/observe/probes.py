@@ -1,4 +1,4 @@
-"""Evidence: each probe of each task, carried out now. A probe that could not look is unknown, neither failed nor passed."""
+"""Evidence: each probe of each task, carried out now. One that could not look is unknown, neither failed nor passed."""
 
 from __future__ import annotations
 
@@ -23,7 +23,6 @@ from statehub_plan.model.spec import (
     FileProbe,
     HttpProbe,
     KubernetesProbe,
-    Platform,
     Probe,
     SqlProbe,
     Task,
@@ -33,7 +32,7 @@ from statehub_plan.observe import http
 from statehub_plan.observe.api import mismatch, shown
 from statehub_plan.observe.gather import Clock, reason
 from statehub_plan.observe.parallel import Attempt, in_parallel
-from statehub_plan.observe.platform import get_resource
+from statehub_plan.observe.platform import Target, get_resource
 from statehub_plan.observe.session import session
 from statehub_plan.postgres.connect import Connection, resolve_dsn
 from statehub_plan.redact import redact
@@ -71,11 +70,11 @@ def observe_evidence(
     place = _Place(plan, base_dir)
     looks = [_look(probe, place, findings, index) for index, (_, probe) in enumerate(probes)]
     limits = [_timeout_s(probe) + _GRACE_S for _, probe in probes]
-    in_time = in_parallel(looks, limits)
+    late_after_s = in_parallel(looks, limits)
     evidence = []
-    for (task, probe), found, ended, limit_s in zip(probes, findings, in_time, limits, strict=True):
-        if found is None or not ended:
-            found = _Finding(EvidenceStatus.UNKNOWN, f"the probe did not end within {limit_s:g} s")
+    for (task, probe), found, late_s in zip(probes, findings, late_after_s, strict=True):
+        if found is None or late_s is not None:
+            found = _Finding(EvidenceStatus.UNKNOWN, f"the probe did not end within {late_s:g} s")
         evidence.append(
             Evidence(task=task, probe=probe.name, status=found.status, detail=redact(found.detail), observed_at=now())
         )
@@ -138,7 +137,7 @@ def _sql(probe: SqlProbe, place: _Place, attempt: Attempt) -> _Finding:
             text = error.diag.message_primary or " ".join(str(error).split())
             return _unknown(f"{probe.endpoint}: the query fails: {text}")
     if columns != 1 or len(rows) != 1:
-        found = f"{'several' if len(rows) > 1 else len(rows)} rows of {columns} columns"
+        found = "no row" if not rows else "several rows" if len(rows) > 1 else f"{columns} columns"
         return _failed(f"{probe.endpoint}: the query must answer one row of one column, not {found}")
     return _compared(f"{probe.endpoint}: the query answers", rows[0], probe.equals, probe.at_least)
 
@@ -212,11 +211,12 @@ def _kubernetes(probe: KubernetesProbe, place: _Place, attempt: Attempt) -> _Fin
     if probe.endpoint is not None and (endpoint is None or endpoint.platform is None):
         return _unknown(f"there is no endpoint {probe.endpoint} with a platform to ask")
     platform = endpoint.platform if endpoint else None
-    if probe.namespace is not None:
-        context = platform.context if platform else None
-        platform = Platform(namespace=probe.namespace, context=context)
+    target = Target(
+        context=probe.context or (platform.context if platform else None),
+        namespace=probe.namespace or (platform.namespace if platform else None),
+    )
     timeout_s = duration_s(probe.timeout)
-    document = get_resource(probe.resource.split(), platform, place.base_dir, timeout_s=timeout_s, attempt=attempt)
+    document = get_resource(probe.resource, target, place.base_dir, timeout_s=timeout_s, attempt=attempt)
     try:
         found = resolve(document, probe.pointer)
     except PointerError as error:

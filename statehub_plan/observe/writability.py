@@ -112,6 +112,9 @@ def fence_fact(found: Findings) -> JsonValue:
 def _tried(connection: Connection, found: Findings, role: str | None) -> Findings:
     wait_ms = proof.CANARY_WAIT_MS if found.hold is None else _HELD_WAIT_MS
     canaries = proof.canary(connection, tables=found.tables, role=role, wait_ms=wait_ms)
+    if found.hold is not None:  # the application's own session may not see who holds what it waits for
+        held = {"result": "held", "detail": None}
+        canaries = tuple(each.model_copy(update=held) if each.result == "blocked" else each for each in canaries)
     return replace(found, canaries=(*found.canaries, *canaries))
 
 

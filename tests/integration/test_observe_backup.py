@@ -1,0 +1,117 @@
+"""The newest backup as a fact: real dumps, damaged ones, none at all."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+
+from statehub_plan.errors import StatehubError
+from statehub_plan.model.base import epoch_s
+from statehub_plan.model.facts import Fact, FactStatus
+from statehub_plan.model.spec import Backup as BackupSettings
+from statehub_plan.observe.backup import backup_source, verify_once
+from statehub_plan.observe.gather import gather
+from statehub_plan.postgres.backup import Backup, take_backup
+from tests.integration.observing import now
+
+
+@pytest.fixture
+def backup(source_db: str, tmp_path: Path) -> Backup:
+    """A real backup of a small database, in the plan's backup directory."""
+    with psycopg.connect(source_db) as admin:
+        admin.execute("CREATE TABLE public.t AS SELECT generate_series(1, 1000) AS i")
+    return take_backup(source_db, tmp_path / "backups", endpoint="old")
+
+
+def _fact(directory: Path, name: str = "backups") -> Fact:
+    source = backup_source(BackupSettings(directory=name), directory, now=now)
+    (fact,) = gather([source], now=now, timeout_s=5.0)
+    return fact
+
+
+def _value(directory: Path) -> Any:
+    return _fact(directory).value
+
+
+def test_a_sound_backup(backup: Backup, tmp_path: Path) -> None:
+    """Age, endpoint, cluster and size from the manifest; the checksum from the files."""
+    before = now()
+    value = _value(tmp_path)
+    taken_at = epoch_s(backup.manifest.taken_at)
+    expected = {"path": str(backup.path), "endpoint": "old", "taken_at": taken_at, "checksum_ok": True, "problems": []}
+    expected |= {"size_bytes": backup.manifest.size_bytes}
+    expected |= {"system_identifier": backup.manifest.identity.system_identifier}
+    age_s = value.pop("age_s")
+    assert expected == value
+    assert epoch_s(before) - taken_at <= age_s <= epoch_s(now()) - taken_at
+
+
+@pytest.mark.parametrize("damage", ["changed", "missing", "added", "restored-time"])
+def test_damage_is_found_also_after_a_good_look(damage: str, backup: Backup, tmp_path: Path) -> None:
+    """A file changed, lost or slipped in after the first look is found by the next, even with its old time put back."""
+    assert _value(tmp_path)["checksum_ok"] is True
+    victim = max((backup.path / "dump").iterdir(), key=lambda path: path.stat().st_size)
+    times = (victim.stat().st_atime_ns, victim.stat().st_mtime_ns)
+    content = bytearray(victim.read_bytes())
+    content[len(content) // 2] ^= 1
+    if damage in ("changed", "restored-time"):
+        victim.write_bytes(content)
+    elif damage == "missing":
+        victim.unlink()
+    else:
+        (victim.parent / "extra").write_text("x")
+    if damage == "restored-time":
+        os.utime(victim, ns=times)
+    value = _value(tmp_path)
+    assert value["checksum_ok"] is False
+    assert 1 == len(value["problems"])
+
+
+def test_an_older_copy_does_not_count(backup: Backup, tmp_path: Path) -> None:
+    """The newest by content is looked at, whatever its directory's name or time."""
+    older = backup.manifest.model_copy(update={"taken_at": backup.manifest.taken_at.replace(year=2020)})
+    copy = tmp_path / "backups" / "zzz"
+    shutil.copytree(backup.path, copy)
+    (copy / "manifest.json").write_text(older.model_dump_json())
+    assert str(backup.path) == _value(tmp_path)["path"]
+
+
+def test_no_backup_is_known_to_be_none(tmp_path: Path) -> None:
+    """An empty or absent directory is an answer; one that can't be looked into is not."""
+    (tmp_path / "backups").mkdir()
+    for name in ("backups", "nowhere"):
+        fact = _fact(tmp_path, name)
+        assert (FactStatus.KNOWN, None) == (fact.status, fact.value)
+    (tmp_path / "file").write_text("")
+    fact = _fact(tmp_path, "file")
+    assert "file can't be read: Not a directory" in str(fact.reason)
+
+
+def test_giving_up_remembers_nothing(backup: Backup) -> None:
+    """A verification that was given up is not taken for one that found nothing."""
+
+    def give_up() -> None:
+        raise StatehubError(code="enough", what="enough", hint="")
+
+    with pytest.raises(StatehubError):
+        verify_once(backup, check=give_up)
+    (backup.path / "dump" / "toc.dat").unlink()
+    assert ("dump/toc.dat: No such file or directory",) == verify_once(backup, check=lambda: None)
+
+
+def test_a_large_backup_gets_the_time_that_it_needs(backup: Backup, tmp_path: Path) -> None:
+    """A quick time-out is for what does not answer; a backup of known size is read to its end."""
+    file = backup.path / "dump" / "large"
+    with file.open("wb") as stream:
+        stream.truncate(512 << 20)
+    manifest = backup.manifest.model_copy(update={"size_bytes": 512 << 20})
+    (backup.path / "manifest.json").write_text(manifest.model_dump_json())
+    source = backup_source(BackupSettings(directory="backups"), tmp_path, now=now)
+    (fact,) = gather([source], now=now, timeout_s=0.5)
+    value: Any = fact.value
+    assert ["dump/large: not in the manifest"] == value["problems"]
