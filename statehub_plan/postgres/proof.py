@@ -176,7 +176,11 @@ def _trigger_modes(connection: Connection) -> dict[int, str]:
 
 
 def _held(connection: Connection) -> bool:
-    return state.is_installed(connection) and held_by(connection) is not None
+    """False also where this role may not look, as an application's may not: its canaries stay `blocked`."""
+    try:
+        return state.is_installed(connection) and held_by(connection) is not None
+    except psycopg.errors.InsufficientPrivilege:
+        return False
 
 
 def _probes(connection: Connection, role: str) -> dict[int, sql.Composed | None]:
