@@ -18,16 +18,30 @@ from pydantic import JsonValue
 
 MASK = "***"
 
-_NAME = r"(?:password|passwd|passphrase|pwd|(?:api|access|private|secret)[_-]?key|secret|token|credentials?)"
-_HEADER = r"(?:(?:proxy-)?authorization|(?:set-)?cookie|x-(?:api-key|auth-token|vault-token))"
+# Alternatives that all begin with a letter of their own: Python then skips from one candidate to the next, five times
+# faster than with groups or flags among them.
+_NAMES = (
+    r"password|passwd|passphrase|pwd|api[_-]?key|access[_-]?key|private[_-]?key|secret[_-]?key|secret|token|credentials"
+)
+_HEADERS = r"authorization|proxy-authorization|cookie|set-cookie|x-api-key|x-auth-token|x-vault-token"
+_ITSELF = r"eyj|gh[pousr]_|age-secret-key-1|-----begin "
+_NAME, _HEADER = f"(?:{_NAMES})", f"(?:{_HEADERS})"
 _SENSITIVE_KEY = re.compile(rf"(?:{_NAME}|{_HEADER}|auth)$", re.IGNORECASE)
 
-# One pass finds where a shape may begin; only there the shapes of that group are tried. A megabyte costs what it holds.
-_BEGINNING = re.compile(
-    rf"(?P<header>\b{_HEADER})|(?P<name>{_NAME})|(?P<scheme>\bbearer\b|\bbasic\b)|(?P<uri>://)"
-    r"|(?P<itself>\beyJ|\bgh[pousr]_|\bAGE-SECRET-KEY-1|-----BEGIN )",
-    re.IGNORECASE,
+# One pass over the lowered text finds where a shape may begin; only there the shapes of that group are tried, so that a
+# megabyte costs what it holds.
+_BEGINNING = re.compile(rf"{_HEADERS}|{_NAMES}|bearer|basic|://|{_ITSELF}")
+_GROUPS = tuple(
+    (group, re.compile(beginnings))
+    for group, beginnings in (
+        ("uri", "://"),
+        ("header", _HEADER),
+        ("name", _NAME),
+        ("scheme", "bearer|basic"),
+        ("itself", _ITSELF),
+    )
 )
+_LOWER = {upper: upper + 32 for upper in range(ord("A"), ord("Z") + 1)}
 
 
 def _compile(*shapes: str) -> tuple[re.Pattern[str], ...]:
@@ -55,15 +69,16 @@ _SHAPES = {
         # SQL: ALTER ROLE app PASSWORD 'x'
         r"password\s{1,8}E?(?P<secret>'(?:[^'\\]|\\.|'')*'?|\$(?P<quote>\w{0,16})\$(?:(?!\$(?P=quote)\$).)*)",
     ),
-    "header": _members(_HEADER) + _compile(rf"{_HEADER}[ \t]{{0,8}}[:=][ \t]{{0,8}}(?P<secret>[^\s\"'][^\r\n\"']*)"),
+    "header": _members(_HEADER)
+    + _compile(rf"(?<!\w){_HEADER}[ \t]{{0,8}}[:=][ \t]{{0,8}}(?P<secret>[^\s\"'][^\r\n\"']*)"),
     "scheme": _compile(
-        r"bearer[ \t]{1,8}(?=[^\s\"',;]*[0-9._~+/=-])(?P<secret>[^\s\"',;]+)",
-        r"basic[ \t]{1,8}(?=[A-Z0-9+/]*[0-9+/=])(?P<secret>[A-Z0-9+/]{6,}={0,2})",
+        r"\bbearer[ \t]{1,8}(?=[^\s\"',;]*[0-9._~+/=-])(?P<secret>[^\s\"',;]+)",
+        r"\bbasic[ \t]{1,8}(?=[A-Z0-9+/]*[0-9+/=])(?P<secret>[A-Z0-9+/]{6,}={0,2})",
     ),
     "itself": _compile(
-        r"(?P<secret>eyJ[\w-]{8,}\.[\w-]{8,}\.[\w-]*)",
-        r"(?P<secret>gh[pousr]_\w{16,})",
-        r"(?P<secret>AGE-SECRET-KEY-1\w+)",
+        r"\b(?P<secret>eyJ[\w-]{8,}\.[\w-]{8,}\.[\w-]*)",
+        r"\b(?P<secret>gh[pousr]_\w{16,})",
+        r"\b(?P<secret>AGE-SECRET-KEY-1\w+)",
         r"-----BEGIN [A-Z ]{0,40}PRIVATE KEY-----(?P<secret>(?:(?!-----END)[\s\S])*)",
     ),
 }
@@ -131,14 +146,21 @@ def _redact_member(key: str, member: JsonValue) -> JsonValue:
 
 def _found(text: str) -> Iterator[tuple[int, int]]:
     hidden_to = 0
-    for beginning in _BEGINNING.finditer(text):
+    for beginning in _BEGINNING.finditer(_lowered(text)):
         at = beginning.start()
         if at < hidden_to:
             continue  # inside a secret already; looking again would make nested shapes cost the square of their length
-        for start, end in _at(text, at, beginning.lastgroup or ""):
+        group = next(name for name, pattern in _GROUPS if pattern.match(beginning[0]))
+        for start, end in _at(text, at, group):
             hidden_to = max(hidden_to, end)
             if start < end and not _PLACEHOLDER.match(text[start:end]):
                 yield start, end
+
+
+def _lowered(text: str) -> str:
+    """`text` in lower case, character by character: str.lower alone may make two of one."""
+    lowered = text.lower()
+    return lowered if len(lowered) == len(text) else text.translate(_LOWER)
 
 
 def _at(text: str, at: int, group: str) -> Iterator[tuple[int, int]]:
