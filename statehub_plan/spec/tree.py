@@ -38,12 +38,14 @@ _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\uf
 _SECRET_REMEDY = "take it out of the file and change it; give the DSN by `env:`, `file:` or `service:`"
 _SYNTAX_REMEDIES = (
     ("mapping values are not allowed", "quote a text that holds ': ', or correct the indentation"),
+    ("tab character", "indent with blanks"),
+    ("escape character", "write \\\\ for a backslash, or use single quotes"),
     ("cannot start any token", "indent with blanks, and quote a text that begins with this character"),
     ("could not find expected ':'", "write `key: value`, with a blank behind the colon"),
     ("did not find expected key", "line it up with the keys above it, or close the quotes or brackets before it"),
     ("did not find expected '-' indicator", "line it up with the items above it"),
     ("did not find expected ',' or", "close the brackets before it"),
-    ("while scanning a quoted scalar", "close the quotes; write \\\\ for a backslash between double ones"),
+    ("while scanning a quoted scalar", "close the quotes"),
 )
 
 
