@@ -133,8 +133,10 @@ def take_backup(
     return Backup(path=directory / name, manifest=manifest)
 
 
-def newest_backup(directory: Path, *, endpoint: str | None = None) -> Backup | None:
-    """The regular backup (of `endpoint`, where given) with the latest content; None where there is none.
+def newest_backup(
+    directory: Path, *, endpoint: str | None = None, kind: Literal["regular", "safety"] = "regular"
+) -> Backup | None:
+    """The backup (of `endpoint`, where given) with the latest content; None where there is none.
 
     Reads manifests only: `verify_backup` tells whether its files are still what they were. What has no readable
     manifest is no backup.
@@ -142,7 +144,7 @@ def newest_backup(directory: Path, *, endpoint: str | None = None) -> Backup | N
     found = [
         backup
         for backup in _backups(directory)
-        if backup.manifest.kind == "regular" and endpoint in (None, backup.manifest.endpoint)
+        if backup.manifest.kind == kind and endpoint in (None, backup.manifest.endpoint)
     ]
     return max(found, key=lambda backup: (backup.manifest.taken_at, backup.path.name), default=None)
 

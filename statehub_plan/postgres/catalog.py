@@ -90,7 +90,8 @@ def compare_catalogs(
     """All differences, and notes about what was passed over by rule, both sorted.
 
     Rules: an extension or a database setting that only the target has belongs to its platform; an extension's version
-    follows the server's major; a view or SQL-body routine that the newer server spells differently is the same if it spells both the same.
+    follows the server's major; a view or SQL-body routine that the newer server spells differently is the same if it
+    spells both the same.
     """
     differences: list[Difference] = []
     notes: list[str] = []

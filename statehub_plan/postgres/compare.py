@@ -28,7 +28,9 @@ from statehub_plan.redact import redact
 
 __all__ = ["Answer", "Comparison", "Difference", "TableProof", "Waived", "compare"]
 
-_CHUNK_BYTES = 64 * 1024 * 1024
+CHUNK_BYTES = 64 * 1024 * 1024
+"""Tables are read in pieces of this size: the unit of parallel work and of progress."""
+
 _KEYS_PER_TABLE = 10
 _TABLES_LOCATED = 20
 
@@ -71,6 +73,7 @@ def compare(
     content: bool = True,
     waive: Sequence[WaivedTable] = (),
     timeout_s: float | None = None,
+    chunk_bytes: int = CHUNK_BYTES,
     on_progress: OnProgress = nobody_looks,
     check: Callable[[], None] = nothing_to_lose,
 ) -> Comparison:
@@ -93,7 +96,7 @@ def compare(
             source, target = _open_sides(source_dsn, target_dsn, stack)
             differences, notes = _compare_catalogs(source, target, stack, (source_dsn, target_dsn))
             differences += _compare_sequences(source, target)
-            tables = _compare_tables(source, target, waived, jobs, content, tick, on_progress)
+            tables = _compare_tables(source, target, waived, jobs, content, chunk_bytes, tick, on_progress)
             differences += _table_differences(tables, source, target, tick)
             kept, hidden = _waive(differences, waived)
             return _conclude(source, target, content, tables, kept, hidden, notes, started)
@@ -176,11 +179,12 @@ def _compare_tables(
     waived: dict[str, str],
     jobs: int,
     content: bool,
+    chunk_bytes: int,
     tick: Callable[[], None],
     on_progress: OnProgress,
 ) -> tuple[TableProof, ...]:
     names = sorted((source.relations.keys() & target.relations.keys()) - waived.keys())
-    pieces = [_pieces(side, names) for side in (source, target)]
+    pieces = [_pieces(side, names, chunk_bytes) for side in (source, target)]
     total = sum(piece.relation.bytes * piece.pages.share for each in pieces for piece in each)
     began, done = time.monotonic(), [0.0]
 
@@ -203,10 +207,10 @@ def _compare_tables(
     return tuple(_table_proof(name, ours[name], theirs[name], content) for name in names)
 
 
-def _pieces(side: _Side, names: Iterable[str]) -> list[_Piece]:
+def _pieces(side: _Side, names: Iterable[str], chunk_bytes: int) -> list[_Piece]:
     """The largest tables first, so that none of them is begun when everything else is done."""
     relations = sorted((side.relations[name] for name in names), key=lambda relation: -relation.bytes)
-    return [_Piece(relation, pages) for relation in relations for pages in relation.ranges(_CHUNK_BYTES)]
+    return [_Piece(relation, pages) for relation in relations for pages in relation.ranges(chunk_bytes)]
 
 
 def _measure(piece: _Piece, connection: Connection, content: bool) -> _Measured:

@@ -99,9 +99,11 @@ def drop_all(connection: Connection) -> int:
 
 
 def _own(catalog: str) -> str:
+    # What a type brings along (a range's constructors) goes with it and with nothing else.
+    kinds = "('e', 'i')" if catalog == "pg_proc" else "('e')"
     return (
         f"NOT EXISTS (SELECT FROM pg_depend member WHERE member.classid = '{catalog}'::regclass "
-        "AND member.objid = x.oid AND member.deptype = 'e')"
+        f"AND member.objid = x.oid AND member.deptype IN {kinds})"
     )
 
 

@@ -23,7 +23,9 @@ from statehub_plan.redact import redact
 
 __all__ = ["CopiedTable", "CopyReport", "copy_data", "flush_copies", "open_copy_session"]
 
-_CHUNK_BYTES = 128 * 1024 * 1024
+CHUNK_BYTES = 128 * 1024 * 1024
+"""Tables are copied in pieces of this size: the unit of parallel work, and of what an error throws away."""
+
 _TRUNCATE_LOCK_MS = 10_000
 
 _HINTS: tuple[tuple[type[psycopg.Error], str], ...] = (
@@ -83,6 +85,7 @@ def copy_data(
     *,
     epoch: int,
     jobs: int = 2,
+    chunk_bytes: int = CHUNK_BYTES,
     on_progress: OnProgress = nobody_looks,
     check: Callable[[], None] = nothing_to_lose,
 ) -> CopyReport:
@@ -98,7 +101,7 @@ def copy_data(
         relations = read_relations(snapshot.leader)
         same_direction = major_of(target) >= major_of(snapshot.leader)
         _empty(target, relations, epoch)
-        chunks = list(_chunks(relations, same_direction))
+        chunks = list(_chunks(relations, same_direction, chunk_bytes))
         meter = _Meter(total=sum(relation.bytes for relation in relations))
 
         def copy_one(chunk: _Chunk, sessions: tuple[Connection, ...]) -> Streamed:
@@ -140,11 +143,11 @@ def flush_copies(target: Connection) -> None:
         target.execute("SELECT pg_logical_emit_message(true, 'statehub_plan', 'copied')")
 
 
-def _chunks(relations: tuple[Relation, ...], binary_allowed: bool) -> Iterator[_Chunk]:
+def _chunks(relations: tuple[Relation, ...], binary_allowed: bool, chunk_bytes: int) -> Iterator[_Chunk]:
     """Largest table first: what is begun last should be small."""
     for relation in sorted(relations, key=lambda each: (-each.bytes, each.schema, each.name)):
         binary = binary_allowed and all(column.portable for column in relation.columns)
-        for pages in relation.ranges(_CHUNK_BYTES):
+        for pages in relation.ranges(chunk_bytes):
             yield _Chunk(relation, pages, binary)
 
 

@@ -92,7 +92,7 @@ def parse_dump(text: str) -> SchemaDump:
     """
     text = _without_restrict(text)
     headers = [match for match in _TOKEN.finditer(text) if match["header"]]
-    ends = [match.start() for match in headers[1:]] + [len(text)]
+    ends = [*(match.start() for match in headers), len(text)][1:]
     entries = tuple(
         Entry(match["name"], match["kind"], match["schema"], text[match.end() : end])
         for match, end in zip(headers, ends, strict=True)
