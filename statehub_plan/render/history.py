@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from statehub_plan.model.record import Record, RecordKind
-from statehub_plan.render.words import counted, moment, plain, shown, span
+from statehub_plan.render.words import counted, moment, moment_of, plain, shown, span
 
 _TOLD = {
     RecordKind.RUN_STARTED: ("direction", "old", "new", "term", "author"),
@@ -48,7 +48,8 @@ def _told(record: Record) -> Iterator[str]:
     elif record.kind is RecordKind.FACT:
         yield f"{shown(payload.get('kind'))} {shown(payload.get('state'))}"
     elif record.kind is RecordKind.STEP_WAITING:
-        yield shown({key: payload[key] for key in ("last", "looks", "until") if key in payload})
+        yield f"{shown(payload.get('last'))}, looks: {shown(payload.get('looks'))}"
+        yield f"until {moment_of(payload.get('until'))}"
     else:
         for key in _TOLD.get(record.kind, ()):
             if key in payload:

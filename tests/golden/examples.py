@@ -5,13 +5,16 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import yaml
 from pydantic import JsonValue
 
+from statehub_plan.journal.chain import Head, link
 from statehub_plan.model.base import epoch_s
 from statehub_plan.model.facts import Evidence, EvidenceStatus, Fact, FactStatus, Observation
 from statehub_plan.model.plan import Direction, Finding, Level, Phase, Plan, Verdict
+from statehub_plan.model.record import ApprovalStatus, GateState, JudgedApproval, Record, RecordKind
 from statehub_plan.model.spec import CutoverPlan
 from statehub_plan.planning import make_plan, turned
 
@@ -170,3 +173,142 @@ def judged(found: Plan, *findings: Finding) -> Plan:
         judged_at=NOW,
     )
     return found.model_copy(update={"verdict": verdict})
+
+
+class Chain:
+    """Records of one run, as the applier writes them, one second apart unless told otherwise."""
+
+    def __init__(
+        self, run: str = RUN, *, start: datetime = NOW - timedelta(hours=1), after: Head | None = None
+    ) -> None:
+        self.run = run
+        self.at = start
+        self.head = after or Head()
+        self.records: list[Record] = []
+
+    def add(self, kind: RecordKind, step: str | None = None, seconds: float = 1.0, /, **payload: JsonValue) -> None:
+        """One record, `seconds` after the one before."""
+        self.at += timedelta(seconds=seconds)
+        record = link(
+            self.head,
+            service="state-hub",
+            plan_name="cust-wp-0011",
+            run=self.run,
+            epoch=1,
+            at=self.at,
+            kind=kind,
+            step=step,
+            payload=payload,
+        )
+        self.head = Head(record.seq, record.hash)
+        self.records.append(record)
+
+    def begin(self, direction: str = "forward", term: int = 1) -> None:
+        """The run's first record and its first verdict."""
+        self.add(
+            RecordKind.RUN_STARTED,
+            direction=direction,
+            old=OLD if direction == "forward" else NEW,
+            new=NEW if direction == "forward" else OLD,
+            term=term,
+            effects_digest="sha256:" + "44" * 32,
+            author="alice@ops.example",
+        )
+        self.add(
+            RecordKind.VERDICT, None, 0.2, phase="apply", allowed=True, findings=[], input_digest="sha256:" + "55" * 32
+        )
+
+    def step(self, step: str, summary: str, seconds: float = 1.0, /, **payload: JsonValue) -> None:
+        """An intent and its outcome."""
+        kind = step.partition("-")[2]
+        self.add(RecordKind.STEP_INTENT, step, 0.05, kind=kind, subject=None)
+        elapsed_ms = round(seconds * 1000)
+        self.add(RecordKind.STEP_DONE, step, seconds, summary=summary, kind=kind, elapsed_ms=elapsed_ms, **payload)
+
+    def fact(self, kind: str, state: str, direction: str = "forward", /, **payload: JsonValue) -> None:
+        """Something that only the journal knows."""
+        self.add(RecordKind.FACT, None, 0.01, direction=direction, kind=kind, state=state, **payload)
+
+
+PROOF: dict[str, JsonValue] = {
+    "answer": "equal",
+    "digest": "sha256:" + "66" * 32,
+    "content": True,
+    "tables": {
+        "public.task": {"rows": 8211, "digest": "a1:b2"},
+        "public.work_plan": {"rows": 1204, "digest": "c3:d4"},
+    },
+    "waived": [],
+}
+
+
+def cutover(until: str = "waiting") -> tuple[Record, ...]:
+    """A forward run: up to a waiting stabilization, or up to its end (`finished`)."""
+    chain = Chain()
+    chain.begin()
+    chain.step("01-check-evidence", "7 probes pass", 0.02)
+    chain.step("02-backup", "7.3 MB, 7 tables", 2.4)
+    chain.step("03-prepare-target", "7 tables fenced and empty", 0.8)
+    chain.add(RecordKind.GATE_PASSED, "04-hold", gate="CUST-WP-0011-T07", fingerprints=["SHA256:abcdefghijklmnop"])
+    chain.step("04-hold", "7 tables held after 2 ms; writers wait", 0.03, hold="0123456789ab-1", waited_on=[])
+    chain.step("05-copy", "9,415 rows, 7.0 MB", 1.9)
+    chain.step("06-sync-sequences", "5 sequences", 0.02)
+    chain.step("07-compare", "equal: 2 tables, 9415 rows", 0.31, **PROOF)
+    chain.step("08-freeze", "frozen for term 1; writers had waited 2.41 s", 0.04, term=1, proof=PROOF["digest"])
+    chain.fact("decide", "passed", term=1, primary=NEW)
+    chain.step("09-decide", "term 1: railiance01 is primary", 0.01, term=1, outcome="won")
+    chain.step("10-open", "railiance01 accepts writes; 3 read-only sessions ended", 0.02, term=1)
+    changes: JsonValue = [
+        {"path": "bridge", "before": TUNNEL[OLD], "after": TUNNEL[NEW]},
+        {"path": "mcp", "before": API[OLD], "after": API[NEW]},
+    ]
+    chain.step("11-redirect", "2 access paths point at railiance01", 0.2, changes=changes)
+    chain.add(RecordKind.STEP_INTENT, "12-stabilize", 0.05, kind="stabilize", subject=NEW)
+    looked: dict[str, JsonValue] = {"endpoint": NEW, "term": 1, "since": epoch_s(chain.at), "looks": 1, "failures": 0}
+    looked |= {"until": epoch_s(chain.at) + 86400, "last": "healthy"}
+    if until == "waiting":
+        chain.fact("stabilize", "running", **looked)
+        chain.add(RecordKind.STEP_WAITING, "12-stabilize", **looked)
+        return tuple(chain.records)
+    chain.fact("stabilize", "passed", **looked)
+    chain.add(
+        RecordKind.STEP_DONE,
+        "12-stabilize",
+        86400,
+        summary="healthy for 24h in 1440 looks",
+        kind="stabilize",
+        elapsed_ms=20,
+    )
+    chain.fact("document", "passed", term=1, path="../docs/operating-model.md")
+    chain.step("13-document", "wrote ../docs/operating-model.md", 0.01, path="../docs/operating-model.md")
+    chain.add(RecordKind.RUN_FINISHED, direction="forward", term=1, primary=NEW)
+    return tuple(chain.records)
+
+
+def approval(status: ApprovalStatus = ApprovalStatus.VALID, **changes: Any) -> JudgedApproval:
+    """An approval of the example's gate."""
+    values: dict[str, Any] = {
+        "gate": "CUST-WP-0011-T07",
+        "principal": "operator@state-hub.example",
+        "fingerprint": "SHA256:abcdefghijklmnop",
+        "status": status,
+        "detail": "",
+        "reason": "the window is agreed",
+        "signed_at": NOW - timedelta(hours=2),
+        "decide_by": NOW - timedelta(hours=1),
+        "execute_by": NOW + timedelta(hours=1),
+        "source": "/srv/state-hub/plans/.statehub-plan/approvals/one.json",
+    }
+    return JudgedApproval(**(values | changes))
+
+
+def gate_state(*approvals: JudgedApproval, quorum: int = 1) -> GateState:
+    """The example's gate with these approvals."""
+    keys = sorted({str(one.fingerprint) for one in approvals if one.status is ApprovalStatus.VALID})
+    return GateState(
+        gate="CUST-WP-0011-T07",
+        quorum=quorum,
+        satisfied=len(keys) >= quorum,
+        fingerprints=tuple(keys),
+        approvals=approvals,
+    )
