@@ -39,8 +39,9 @@ class AccessChange(Frozen):
 
 
 def endpoint_of(path: AccessPath, value: str) -> str | None:
-    """The endpoint that `value` points clients at; None when the plan knows no endpoint by that value."""
-    return next((name for name in sorted(path.values) if path.values[name] == value), None)
+    """The endpoint that `value` points clients at; None when it is not the value of exactly one."""
+    found = [name for name in path.values if path.values[name] == value]
+    return found[0] if len(found) == 1 else None
 
 
 def read_access(
@@ -164,7 +165,7 @@ def _refuse_foreign(path: AccessPath, value: str, where: str) -> None:
         known = ", ".join(f"{redact(path.values[name])} ({name})" for name in sorted(path.values))
         raise Refusal(
             code="access-value-foreign",
-            what=f"access path {path.name}: {where}: {redact(repr(value))} is no value that the plan knows",
+            what=f"access path {path.name}: {where}: {redact(repr(value))} is not the value of exactly one endpoint",
             hint="find out who points clients there; then put one of the known values, or correct the plan",
             details=(f"known: {known}",),
         )

@@ -141,9 +141,17 @@ def _copy_identity(snapshot: Snapshot, descriptor: int) -> None:
     if (old.st_uid, old.st_gid) != (new.st_uid, new.st_gid):
         os.fchown(descriptor, old.st_uid, old.st_gid)
     os.fchmod(descriptor, stat.S_IMODE(old.st_mode))
-    for name in os.listxattr(snapshot.real):
-        if not name.startswith(_DROPPED_ATTRIBUTES):
-            os.setxattr(descriptor, name, os.getxattr(snapshot.real, name))
+    for name in _attributes(snapshot.real):
+        os.setxattr(descriptor, name, os.getxattr(snapshot.real, name))
+
+
+def _attributes(path: Path) -> list[str]:
+    try:
+        return [name for name in os.listxattr(path) if not name.startswith(_DROPPED_ATTRIBUTES)]
+    except OSError as error:
+        if error.errno == errno.ENOTSUP:  # a file system without them has none to lose
+            return []
+        raise
 
 
 def _write(descriptor: int, data: bytes) -> None:

@@ -76,18 +76,30 @@ def database_source(name: str, endpoint: Endpoint, base_dir: Path, *, now: Clock
             dsn, attempt, purpose="observe", connect_timeout_s=attempt.remaining_s() - _MARGIN_S
         ) as connection:
             answers.know(f"{name}.reach", "reachable", began)
-            began = time.monotonic()
-            found = writability.look_as_owner(connection, endpoint.app_roles, thorough=deep)
             reader = _Reader(name, connection, answers)
+            found = _look_at_writes(reader, endpoint, thorough=deep)
             for fact, _, read in shallow:
                 reader.read(fact, read)
-            if endpoint.database.app_dsn is not None:
+            if found is not None:
                 found = _look_as_app(endpoint, base_dir, found, attempt)
-            _answer_writes(name, connection, found, answers, began)
+                _answer_writes(reader, found, began)
             for fact, _, read in slow:
                 reader.read(fact, read, limit_s=attempt.remaining_s())
 
     return Source(name=f"database of {name}", promises=promises, look=look)
+
+
+def _look_at_writes(reader: _Reader, endpoint: Endpoint, *, thorough: bool) -> writability.Findings | None:
+    """None, with both facts answered, when something forbids to look."""
+    began = time.monotonic()
+    try:
+        return writability.look_as_owner(reader.connection, endpoint.app_roles, thorough=thorough)
+    except psycopg.Error as error:
+        if reader.connection.closed:
+            raise
+        for fact in ("writes", "fence"):
+            reader.answers.miss(f"{reader.name}.{fact}", _why(error, time.monotonic() - began), began)
+        return None
 
 
 def _look_as_app(
@@ -104,18 +116,16 @@ def _look_as_app(
         return writability.without_app(found, reason(error))
 
 
-def _answer_writes(
-    name: str, connection: Connection, found: writability.Findings, answers: Answers, began: float
-) -> None:
-    writes, doubt = writability.judge(connection, found)
+def _answer_writes(reader: _Reader, found: writability.Findings, began: float) -> None:
+    writes, doubt = writability.judge(reader.connection, found)
     if writes is Writes.UNKNOWN:
-        answers.miss(f"{name}.writes", doubt, began)
+        reader.answers.miss(f"{reader.name}.writes", doubt, began)
     else:
-        answers.know(f"{name}.writes", writes.value, began)
+        reader.answers.know(f"{reader.name}.writes", writes.value, began)
     if found.status.copied:
-        answers.miss(f"{name}.fence", reason(catalog.state_copied()), began)
+        reader.answers.miss(f"{reader.name}.fence", reason(catalog.state_copied()), began)
     else:
-        answers.know(f"{name}.fence", writability.fence_fact(found), began)
+        reader.answers.know(f"{reader.name}.fence", writability.fence_fact(found), began)
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ from statehub_plan.world import Writes
 WRITES_HOW = "BEGIN READ WRITE; a write that matches no row; ROLLBACK: per table, as the tool's and the app's roles"
 FENCE_HOW = "pg_trigger, pg_db_role_setting, statehub_plan.state, pg_locks; canaries as for writes"
 
-_SAMPLE = 5  # tables that a quick look tries, where the catalogs say that all are fenced alike
+_SAMPLE = 3  # tables that a quick look tries, where the catalogs say that all are fenced alike
 _LISTED = 25  # unfenced tables that are named
 _HELD_WAIT_MS = 5  # lock wait of a canary while a hold is known to be alive
 
@@ -39,19 +39,23 @@ def look_as_owner(connection: Connection, app_roles: Sequence[str], *, thorough:
     """What the catalogs say, and canaries as the tool's role and as each app role that it is a member of.
 
     Needs an idle session in autocommit mode. Tries every table, or, unless `thorough`, a sample where all are fenced or
-    none is. Waits for locks for 0.15 s altogether, less under a hold.
+    none is. Waits for locks for 0.15 s per role at most, less under a hold.
     """
     status = proof.fence_status(connection)
     row = connection.execute("SELECT pg_is_in_recovery()").fetchone()
     if row is None or row[0]:
         return Findings(status, in_recovery=True, hold=None, tables=(), canaries=(), not_tried=())
     hold = held_by(connection) if state.is_installed(connection) else None
-    tables = user_tables(connection)
-    if not thorough and len(status.unfenced) in (0, status.tables):
-        tables = tables[:: -(-len(tables) // _SAMPLE) or 1]
     members = _memberships(connection, app_roles)
+    everything = user_tables(connection)
+    alike = len(status.unfenced) in (0, status.tables)
+    tables = everything if thorough or not alike else everything[:: -(-len(everything) // _SAMPLE) or 1]
     found = Findings(status, False, hold, tables, (), tuple(role for role in app_roles if role not in members))
-    for role in (None, *members):
+    found = _tried(connection, found, None)
+    if hold is None and any(canary.result == "blocked" for canary in found.canaries) and tables != everything:
+        # The few that were tried are busy; among the others some may show what is the matter.
+        found = _tried(connection, replace(found, tables=everything, canaries=()), None)
+    for role in members:
         found = _tried(connection, found, role)
     return found
 
