@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from types import FrameType
 from typing import IO, NoReturn
 
@@ -60,7 +61,7 @@ def run_demo(
     one JSON object. `keep` leaves everything up afterwards until Ctrl-C. Main thread only: it takes SIGTERM.
     """
     told = sys.stderr if json_output else sys.stdout
-    with _ended_in_order():
+    with ended_in_order():
         say(told, f"Two PostgreSQL clusters, two State Hubs, {rows:,} rows, a client that keeps writing …")
         with DemoWorld(rows=rows, rate=rate, stabilization=stabilization) as world:
             story = Story(world, told)
@@ -70,7 +71,7 @@ def run_demo(
             else:
                 print_table(outcome, told)
             if keep:
-                _stay(world, told)
+                stay(world, told)
     return Exit.DONE if outcome.good else Exit.ERROR
 
 
@@ -177,7 +178,7 @@ def _failed(what: str, hint: str) -> StatehubError:
 
 
 @contextmanager
-def _ended_in_order() -> Iterator[None]:
+def ended_in_order() -> Iterator[None]:
     """SIGTERM unwinds the stack like Ctrl-C does; once that has begun, neither can interrupt it."""
 
     def end(number: int, _: FrameType | None) -> NoReturn:
@@ -193,10 +194,11 @@ def _ended_in_order() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _stay(world: DemoWorld, told: IO[str]) -> None:
+def stay(world: DemoWorld, told: IO[str]) -> None:
     """Everything stays up, with the client writing, until Ctrl-C."""
     world.start_client()
-    exports = "".join(f"export {name}={shlex.quote(value)}\n" for name, value in world.env.items())
+    exports = f"export PATH={shlex.quote(str(Path(sys.executable).parent))}:$PATH\n"
+    exports += "".join(f"export {name}={shlex.quote(value)}\n" for name, value in world.env.items())
     say(told, f"\nStill up until Ctrl-C. To play in another terminal:\n\ncd {world.directory}\n{exports}")
     say(told, f"The hub: {world.bridge_url}/state/health. The approver's key: keys/approver, as {APPROVER}.")
     try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -283,11 +284,41 @@ def test_nothing_outlives_the_process_that_made_a_world(tmp_path: Path, number: 
     assert not directory.exists()
 
 
+def test_what_is_printed_for_playing_works_in_another_shell_until_ctrl_c(tmp_path: Path) -> None:
+    """The printed lines alone make the tool's commands work there."""
+    script = tmp_path / "keeper.py"
+    script.write_text(_KEEPER)
+    printed = ""
+    with subprocess.Popen([sys.executable, str(script)], stdout=subprocess.PIPE, text=True) as keeper:
+        assert keeper.stdout is not None
+        for line in keeper.stdout:
+            printed += line if line.startswith(("cd ", "export ")) else ""
+            if line.startswith("The hub:"):
+                break
+        shell = subprocess.run(
+            ["bash", "-e"],
+            input=f"{printed}statehub-plan validate plans/cust-wp-0011.yaml\n",
+            env={"PATH": os.defpath},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        keeper.send_signal(signal.SIGINT)
+    assert (0, 0) == (shell.returncode, keeper.returncode), shell.stderr
+
+
+_KEEPER = """
+import sys
+from statehub_plan.demo.run import ended_in_order, stay
+from statehub_plan.demo.world import DemoWorld
+with ended_in_order(), DemoWorld(rows=1000, settings={"fsync": "off"}) as world:
+    stay(world, sys.stdout)
+"""
 _OWNER = """
 import signal, sys
-from statehub_plan.demo.run import _ended_in_order
+from statehub_plan.demo.run import ended_in_order
 from statehub_plan.demo.world import DemoWorld
-with _ended_in_order(), DemoWorld(rows=1000, settings={"fsync": "off"}) as world:
+with ended_in_order(), DemoWorld(rows=1000, settings={"fsync": "off"}) as world:
     world.start_client()
     print(world.directory, flush=True)
     signal.pause()
