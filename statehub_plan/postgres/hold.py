@@ -237,6 +237,8 @@ class Hold:
         tables = {table.oid: table for table in user_tables(connection)}
         self._names.update({oid: table.qualified for oid, table in tables.items()})
         order = [tables[oid] for oid in lock_order(tables, customary, self._watch.learned)]
+        sequences = _sequence_locks(connection)
+        unsound_tables(connection)  # asked again under the locks; asked first here, where a cold catalog costs nobody
         begin(connection)
         remaining_ms = max(1, round((deadline - time.monotonic()) * 1000))
         connection.execute("SELECT set_config('statement_timeout', %s, true)", [f"{remaining_ms}ms"])
@@ -244,7 +246,8 @@ class Hold:
         self._watch.attempt(True)
         connection.execute("SELECT pg_advisory_xact_lock(%s, %s)", HOLD_LOCK)
         _lock(connection, order)
-        self._lock_sequences()
+        if sequences is not None:
+            connection.execute(sequences)
         for _ in range(_LISTINGS):  # what was created until the locks stood
             late = [table for table in user_tables(connection) if table.oid not in tables]
             if not late:
@@ -259,16 +262,6 @@ class Hold:
         self._set_backstop()
         self.tables = tuple(order)
         self._watch.holding()
-
-    def _lock_sequences(self) -> None:
-        statements = []
-        for schema, name, _oid, table_oid, table, table_schema, column in self._connection.execute(
-            f"{LOCKABLE_SEQUENCES} ORDER BY 1, 2"
-        ).fetchall():
-            owner = sql.SQL("NONE") if table_oid is None else sql.Identifier(table_schema, table, column)
-            statements.append(sql.SQL("ALTER SEQUENCE {} OWNED BY {}").format(sql.Identifier(schema, name), owner))
-        if statements:
-            self._connection.execute(sql.SQL("; ").join(statements))
 
     def _set_backstop(self) -> None:
         """A tool that is stopped but not dead (a suspended host) can't release by itself: the server does it then."""
@@ -336,6 +329,16 @@ def _lock(connection: Connection, tables: list[Table]) -> None:
     if tables:
         names = sql.SQL(", ").join(sql.SQL("ONLY {}").format(table.identifier) for table in tables)
         connection.execute(sql.SQL("LOCK TABLE {} IN EXCLUSIVE MODE").format(names))
+
+
+def _sequence_locks(connection: Connection) -> sql.Composed | None:
+    """Statements that change nothing and keep nextval and setval of every lockable sequence waiting."""
+    statements = []
+    rows = connection.execute(f"{LOCKABLE_SEQUENCES} ORDER BY 1, 2").fetchall()
+    for schema, name, _oid, table_oid, table, table_schema, column in rows:
+        owner = sql.SQL("NONE") if table_oid is None else sql.Identifier(table_schema, table, column)
+        statements.append(sql.SQL("ALTER SEQUENCE {} OWNED BY {}").format(sql.Identifier(schema, name), owner))
+    return sql.SQL("; ").join(statements) if statements else None
 
 
 def _customary_order(connection: Connection) -> set[Edge]:

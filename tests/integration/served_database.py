@@ -184,9 +184,11 @@ class Proxy:
                 self.cut_after = None
                 _hang_up(client)  # the server gets the bytes, the client never an answer
                 server.sendall(data)
-                server.recv(1 << 16)
                 break
-            server.sendall(data)
+            try:
+                server.sendall(data)
+            except OSError:
+                break
         _hang_up(client, server)
 
     def _downstream(self, server: socket.socket, client: socket.socket) -> None:
