@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from statehub_plan.render.markdown import document, md, prose, table
 from statehub_plan.render.status_words import gate_sentence, told
 from statehub_plan.render.words import moment
-from statehub_plan.status.model import LaneStanding, LaneStatus, Status
+from statehub_plan.status.model import GateStatus, LaneStanding, LaneStatus, Status
 
 
 def status_markdown(status: Status) -> str:
@@ -36,7 +36,18 @@ def _decision(status: Status) -> list[str]:
     lines = ["## Decision", "", *_paragraphs(decisions or ["No decision is written down in these plans."])]
     if reasons:
         lines += ["", *_paragraphs([f"Rationale: {reasons[0]}", *reasons[1:]])]
-    return lines
+    return [*lines, *_since(status)]
+
+
+def _since(status: Status) -> Iterator[str]:
+    """What has happened since those sentences were written."""
+    for lane in status.lanes:
+        if lane.moved and lane.primary is not None:
+            when = f" on {lane.primary.decided_at:%Y-%m-%d}" if lane.primary.decided_at else ""
+            primary = md(str(lane.primary.endpoint))
+            yield ""
+            yield f"Observed since: {primary} became primary by decision term {lane.primary.term}{when}."
+            return
 
 
 def _paragraphs(texts: list[str]) -> Iterator[str]:
@@ -55,7 +66,12 @@ def _state(status: Status) -> list[str]:
 
 
 def _gates(status: Status) -> list[str]:
-    lines = [f"- {md(gate.gate)}: {prose(gate_sentence(gate))}" for lane in status.lanes for gate in lane.gates]
+    """Each gate once, as the first lane that has it sees it: lanes may stand behind the same decision."""
+    gates: dict[str, GateStatus] = {}
+    for lane in status.lanes:
+        for gate in lane.gates:
+            gates.setdefault(gate.gate, gate)
+    lines = [f"- {md(name)}: {prose(gate_sentence(gate))}" for name, gate in gates.items()]
     return ["## Human Gates", "", *(lines or ["No gate is declared."])]
 
 

@@ -42,7 +42,7 @@ class Attempt:
 
 @dataclass(frozen=True, slots=True)
 class Pause:
-    """A time in which nobody could write, never told shorter than it was: from when the locks were first asked for until
+    """A time in which nobody could write, never told too short: from when the locks were asked for until
     the step that opened a side ended, or until the hold was released because the attempt ended (`opened` False).
     `reached_at` is when clients had been pointed at the opened side."""
 

@@ -24,24 +24,32 @@ def primary_status(plan: Plan, register: Register) -> PrimaryStatus:
     world = plan.trajectory[0]
     known = world.primary is not Role.UNKNOWN
     access = {"old": plan.old, "new": plan.new}.get(world.access.value, world.access.value)
+    row = _decision(plan, register)
     return PrimaryStatus(
         endpoint=register.primary,
         basis=register.basis,
         term=register.decided,
-        decided_at=_decided_at(plan, register),
+        decided_at=instant(row.get("decided_at")),
+        decided_by=decider(plan, register),
         writes=side(world, world.primary).writes.value if known else "unknown",
         health=side(world, world.primary).health.value if known else "unknown",
         access=access,
     )
 
 
-def _decided_at(plan: Plan, register: Register) -> datetime | None:
+def decider(plan: Plan, register: Register) -> str | None:
+    """The run that made the newest decision, by the register itself; None before any."""
+    run = _decision(plan, register).get("run")
+    return run if isinstance(run, str) else None
+
+
+def _decision(plan: Plan, register: Register) -> dict[str, JsonValue]:
     for name in plan.spec.spec.endpoints:
         rows = plan.observation.value(f"{name}.register")
         for row in rows if isinstance(rows, list) else ():
             if isinstance(row, dict) and row.get("term") == register.decided and row.get("primary") is not None:
-                return instant(row.get("decided_at"))
-    return None
+                return row
+    return {}
 
 
 def fallback_status(plan: Plan) -> FallbackStatus | None:

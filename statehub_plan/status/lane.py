@@ -12,7 +12,7 @@ from statehub_plan.model.record import CriterionStatus, GateState, History, Reco
 from statehub_plan.model.spec import CutoverPlan, ObservedLane
 from statehub_plan.model.spec import Lane as DeclaredLane
 from statehub_plan.model.steps import StepKind
-from statehub_plan.status.facts import fallback_status, primary_status, stabilization_status
+from statehub_plan.status.facts import decider, fallback_status, primary_status, stabilization_status
 from statehub_plan.status.gates import gate_status, idle_gate
 from statehub_plan.status.model import (
     CriterionStanding,
@@ -87,16 +87,21 @@ def _observed(lane: LaneInput, register: Register | None) -> dict[str, object]:
     }
 
 
-def _decided(lane: LaneInput, register: Register | None) -> int:
-    return decided_term(lane.records) if register is None else register.decided
+def _runs(lane: LaneInput, register: Register | None) -> tuple[frozenset[str], str | None]:
+    """The lane's runs that count under the newest decision (by the journal alone where the register could not be read),
+    and why the journal cannot tell where it can't."""
+    decided = decided_term(lane.records) if register is None else register.decided
+    made_by = decider(lane.plan, register) if lane.plan is not None and register is not None else None
+    runs = current_runs(lane.document.metadata.name, lane.records, decided, made_by)
+    if runs is None:
+        return frozenset(), f"decision term {decided} was not made by a run in this journal"
+    return runs, None
 
 
 def _tasks(lane: LaneInput, register: Register | None) -> tuple[TaskStatus, ...]:
-    decided = _decided(lane, register)
-    done = steps_done(lane.records, current_runs(lane.document.metadata.name, lane.records, decided))
-    gap = f"decision term {decided} was not made by a run in this journal"
-    known = decided <= decided_term(lane.records)
-    return tuple(task_status(task, lane.evidence, done, None if known else gap) for task in lane.document.spec.tasks)
+    runs, gap = _runs(lane, register)
+    done = steps_done(lane.records, runs)
+    return tuple(task_status(task, lane.evidence, done, gap) for task in lane.document.spec.tasks)
 
 
 def _criteria(lane: LaneInput) -> tuple[CriterionStanding, ...]:
@@ -114,7 +119,7 @@ def _gates(lane: LaneInput, register: Register | None, standing: LaneStanding) -
         return ()
     if standing in (LaneStanding.DEFERRED, LaneStanding.SUPERSEDED):
         return tuple(idle_gate(gate, f"the lane is {standing.value}") for gate in lane.document.spec.gates)
-    runs = current_runs(lane.document.metadata.name, lane.records, _decided(lane, register))
+    runs, _ = _runs(lane, register)
     states = {state.gate: state for state in lane.gates}
     return tuple(
         gate_status(gate, lane.plan, states.get(gate.name), lane.records, runs) for gate in lane.document.spec.gates

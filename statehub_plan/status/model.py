@@ -95,6 +95,7 @@ class PrimaryStatus(Frozen):
     basis: str
     term: int
     decided_at: Instant | None = None
+    decided_by: str | None = None
     writes: str = "unknown"
     health: str = "unknown"
     access: str = "unknown"

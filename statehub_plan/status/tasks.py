@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from statehub_plan.history import FORWARD
+from statehub_plan.history import FORWARD, OUTCOMES
 from statehub_plan.model.facts import Evidence, EvidenceStatus
 from statehub_plan.model.record import Record, RecordKind
 from statehub_plan.model.spec import Task
@@ -14,22 +14,24 @@ from statehub_plan.status.model import TaskStanding, TaskStatus
 Finding = tuple[TaskStanding, str]
 
 
-def current_runs(name: str, records: tuple[Record, ...], decided: int) -> frozenset[str]:
-    """The forward runs of lane `name` whose steps still count under the decision `decided` (0 = none yet): the one that
-    made it, and those begun after it. A later decision by anybody takes every earlier run's steps back."""
-    started = {
-        record.run: record.seq
-        for record in reversed(records)
+def current_runs(name: str, records: tuple[Record, ...], decided: int, decider: str | None) -> frozenset[str] | None:
+    """The forward runs of lane `name` whose steps still count under the decision `decided` (0 = none yet): the run that
+    made it (`decider`, where the register told) and those begun after it. A later decision by anybody takes every
+    earlier run's steps back. None when the decision was made by a run that these records don't know."""
+    begun = {record.run: record.seq for record in reversed(records) if record.kind is RecordKind.RUN_STARTED}
+    ours = {
+        record.run
+        for record in records
         if record.kind is RecordKind.RUN_STARTED
         and record.plan_name == name
         and record.payload.get("direction") == FORWARD
     }
     if decided == 0:
-        return frozenset(started)
-    made = [record for record in records if _decides(record, decided)]
-    if not made:
-        return frozenset()
-    return frozenset(run for run, seq in started.items() if seq > made[0].seq or run == made[0].run)
+        return frozenset(ours)
+    made = decider or next((record.run for record in records if _decides(record, decided)), None)
+    if made is None or made not in begun:
+        return None
+    return frozenset(run for run in ours if begun[run] >= begun[made])
 
 
 def _decides(record: Record, term: int) -> bool:
@@ -37,17 +39,39 @@ def _decides(record: Record, term: int) -> bool:
     return fact and record.payload.get("term") == term
 
 
-def steps_done(records: Iterable[Record], runs: frozenset[str]) -> dict[StepKind, Record]:
-    """The newest finished step of each kind in these runs."""
-    done: dict[StepKind, Record] = {}
+def steps_done(records: Iterable[Record], runs: frozenset[str]) -> dict[StepKind, str]:
+    """Kinds of steps that these runs finished, and what shows it.
+
+    Besides a recorded outcome that is: the run went on to another step, or ended, after a kill had kept the outcome off
+    the record; the planner would have asked for the step again had its effect been missing."""
+    done: dict[StepKind, str] = {}
+    pending: dict[str, StepKind] = {}
     for record in records:
-        if record.kind is RecordKind.STEP_DONE and record.run in runs and record.payload.get("kind") in set(StepKind):
-            done[StepKind(str(record.payload["kind"]))] = record
+        if record.run not in runs:
+            continue
+        kind = _kind(record)
+        before = pending.get(record.run)
+        if record.kind is RecordKind.STEP_INTENT and kind is not None:
+            if before is not None and before is not kind:
+                done[before] = f"run {record.run} went on after it"
+            pending[record.run] = kind
+        elif record.kind is RecordKind.STEP_DONE and kind is not None:
+            done[kind] = f"run {record.run} finished {record.step}"
+            pending.pop(record.run, None)
+        elif record.kind in OUTCOMES:
+            pending.pop(record.run, None)
+        elif record.kind is RecordKind.RUN_FINISHED:
+            done |= dict.fromkeys((one for one in StepKind if one not in done), f"run {record.run} reached its wish")
     return done
 
 
+def _kind(record: Record) -> StepKind | None:
+    kind = record.payload.get("kind")
+    return StepKind(str(kind)) if kind in set(StepKind) else None
+
+
 def task_status(
-    task: Task, evidence: tuple[Evidence, ...], done: dict[StepKind, Record], journal_gap: str | None
+    task: Task, evidence: tuple[Evidence, ...], done: dict[StepKind, str], journal_gap: str | None
 ) -> TaskStatus:
     """One task. `journal_gap` says why the journal cannot tell about steps, where it can't."""
     findings: list[Finding] = []
@@ -90,11 +114,10 @@ def _by_probes(task: Task, evidence: tuple[Evidence, ...]) -> Finding:
     return TaskStanding.DONE, f"shown by {', '.join(probe.name for probe in task.probes)}"
 
 
-def _by_steps(task: Task, done: dict[StepKind, Record], journal_gap: str | None) -> Finding:
+def _by_steps(task: Task, done: dict[StepKind, str], journal_gap: str | None) -> Finding:
     missing = [kind.value for kind in task.done_by if kind not in done]
     if not missing:
-        last = max((done[kind] for kind in task.done_by), key=lambda record: record.seq)
-        return TaskStanding.DONE, f"run {last.run} finished {last.step}"
+        return TaskStanding.DONE, done[task.done_by[-1]]
     if journal_gap is not None:
         return TaskStanding.UNKNOWN, journal_gap
     return TaskStanding.TODO, f"not yet: {', '.join(missing)}"
