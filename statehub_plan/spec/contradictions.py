@@ -71,8 +71,12 @@ def _longer(node: Node, path: str, part: tuple[str, str], whole: tuple[str, str]
             return  # reported as a wrong value
     if node.members and lengths[0] > lengths[1]:
         key = part[0] if part[0] in node.keys else whole[0]
-        remedy = f"shorten {part[0]} or lengthen {whole[0]} (unwritten, it is {whole[1]})"
+        remedy = f"shorten {_limit(node, *part)} or lengthen {_limit(node, *whole)}"
         yield Problem(node.child(key).at, f"{path}.{part[0]} is longer than {whole[0]}", remedy)
+
+
+def _limit(node: Node, key: str, default: str) -> str:
+    return f"{key} ({node.child(key).text})" if key in node.members else f"{key} (unwritten, so {default})"
 
 
 def gates(root: Node) -> Iterator[Problem]:

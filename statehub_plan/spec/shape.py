@@ -54,7 +54,7 @@ def shape(root: Node) -> tuple[CutoverPlan | ObservedLane | None, list[Problem]]
 def closest(written: str, choices: list[str]) -> str | None:
     """The choice that was probably meant; case, dashes and underscores do not count."""
     plain = {re.sub(r"[^a-z0-9]", "", choice.lower()): choice for choice in choices}
-    near = get_close_matches(re.sub(r"[^a-z0-9]", "", written.lower()[:64]), plain, n=1, cutoff=0.7)
+    near = get_close_matches(re.sub(r"[^a-z0-9]", "", written.lower()[:64]), plain, n=1, cutoff=0.65)
     return plain[near[0]] if near else None
 
 
