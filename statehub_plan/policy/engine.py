@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 from pathlib import Path
+from typing import TypeVar
 
-from pydantic import JsonValue
+from pydantic import TypeAdapter, ValidationError
 
 from statehub_plan.components import find_opa
 from statehub_plan.errors import StatehubError
 from statehub_plan.model.base import Frozen
+
+T = TypeVar("T")
 
 _TIMEOUT_S = 120
 
@@ -23,11 +25,11 @@ class Ended(Frozen):
     stdout: str
     stderr: str
 
-    def answer(self) -> JsonValue:
-        """What it printed, as JSON; StatehubError `policy-check-failed` with its complaint when that is none."""
+    def answer(self, kind: type[T]) -> T:
+        """The JSON that it printed, as `kind`; StatehubError `policy-check-failed` with its complaint otherwise."""
         try:
-            plain: JsonValue = json.loads(self.stdout)
-        except ValueError as error:
+            return TypeAdapter(kind).validate_json(self.stdout)
+        except ValidationError as error:
             complaint = tuple((self.stderr or self.stdout).strip().splitlines()[-12:])
             raise StatehubError(
                 code="policy-check-failed",
@@ -35,7 +37,6 @@ class Ended(Frozen):
                 hint="correct what OPA complains about",
                 details=complaint,
             ) from error
-        return plain
 
 
 def opa(bundle_dir: Path, *arguments: str) -> Ended:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pydantic import JsonValue
+from pydantic import BaseModel, JsonValue
 
 from statehub_plan.errors import StatehubError
 from statehub_plan.model.base import Frozen
@@ -36,6 +36,46 @@ class PolicySummary(Frozen):
     rules: tuple[PolicyExplanation, ...]
 
 
+class _Custom(BaseModel):
+    """`level` only where it is not what the rule's set stands for: soft in `deny`."""
+
+    code: str = ""
+    remedy: str = ""
+    level: Level | None = None
+
+
+class _Notes(BaseModel):
+    scope: str
+    title: str = ""
+    description: str = ""
+    custom: _Custom = _Custom()
+
+
+class _Place(BaseModel):
+    file: str
+    row: int
+
+
+class _Part(BaseModel):
+    value: JsonValue
+
+
+class _Annotated(BaseModel):
+    """One METADATA block, as `opa inspect --annotations` prints it."""
+
+    annotations: _Notes
+    location: _Place
+    path: list[_Part] = []
+
+    @property
+    def names(self) -> list[str]:
+        return [str(part.value) for part in self.path]
+
+
+class _Inspected(BaseModel):
+    annotations: list[_Annotated] = []
+
+
 def explain(bundle_dir: Path, code: str) -> PolicyExplanation:
     """The rule with this code; StatehubError `policy-code-unknown`, with the codes of its policy, if there is none."""
     rules = [rule for policy in list_policies(bundle_dir) for rule in policy.rules]
@@ -55,54 +95,36 @@ def list_policies(bundle_dir: Path) -> tuple[PolicySummary, ...]:
     """Every hazard of the bundle, sorted by name. StatehubError when the bundle can't be read or parsed by OPA, or a
     rule that objects has no METADATA to say why."""
     names = read_bundle(bundle_dir).info.packages
-    inspected = opa(bundle_dir, "inspect", "--annotations", "--format", "json", ".").answer()
-    assert isinstance(inspected, dict)
-    annotations = inspected.get("annotations")
-    entries = [each for each in annotations if isinstance(each, dict)] if isinstance(annotations, list) else []
-    return tuple(_summary(name, entries) for name in names)
+    inspected = opa(bundle_dir, "inspect", "--annotations", "--format", "json", ".").answer(_Inspected)
+    return tuple(_summary(name, inspected.annotations) for name in names)
 
 
-def _summary(name: str, entries: list[dict[str, JsonValue]]) -> PolicySummary:
+def _summary(name: str, annotated: list[_Annotated]) -> PolicySummary:
     package = ["data", *HAZARDS.strip(".").split("."), name]
-    title, description, rules = "", "", []
-    for entry in entries:
-        path, notes = _path(entry), entry["annotations"]
-        assert isinstance(notes, dict)
-        if path == package and notes.get("scope") == "package":
-            title, description = _text(notes, "title"), _text(notes, "description")
-        elif path[:-1] == package and path[-1] in _LEVEL_OF_SET:
-            rules.append(_explanation(path[-1], entry, notes))
+    heads = [each.annotations for each in annotated if each.names == package and each.annotations.scope == "package"]
+    rules = [each for each in annotated if each.names[:-1] == package and each.names[-1] in _LEVEL_OF_SET]
     return PolicySummary(
-        name=name, title=title, description=description, rules=tuple(sorted(rules, key=lambda rule: rule.code))
+        name=name,
+        title=heads[0].title if heads else "",
+        description=heads[0].description if heads else "",
+        rules=tuple(sorted((_explanation(each) for each in rules), key=lambda rule: rule.code)),
     )
 
 
-def _explanation(rule_set: str, entry: dict[str, JsonValue], notes: dict[str, JsonValue]) -> PolicyExplanation:
-    custom, location = notes.get("custom"), entry["location"]
-    assert isinstance(location, dict)
-    position = f"{location['file']}:{location['row']}"
-    if not isinstance(custom, dict) or not _text(custom, "code"):
+def _explanation(annotated: _Annotated) -> PolicyExplanation:
+    notes, place = annotated.annotations, annotated.location
+    position = f"{place.file}:{place.row}"
+    if not notes.custom.code:
         raise StatehubError(
             code="policy-undocumented",
             what=f"{position}: the rule has no METADATA with `custom.code`",
             hint="write title, description and custom code and remedy above every rule that objects",
         )
-    level = custom.get("level")
     return PolicyExplanation(
-        code=_text(custom, "code"),
-        level=Level(level) if isinstance(level, str) else _LEVEL_OF_SET[rule_set],
-        title=_text(notes, "title"),
-        description=_text(notes, "description"),
-        remedy=_text(custom, "remedy"),
+        code=notes.custom.code,
+        level=notes.custom.level or _LEVEL_OF_SET[annotated.names[-1]],
+        title=notes.title,
+        description=notes.description,
+        remedy=notes.custom.remedy,
         position=position,
     )
-
-
-def _path(entry: dict[str, JsonValue]) -> list[str]:
-    path = entry.get("path")
-    return [str(part["value"]) for part in path if isinstance(part, dict)] if isinstance(path, list) else []
-
-
-def _text(notes: dict[str, JsonValue], key: str) -> str:
-    value = notes.get(key)
-    return value if isinstance(value, str) else ""

@@ -6,7 +6,7 @@ import json
 import tempfile
 from pathlib import Path, PurePosixPath
 
-from pydantic import JsonValue
+from pydantic import BaseModel, ConfigDict, JsonValue
 
 from statehub_plan.model.base import Frozen
 from statehub_plan.policy.bundle import is_test, read_bundle
@@ -57,7 +57,7 @@ def run_tests(bundle_dir: Path) -> PolicyTestReport:
     bundle = read_bundle(bundle_dir).info
     complaints = (*_strictness(bundle_dir), *_formatting(bundle_dir))
     results = opa(bundle_dir, "test", "--format", "json", ".")
-    passed, failed, skipped = _outcomes(results.answer() if results.stdout.strip() else [])
+    passed, failed, skipped = _outcomes(results.answer(list[_Result]) if results.stdout.strip() else [])
     covered, not_covered = _coverage(bundle_dir) if passed and not failed else (0, ())
     return PolicyTestReport(
         bundle=bundle,
@@ -70,17 +70,55 @@ def run_tests(bundle_dir: Path) -> PolicyTestReport:
     )
 
 
+class _Capabilities(BaseModel):
+    """What `opa capabilities` prints; all of it is passed on."""
+
+    model_config = ConfigDict(extra="allow")
+    builtins: list[dict[str, JsonValue]]
+
+
+class _Result(BaseModel):
+    """One test, as `opa test --format json` prints it."""
+
+    package: str
+    name: str
+    fail: bool = False
+    skip: bool = False
+    error: JsonValue = None
+
+
+class _Position(BaseModel):
+    row: int
+
+
+class _Range(BaseModel):
+    start: _Position
+    end: _Position
+
+    @property
+    def rows(self) -> range:
+        return range(self.start.row, self.end.row + 1)
+
+
+class _FileCoverage(BaseModel):
+    covered: list[_Range] = []
+    not_covered: list[_Range] = []
+
+
+class _Coverage(BaseModel):
+    """What `opa test --coverage --format json` prints."""
+
+    files: dict[str, _FileCoverage]
+
+
 def _strictness(bundle_dir: Path) -> tuple[str, ...]:
     """What `opa check --strict` objects to, with every built-in taken away that looks at a clock, at the network or at
     chance: all that a policy may know is in its input."""
-    capabilities = opa(bundle_dir, "capabilities", "--current").answer()
-    assert isinstance(capabilities, dict)
-    builtins = capabilities["builtins"]
-    assert isinstance(builtins, list)
-    allowed = [each for each in builtins if isinstance(each, dict) and not each.get("nondeterministic")]
+    capabilities = opa(bundle_dir, "capabilities", "--current").answer(_Capabilities)
+    allowed = [each for each in capabilities.builtins if not each.get("nondeterministic")]
     with tempfile.TemporaryDirectory(prefix="statehub-plan-opa-") as directory:
         path = Path(directory) / "capabilities.json"
-        path.write_text(json.dumps({**capabilities, "builtins": allowed}))
+        path.write_text(json.dumps(capabilities.model_copy(update={"builtins": allowed}).model_dump()))
         checked = opa(bundle_dir, "check", "--strict", "--capabilities", str(path), ".")
     return tuple(line for line in (checked.stdout + checked.stderr).splitlines() if line) if checked.exit_status else ()
 
@@ -90,44 +128,26 @@ def _formatting(bundle_dir: Path) -> tuple[str, ...]:
     return tuple(f"not formatted by `opa fmt`: {name}" for name in (listed.stdout + listed.stderr).splitlines() if name)
 
 
-def _outcomes(results: JsonValue) -> tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]:
+def _outcomes(results: list[_Result]) -> tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]:
     passed: list[str] = []
     failed: list[str] = []
     skipped: list[str] = []
-    for result in results if isinstance(results, list) else []:
-        assert isinstance(result, dict)
-        name = f"{str(result['package']).removeprefix('data.')}.{result['name']}"
-        is_bad = bool(result.get("fail") or result.get("error"))
-        (skipped if result.get("skip") else failed if is_bad else passed).append(name)
+    for result in results:
+        is_bad = result.fail or result.error is not None
+        (skipped if result.skip else failed if is_bad else passed).append(
+            f"{result.package.removeprefix('data.')}.{result.name}"
+        )
     return tuple(sorted(passed)), tuple(sorted(failed)), tuple(sorted(skipped))
 
 
 def _coverage(bundle_dir: Path) -> tuple[int, tuple[str, ...]]:
     """(lines covered, `file:line` of the others). Lines, not OPA's expression ranges, of which one line may have many:
     a line counts as covered only when everything on it is."""
-    report = opa(bundle_dir, "test", "--coverage", "--format", "json", ".").answer()
-    assert isinstance(report, dict)
-    files = report["files"]
-    assert isinstance(files, dict)
+    report = opa(bundle_dir, "test", "--coverage", "--format", "json", ".").answer(_Coverage)
     covered: set[tuple[str, int]] = set()
     missed: set[tuple[str, int]] = set()
-    for name, found in files.items():
-        if is_test(PurePosixPath(name)) or not isinstance(found, dict):
-            continue
-        covered |= {(name, row) for row in _rows(found.get("covered"))}
-        missed |= {(name, row) for row in _rows(found.get("not_covered"))}
+    for name, found in report.files.items():
+        if not is_test(PurePosixPath(name)):
+            covered |= {(name, row) for each in found.covered for row in each.rows}
+            missed |= {(name, row) for each in found.not_covered for row in each.rows}
     return len(covered - missed), tuple(f"{name}:{row}" for name, row in sorted(missed))
-
-
-def _rows(ranges: JsonValue) -> set[int]:
-    rows: set[int] = set()
-    for each in ranges if isinstance(ranges, list) else []:
-        assert isinstance(each, dict)
-        start, end = each["start"], each["end"]
-        assert isinstance(start, dict)
-        assert isinstance(end, dict)
-        first, last = start["row"], end["row"]
-        assert isinstance(first, int)
-        assert isinstance(last, int)
-        rows.update(range(first, last + 1))
-    return rows
