@@ -28,7 +28,16 @@ from statehub_plan.postgres.state import identity
 from statehub_plan.postgres.tools import major_of, run_tool
 from statehub_plan.postgres.workers import Crew, OnProgress, Progress, nobody_looks, nothing_to_lose, run_crews
 
-__all__ = ["Backup", "BackupFile", "BackupTable", "Manifest", "newest_backup", "take_backup", "verify_backup"]
+__all__ = [
+    "Backup",
+    "BackupFile",
+    "BackupTable",
+    "Manifest",
+    "newest_backup",
+    "require_room",
+    "take_backup",
+    "verify_backup",
+]
 
 MANIFEST = "manifest.json"
 DUMP = "dump"
@@ -104,7 +113,7 @@ def take_backup(
     with Snapshot(dsn, purpose="backup") as snapshot:
         taken_at = datetime.now(UTC)
         relations = read_relations(snapshot.leader)
-        _require_room(directory, sum(relation.bytes for relation in relations))
+        require_room(directory, sum(relation.bytes for relation in relations))
         name = f"{endpoint}-{taken_at:%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}"
         partial = directory / f"{_PARTIAL}{name}"
         partial.mkdir(mode=0o700)
@@ -265,7 +274,8 @@ def _backups(directory: Path) -> Iterator[Backup]:
             yield Backup(path=path.parent, manifest=Manifest.model_validate_json(path.read_bytes()))
 
 
-def _require_room(directory: Path, needed: int) -> None:
+def require_room(directory: Path, needed: int) -> None:
+    """Refusal `backup-disk-full` unless `needed` bytes and a margin are free where `directory` is."""
     free = shutil.disk_usage(directory).free
     if free < needed + _SPACE_MARGIN_BYTES:
         raise Refusal(

@@ -1,0 +1,176 @@
+"""Backups that count, backups that don't, and the drill that tells them apart."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import stat
+from pathlib import Path
+
+import psycopg
+import pytest
+from psycopg.conninfo import conninfo_to_dict
+
+from statehub_plan.demo.cluster import Cluster
+from statehub_plan.errors import Refusal, StatehubError
+from statehub_plan.model.plan import Identity
+from statehub_plan.postgres.backup import Backup, newest_backup, require_room, take_backup, verify_backup
+from statehub_plan.postgres.connect import connect
+from statehub_plan.postgres.drill import SCRATCH_PREFIX, restore_drill
+from statehub_plan.postgres.fence import install
+from statehub_plan.postgres.state import identity
+from tests.integration.moving import EVERYTHING, PASSWORD, make_roles, run_script, value
+
+SMALL = (
+    "CREATE TABLE public.note (id integer PRIMARY KEY, text text); INSERT INTO public.note VALUES (1, 'one'), (2, 'x');"
+)
+
+
+@pytest.fixture
+def backup(source_db: str, tmp_path: Path) -> Backup:
+    """A backup of a small database."""
+    run_script(source_db, SMALL)
+    return take_backup(source_db, tmp_path, endpoint="old")
+
+
+def scratch_databases(dsn: str) -> object:
+    """How many databases of drills there are."""
+    return value(dsn, f"SELECT count(*) FROM pg_database WHERE datname LIKE '{SCRATCH_PREFIX}%'")
+
+
+def test_a_backup_says_what_it_is(backup: Backup, source_db: str, tmp_path: Path) -> None:
+    """Manifest with identity, moment, files and contents; found again, whole, and for nobody else to read."""
+    assert backup == newest_backup(tmp_path)
+    assert () == verify_backup(backup)
+    manifest = backup.manifest
+    with connect(source_db, purpose="test") as source:
+        assert identity(source) == manifest.identity
+    assert isinstance(manifest.identity, Identity)
+    assert [("public.note", 2)] == [(table.table, table.rows) for table in manifest.tables]
+    assert manifest.size_bytes == sum(file.size_bytes for file in manifest.files) > 0
+    assert {0o700} == {stat.S_IMODE(path.stat().st_mode) for path in (backup.path, backup.path / "dump")}
+    assert {0o600} == {stat.S_IMODE(path.stat().st_mode) for path in (backup.path / "dump").iterdir()}
+
+
+def test_everything_restores_into_the_newer_major(
+    source_db: str, target_db: str, source_cluster: Cluster, target_cluster: Cluster, tmp_path: Path
+) -> None:
+    """The drill restores a fenced database's dump elsewhere, compares every table and cleans up."""
+    make_roles(source_cluster)
+    make_roles(target_cluster)
+    run_script(source_db, EVERYTHING)
+    with connect(source_db, purpose="test") as source:
+        install(source)
+    report = restore_drill(take_backup(source_db, tmp_path, endpoint="old"), target_db)
+    assert ((), True) == (report.problems, report.passed)
+    assert (report.tables, report.rows) == (17, 2777)
+    assert scratch_databases(target_db) == 0
+
+
+def test_a_changed_byte_is_found(backup: Backup, target_db: str) -> None:
+    """By the checksum, and the drill does not even begin to restore."""
+    victim = next(path for path in sorted((backup.path / "dump").iterdir()) if path.suffix == ".gz")
+    content = bytearray(victim.read_bytes())
+    content[-1] ^= 1
+    victim.write_bytes(content)
+    (problem,) = verify_backup(backup)
+    assert f"dump/{victim.name}: its content has changed" in problem
+    report = restore_drill(backup, target_db)
+    assert (False, f"damaged file: {problem}") == (report.passed, report.problems[0])
+
+
+def test_missing_and_unknown_files_are_found(backup: Backup) -> None:
+    """All problems at once."""
+    files = sorted(path for path in (backup.path / "dump").iterdir())
+    files[0].unlink()
+    (backup.path / "dump" / "extra").write_text("?")
+    problems = verify_backup(backup)
+    assert [f"dump/{files[0].name}: No such file or directory", "dump/extra: not in the manifest"] == list(problems)
+
+
+def test_a_backup_that_restores_to_something_else_fails(backup: Backup, target_db: str) -> None:
+    """Right checksums are not enough: the rows must be those that were dumped."""
+    table = backup.manifest.tables[0]
+    other = table.model_copy(update={"digest": table.digest.replace(":", ":0")[:-1]})
+    counted = table.model_copy(update={"rows": 3})
+    gone = table.model_copy(update={"table": "public.gone"})
+    for tables, expected in (
+        ((other,), "table public.note: its rows differ from those that were dumped"),
+        ((counted,), "table public.note: 2 rows instead of 3"),
+        ((table, gone), "table public.gone is missing"),
+        ((), "table public.note should not be there"),
+    ):
+        spoilt = backup.model_copy(update={"manifest": backup.manifest.model_copy(update={"tables": tables})})
+        assert (expected,) == restore_drill(spoilt, target_db).problems
+    assert scratch_databases(target_db) == 0
+
+
+def test_an_interrupted_backup_never_counts(source_db: str, tmp_path: Path) -> None:
+    """What `check` raises ends it, and nothing that looks like a backup is left."""
+    run_script(source_db, SMALL)
+
+    def lost() -> None:
+        raise StatehubError(code="lease-lost", what="another run has the lease", hint="")
+
+    with pytest.raises(StatehubError) as caught:
+        take_backup(source_db, tmp_path, endpoint="old", check=lost)
+    assert caught.value.code == "lease-lost"
+    assert [] == list(tmp_path.iterdir())
+
+
+def test_a_killed_backup_never_counts(backup: Backup, tmp_path: Path) -> None:
+    """A directory without its final name, or without a readable manifest, is no backup; old ones are swept away."""
+    shutil.copytree(backup.path, tmp_path / f".partial-{backup.path.name}")
+    shutil.copytree(backup.path, tmp_path / "torn")
+    (tmp_path / "torn" / "manifest.json").write_text('{"kind": "regular"')
+    (tmp_path / "torn2").mkdir()
+    assert backup == newest_backup(tmp_path)
+    os.utime(tmp_path / f".partial-{backup.path.name}", (0, 0))
+    assert newest_backup(tmp_path / "nowhere") is None
+
+
+def test_the_newest_content_wins(backup: Backup, source_db: str, tmp_path: Path) -> None:
+    """By the moment of the content, per endpoint where asked, not by file times."""
+    later = take_backup(source_db, tmp_path, endpoint="other")
+    os.utime(later.path, (0, 0))
+    assert later == newest_backup(tmp_path)
+    assert backup == newest_backup(tmp_path, endpoint="old")
+    assert newest_backup(tmp_path, endpoint="third") is None
+    assert newest_backup(tmp_path, kind="safety") is None
+
+
+def test_backup_while_writers_go_on(source_db: str, target_db: str, tmp_path: Path) -> None:
+    """Dump and digests are of one snapshot: a restore agrees with the manifest although rows were added."""
+    run_script(source_db, "CREATE TABLE public.busy AS SELECT n FROM generate_series(1, 50000) n")
+    with psycopg.connect(source_db, autocommit=True) as writer:
+
+        def write() -> None:
+            writer.execute("INSERT INTO public.busy VALUES (0)")
+
+        backup = take_backup(source_db, tmp_path, endpoint="old", check=write)
+    assert value(source_db, "SELECT count(*) FROM public.busy") > 50000  # type: ignore[operator]
+    assert () == restore_drill(backup, target_db).problems
+
+
+def test_a_role_without_createdb_is_told_so(backup: Backup, target_db: str, target_cluster: Cluster) -> None:
+    """The refusal names the statement that allows it."""
+    make_roles(target_cluster)
+    limited = target_cluster.dsn(str(conninfo_to_dict(target_db)["dbname"]), "mover_tool", PASSWORD)
+    with pytest.raises(Refusal) as caught:
+        restore_drill(backup, limited)
+    assert ("drill-not-allowed", True) == (caught.value.code, "CREATEDB" in caught.value.hint)
+
+
+def test_what_a_killed_drill_left_is_dropped(backup: Backup, target_db: str) -> None:
+    """The next drill removes scratch databases that nobody is connected to."""
+    with psycopg.connect(target_db, autocommit=True) as server:
+        server.execute(f"CREATE DATABASE {SCRATCH_PREFIX}abandoned TEMPLATE template0".encode())
+    assert restore_drill(backup, target_db).passed
+    assert scratch_databases(target_db) == 0
+
+
+def test_too_little_room_is_a_refusal(tmp_path: Path) -> None:
+    """Seen before anything is dumped: an exbibyte of tables fits nowhere."""
+    with pytest.raises(Refusal) as caught:
+        require_room(tmp_path, 1 << 60)
+    assert caught.value.code == "backup-disk-full"
