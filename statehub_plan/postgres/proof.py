@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterator, Sequence
 from typing import Literal
@@ -107,21 +108,16 @@ def canary(
     """One write per table (default: every user table) in a READ WRITE transaction, rolled back; no row is touched.
 
     As this session's user, or as `role` where it is a member. Waits `wait_ms` for the first lock that it doesn't get
-    and 1 ms for each one after. Statement triggers fire also for no rows (manual, 39.1).
+    and 1 ms for each one after. One round trip. Statement triggers fire also for no rows (manual, 39.1).
     """
     name = role or connection.info.user
     if tables is None:
         tables = user_tables(connection)
     probes = _probes(connection, name)
-    results = []
-    for table in tables:
-        result = _try(connection, name if role else None, table, probes.get(table.oid), wait_ms)
-        if result.result == "blocked":
-            wait_ms = 1
-        results.append(result)
-    if any(result.result == "blocked" for result in results) and _held(connection):
-        results = [r.model_copy(update={"result": "held"}) if r.result == "blocked" else r for r in results]
-    return tuple(result.model_copy(update={"role": name}) for result in results)
+    asked = {table.oid: probe for table in tables if (probe := probes.get(table.oid)) is not None}
+    answers = _ask(connection, role, asked, wait_ms) if asked else {}
+    held = any(state_code == "55P03" for state_code, _ in answers.values()) and _held(connection)
+    return tuple(_judged(name, table, answers.get(table.oid), held) for table in tables)
 
 
 def writes(connection: Connection, *, canaries: Sequence[Canary] | None = None) -> Writes:
@@ -229,34 +225,78 @@ def _probes(connection: Connection, role: str) -> dict[int, sql.Composed | None]
     return probes
 
 
-def _try(connection: Connection, role: str | None, table: Table, probe: sql.Composed | None, wait_ms: int) -> Canary:
-    def result(value: CanaryResult, detail: str | None = None) -> Canary:
-        return Canary(role=role or "", table=table.qualified, result=value, detail=detail)
+# Each probe is rolled back by itself, also where it was let through, so that no lock outlives it.
+_CANARIES = """
+DO $canary$
+DECLARE
+    probe jsonb;
+    answers jsonb := '[]';
+    code text;
+    message text;
+BEGIN
+    FOR probe IN SELECT jsonb_array_elements(current_setting('statehub_plan.probes')::jsonb) LOOP
+        BEGIN
+            EXECUTE probe ->> 1;
+            RAISE SQLSTATE 'SP000';
+        EXCEPTION WHEN OTHERS THEN
+            GET STACKED DIAGNOSTICS code = RETURNED_SQLSTATE, message = MESSAGE_TEXT;
+        END;
+        IF code = '55P03' THEN
+            PERFORM set_config('lock_timeout', '1ms', true);
+        END IF;
+        answers := answers || jsonb_build_array(jsonb_build_array(probe -> 0, code, message));
+    END LOOP;
+    PERFORM set_config('statehub_plan.answers', answers::text, true);
+END
+$canary$
+"""
 
-    if probe is None:
-        return result("no-privilege")
-    as_role = sql.SQL("SET LOCAL ROLE {};").format(sql.Identifier(role)) if role else sql.SQL("")
-    script = sql.SQL("BEGIN READ WRITE; {} SET LOCAL lock_timeout = {}; {}; ROLLBACK").format(
-        as_role, sql.Literal(wait_ms), probe
+Answer = tuple[str, str]
+"""SQLSTATE and message; `SP000` = the probe was let through."""
+
+
+def _ask(connection: Connection, role: str | None, probes: dict[int, sql.Composed], wait_ms: int) -> dict[int, Answer]:
+    """What became of each probe, in one round trip and one transaction that is rolled back."""
+    asked = json.dumps([[oid, probe.as_string(connection)] for oid, probe in probes.items()])
+    script = sql.SQL(
+        "BEGIN READ WRITE; {} SET LOCAL lock_timeout = {}; SELECT set_config('statehub_plan.probes', {}, true); "
+        "{}; SELECT current_setting('statehub_plan.answers'); ROLLBACK"
+    ).format(
+        sql.SQL("SET LOCAL ROLE {};").format(sql.Identifier(role)) if role else sql.SQL(""),
+        sql.Literal(wait_ms),
+        sql.Literal(asked),
+        sql.SQL(_CANARIES),
     )
     try:
-        connection.execute(script)
-    except psycopg.errors.ReadOnlySqlTransaction as error:
-        if _FENCE_MESSAGE in (error.diag.message_primary or ""):
-            return result("frozen")
-        return result("unknown", f"refused, but not by the fence: {error.diag.message_primary}")
-    except psycopg.errors.LockNotAvailable:
-        return result("blocked")
-    except psycopg.errors.UndefinedTable:
-        return result("no-privilege", "the table was dropped meanwhile")
+        with connection.cursor() as cursor:
+            cursor.execute(script)
+            rows = [row for each in cursor.results() if each.description for row in each.fetchall()]
     except psycopg.Error as error:
         if connection.closed:
             raise
-        return result("unknown", f"{error.sqlstate}: {error.diag.message_primary}")
-    else:
-        return result("open")
+        return dict.fromkeys(probes, (error.sqlstate or "?", error.diag.message_primary or ""))
     finally:
         roll_back(connection)
+    return {int(oid): (str(code), str(message)) for oid, code, message in json.loads(rows[-1][0])}
+
+
+def _judged(role: str, table: Table, answer: Answer | None, held: bool) -> Canary:
+    result: CanaryResult = "unknown"
+    detail: str | None = None
+    match answer:
+        case None:
+            result = "no-privilege"
+        case ("SP000", _):
+            result = "open"
+        case ("55P03", _):
+            result = "held" if held else "blocked"
+        case ("42P01", _):
+            result, detail = "no-privilege", "the table was dropped meanwhile"
+        case ("25006", message) if _FENCE_MESSAGE in message:
+            result = "frozen"
+        case (code, message):
+            detail = f"{code}: {message}"
+    return Canary(role=role, table=table.qualified, result=result, detail=detail)
 
 
 def _catalog_problems(status: FenceStatus) -> Iterator[Problem]:
