@@ -66,8 +66,7 @@ class TerminalReporter:
     def __init__(self, *, quiet: bool = False) -> None:
         self._quiet = quiet
         self._tty = sys.stderr.isatty()
-        self._started_at = 0.0
-        self._told_at = 0.0
+        self._started_at = self._told_at = time.monotonic()
         self._moving = False
 
     def _say(self, text: str, end: str = "\n") -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from statehub_plan.model.record import Record, RecordKind
-from statehub_plan.render.words import counted, moment, moment_of, plain, shown, span
+from statehub_plan.render.words import counted, exact_moment, moment_of, plain, shown, span
 
 _TOLD = {
     RecordKind.RUN_STARTED: ("direction", "old", "new", "term", "author"),
@@ -35,7 +35,7 @@ def history_text(records: Sequence[Record], checked: int) -> str:
 def _line(record: Record) -> str:
     step = f" {plain(record.step)}" if record.step else ""
     told = "; ".join(_told(record))
-    return f"  {record.seq:>4} {moment(record.at)} {record.kind.value}{step}{': ' + told if told else ''}"
+    return f"  {record.seq:>4} {exact_moment(record.at)} {record.kind.value}{step}{': ' + told if told else ''}"
 
 
 def _told(record: Record) -> Iterator[str]:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from html import escape
 
-from statehub_plan.render.words import plain
+from statehub_plan.render.words import exact_moment, plain
 
 
 class Html(str):
@@ -34,8 +34,7 @@ def when(at: datetime | None) -> Html:
     """A moment that a machine can read too; a dash where there is none."""
     if at is None:
         return Html("–")
-    exact = at.astimezone(UTC)
-    return el("time", f"{exact:%Y-%m-%d %H:%M:%S}.{exact.microsecond // 1000:03} UTC", datetime=exact.isoformat())
+    return el("time", exact_moment(at), datetime=at.astimezone(UTC).isoformat())
 
 
 def section(title: str, *children: str) -> Html:

@@ -6,7 +6,7 @@ from itertools import groupby
 
 from statehub_plan.model.facts import Evidence, EvidenceStatus, Fact, Observation
 from statehub_plan.render.text import RenderableType, columns, heading, line, stack
-from statehub_plan.render.words import counted, moment, shown, span
+from statehub_plan.render.words import brief, counted, moment, shown, span
 
 
 def observation_view(
@@ -32,10 +32,10 @@ def _group(facts: tuple[Fact, ...]) -> RenderableType:
 
 def _row(fact: Fact) -> tuple[str, str, str]:
     name = fact.id.partition(".")[2] or fact.id
-    seen = f"{shown(fact.how, 60)}, {span(fact.elapsed_ms / 1000)}"
+    seen = f"{shown(fact.how, 40)}, {span(fact.elapsed_ms / 1000)}"
     if fact.reason is not None:
         return name, f"UNKNOWN: {shown(fact.reason)}", seen
-    return name, shown(fact.value, 120), seen
+    return name, brief(fact.value, 120), seen
 
 
 def _probes(evidence: tuple[Evidence, ...]) -> RenderableType:

@@ -37,6 +37,7 @@ def plan_view(plan: Plan, *, saved_as: str | None) -> RenderableType:
         *_refused(plan),
         *_available(plan),
         *_unknown(plan),
+        line(""),
         verdict_view(plan.verdict),
         *_next(plan, saved_as),
     ]
@@ -45,11 +46,10 @@ def plan_view(plan: Plan, *, saved_as: str | None) -> RenderableType:
 
 def _head(plan: Plan) -> Iterator[RenderableType]:
     meta = plan.spec.metadata
-    yield line(f"Plan {meta.name}: {meta.title}", style="bold")
+    yield line(f"Plan {meta.name}: {meta.title} (made {moment(plan.created_at)} by {plan.author})", style="bold")
     yield line(wish_text(plan), indent=2)
     rows = [(role, name, identity_text(plan.identities.get(name))) for role, name in _roles(plan)]
     yield columns(rows, indent=2)
-    yield line(f"made {moment(plan.created_at)} by {plan.author}", indent=2, style="dim")
 
 
 def _roles(plan: Plan) -> tuple[tuple[str, str], ...]:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from statehub_plan.model.plan import Finding, Level, Verdict
 from statehub_plan.render.plan_words import GRAVITY, sorted_findings
-from statehub_plan.render.text import RenderableType, hanging, heading, stack
+from statehub_plan.render.text import RenderableType, hanging, line, stack
 from statehub_plan.render.words import counted
 
 _STYLES = {Level.HARD: "bold red", Level.SOFT: "yellow", Level.ADVISORY: "cyan"}
@@ -15,7 +15,7 @@ _STYLES = {Level.HARD: "bold red", Level.SOFT: "yellow", Level.ADVISORY: "cyan"}
 def verdict_view(verdict: Verdict | None) -> RenderableType:
     """What policies said; a plan without steps has nothing that could be judged."""
     if verdict is None:
-        return heading("Policies: nothing to judge")
+        return line("Policies: nothing to judge", style="bold")
     return stack(_lines(verdict))
 
 
@@ -26,13 +26,23 @@ def _lines(verdict: Verdict) -> Iterator[RenderableType]:
         if (count := sum(finding.level is level for finding in verdict.findings))
     ]
     said = "allow" if verdict.allowed else "VETO"
-    yield heading(f"Policies {said} this ({', '.join([f'{len(verdict.evaluated)} evaluated', *counts])})")
-    for finding in sorted_findings(verdict.findings):
-        yield from _finding(finding)
+    yield line(f"Policies {said} this ({', '.join([f'{len(verdict.evaluated)} evaluated', *counts])})", style="bold")
+    for group in _alike(sorted_findings(verdict.findings)):
+        yield from _findings(group)
 
 
-def _finding(finding: Finding) -> Iterator[RenderableType]:
+def _alike(findings: tuple[Finding, ...]) -> list[list[Finding]]:
+    """One rule's objections to several steps, where the same remedy helps against all of them."""
+    groups: dict[tuple[str, str, str], list[Finding]] = {}
+    for finding in findings:
+        groups.setdefault((finding.level.value, finding.code, finding.remedy), []).append(finding)
+    return list(groups.values())
+
+
+def _findings(alike: list[Finding]) -> Iterator[RenderableType]:
+    finding = alike[0]
     where = f" at {finding.step}" if finding.step else ""
-    text = f"{finding.code}{where}: {finding.message}"
+    others = ", ".join(one.step or one.message for one in alike[1:])
+    text = f"{finding.code}{where}: {finding.message}{f' (also: {others})' if others else ''}"
     yield hanging((finding.level.value,), text, widths=(8,), indent=2, style=_STYLES[finding.level])
     yield hanging(("",), f"remedy: {finding.remedy}", widths=(8,), indent=2)

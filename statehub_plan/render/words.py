@@ -28,9 +28,35 @@ def shown(value: JsonValue, limit: int = 160) -> str:
     return text if len(text) <= limit else text[: limit - 1] + "…"
 
 
+def brief(value: JsonValue, limit: int = 160) -> str:
+    """A JSON value for people: `name: value` pairs without quotes and braces, in at most `limit` characters."""
+    text = plain(_bare(value)) or '""'
+    return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
+def _bare(value: JsonValue) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{key}: {_nested(inner)}" for key, inner in sorted(value.items()))
+    if value is None:
+        return "none"
+    if isinstance(value, list):
+        return "; ".join(_bare(inner) for inner in value) or "none"
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def _nested(value: JsonValue) -> str:
+    return f"({_bare(value)})" if isinstance(value, dict | list) and value else _bare(value)
+
+
 def moment(at: datetime) -> str:
     """`2026-06-27 14:03:05 UTC`."""
     return at.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+
+
+def exact_moment(at: datetime) -> str:
+    """The same to the millisecond."""
+    utc = at.astimezone(UTC)
+    return f"{utc:%Y-%m-%d %H:%M:%S}.{utc.microsecond // 1000:03} UTC"
 
 
 def moment_of(epoch: JsonValue) -> str:

@@ -63,7 +63,7 @@ def lane_status(lane: LaneInput) -> LaneStatus:
         tasks=tasks,
         criteria=_criteria(lane),
         gates=_gates(lane, register, standing),
-        next_action=_next_action(lane, tasks, standing),
+        next_action=_next_action(lane, tasks, standing, begun=bool(_runs(lane, register)[0])),
         decision=narrative.decision,
         rationale=narrative.rationale,
         pickup=narrative.pickup,
@@ -161,24 +161,30 @@ def _running(
     return LaneStanding.ACTIVE, f"next: {first.title}, because {first.because}"
 
 
-def _next_action(lane: LaneInput, tasks: tuple[TaskStatus, ...], standing: LaneStanding) -> str:
-    """The document's own sentence while the world is the one it was written for, else what the plan says now."""
+def _next_action(lane: LaneInput, tasks: tuple[TaskStatus, ...], standing: LaneStanding, begun: bool) -> str:
+    """The document's own sentence until a run of this lane has begun to change the world, else what is left by plan."""
     narrative = lane.document.spec.narrative.next_action or ""
     task = next((one for one in tasks if one.standing is not TaskStanding.DONE), None)
-    prefix = f"{task.id}: " if task is not None else ""
     if standing is LaneStanding.DONE:
         return "Nothing is left to do in this lane."
     if standing in (LaneStanding.DEFERRED, LaneStanding.OBSERVED, LaneStanding.SUPERSEDED):
         return narrative or "Nothing to do here now."
-    plan = lane.plan
+    prefix, plan = f"{task.id}: " if task is not None else "", lane.plan
     if plan is None:
         return f"{prefix}make it observable first: {lane.problem or 'it was not observed'}"
     if plan.refused is not None and not plan.steps:
         return f"{prefix}{plan.refused.what}: {plan.refused.remedy}"
-    if plan.steps and not _untouched(plan):
-        return f"{prefix}{', then '.join(step.title for step in plan.steps)}."
-    said = task.next_action if task is not None and task.next_action else narrative
-    return f"{prefix}{said}" if said else f"{prefix}{task.title if task else plan.steps[0].title}"
+    if plan.steps and begun and not _untouched(plan):
+        return f"{_stepwise(tasks, prefix)}{', then '.join(step.title for step in plan.steps)}."
+    if task is not None:
+        return f"{prefix}{task.next_action or task.title}"
+    own = narrative if lane.document.metadata.lane is DeclaredLane.ACTIVE else ""
+    return own or (plan.steps[0].title if plan.steps else "")
+
+
+def _stepwise(tasks: tuple[TaskStatus, ...], otherwise: str) -> str:
+    """The task that the steps under way belong to."""
+    return next((f"{task.id}: " for task in tasks if task.steps_left), otherwise)
 
 
 def _untouched(plan: Plan) -> bool:
