@@ -7,6 +7,7 @@ server itself after deadlock_timeout (24.1.6); a session that waits gives up onl
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections.abc import Callable
@@ -115,6 +116,7 @@ class Watch:
         """Connects; the thread begins with `start`."""
         self._dsn = dsn
         self._connection = connect(dsn, purpose="watch")
+        self._user = self._connection.info.user
         self.waited_on: dict[tuple[int, object], WaitedOn] = {}
         self.learned: set[Edge] = set()
         self._hold = hold
@@ -203,7 +205,9 @@ class Watch:
             waited_s = now - self._seen_at.setdefault(key, now)
             is_client = bool(session.user) and kind in (None, "client backend")
             if session.pid and not is_client:
-                # Only the server itself may end maintenance of the system, and it waits for that long.
+                if kind == "autovacuum worker" and waited_s > self._limits.session_grace_s:
+                    self._cancel_maintenance(session)
+                # Where the role may not, the server itself cancels autovacuum in the way, after this long.
                 patience_s = max(patience_s, self._deadlock_timeout_s + 2 * _ATTEMPT_MARGIN_S)
             ended = is_client and self._end_if_due(session, crossed, waited_s, wanted)
             self._note(key, session, kind, wanted, waited_s, ended)
@@ -215,7 +219,7 @@ class Watch:
             self._give_way(f"still waiting after {attempt_s:.2f} s: writers queue behind")
 
     def _end_if_due(self, session: Session, crossed: bool, waited_s: float, wanted: int | None) -> bool:
-        ours = session.application.startswith(APPLICATION_PREFIX)
+        ours = session.user == self._user and session.application.startswith(APPLICATION_PREFIX)
         if ours and not session.application.startswith(APPLICATION_PREFIX + HOLD_PURPOSE):
             return False
         if waited_s < self._limits.session_grace_s or session.pid in self._untouchable:
@@ -232,6 +236,13 @@ class Watch:
             )
         )
         return True
+
+    def _cancel_maintenance(self, process: Session) -> None:
+        """Needs a superuser, or from PostgreSQL 18 pg_signal_autovacuum_worker."""
+        if process.pid not in self._untouchable:
+            self._untouchable.add(process.pid)
+            with contextlib.suppress(psycopg.errors.InsufficientPrivilege):
+                self._connection.execute("SELECT pg_cancel_backend(%s)", [process.pid])
 
     def _note(
         self,
