@@ -15,7 +15,8 @@ from pydantic import JsonValue
 from statehub_plan.cli.options import document_argument, json_option, plan_argument
 from statehub_plan.cli.output import TerminalReporter, print_error, print_json, print_text
 from statehub_plan.cli.workspace import Workspace, author, load_plan, utc_now
-from statehub_plan.errors import Exit, StatehubError
+from statehub_plan.errors import Exit, Refusal, StatehubError
+from statehub_plan.journal import Journal
 from statehub_plan.model.facts import Evidence, Fact, Observation
 from statehub_plan.model.plan import Phase, Plan, PlanFile, Verdict
 from statehub_plan.model.record import GateState, RecordKind, RunContext
@@ -70,10 +71,12 @@ def carry_out(workspace: Workspace, plan: Plan, reporter: Reporter) -> None:
     from statehub_plan.steps.stage import Stage
 
     journal, run, who = workspace.journal, run_id(plan), author()
+    _require_outside(journal, plan)
     name = plan.spec.metadata.name
     eyes = _Eyes(workspace)
     lease = journal.acquire(workspace.service, who, ttl_s=LEASE_TTL_S, now=utc_now())
     try:
+        journal.verify()
         with Heartbeat(journal, lease) as heartbeat, policy_host(workspace) as host:
 
             def append(kind: RecordKind, step: str | None, payload: dict[str, JsonValue]) -> None:
@@ -131,6 +134,18 @@ def carry_out(workspace: Workspace, plan: Plan, reporter: Reporter) -> None:
             Applying(plan, stage, around, who).run()
     finally:
         journal.release(lease)
+
+
+def _require_outside(journal: Journal, plan: Plan) -> None:
+    """The record of a move must survive whatever happens to the databases that move."""
+    kept_in = journal.identity()
+    for name, moving in plan.identities.items():
+        if kept_in is not None and kept_in == moving:
+            raise Refusal(
+                code="journal-inside",
+                what=f"the journal {journal.location} is kept in the database of {name}, which this plan moves",
+                hint="keep it elsewhere: a file (the default), or a database that no plan moves",
+            )
 
 
 def _with_outcome(as_json: bool, plan: Plan, work: Callable[[], None]) -> int:

@@ -180,7 +180,8 @@ class Workspace:
         )
 
     def gates(self, plan: Plan, run: str = "") -> tuple[GateState, ...]:
-        """Every gate of the plan with the approvals that count for it now, for `run` if it has begun."""
+        """Every gate of the plan with the approvals that count for it now. With a `run`, whoever asks carries the plan
+        out, and is then an author too."""
         from statehub_plan.approvals.collect import collect
 
         return collect(
@@ -188,7 +189,7 @@ class Workspace:
             self.base_dir,
             self.approvals_dir,
             utc_now(),
-            authors=(author(),),
+            authors=(author(),) if run else (),
             gates_passed=self.history(run).gates_passed if run else (),
         )
 

@@ -13,8 +13,17 @@ def execute(stage: Stage, step: Step) -> dict[str, JsonValue]:
     """The hold is kept in the stage until it is frozen or released; StatehubError says what stood in its way."""
     hold_id = f"{stage.run[-12:]}-{stage.epoch}"
 
+    cancelled: set[str] = set()
+
     def tell(event: HoldEvent) -> None:
-        stage.reporter.note(event.what)
+        if event.kind != "writer-canceled":
+            stage.reporter.note(event.what)
+        elif not cancelled:
+            cancelled.add(event.what)
+            wait = stage.plan.spec.spec.freeze.writer_wait
+            stage.reporter.note(
+                f"writers that wait longer than {wait} get an error and may retry; the first: {event.what}"
+            )
 
     stage.hold = Hold.take(
         stage.dsn(stage.subject(step)),

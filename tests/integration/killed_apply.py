@@ -1,0 +1,62 @@
+"""`apply` in a process that kills itself with SIGKILL at one named moment; what is left is what a power cut leaves.
+
+The moment comes through the reporter, which the applier tells everything: `started:N` right after step N's intent is on
+record, `inside:N` at the first thing that step N reports, `ended:N` right after its outcome is on record.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from pathlib import Path
+
+from statehub_plan.cli.runs import carry_out
+from statehub_plan.cli.workspace import Workspace, load_plan
+from statehub_plan.errors import StatehubError
+from statehub_plan.model.plan import Step
+
+
+class Killer:
+    """A reporter that ends its own process at one moment."""
+
+    def __init__(self, moment: str) -> None:
+        self._when, _, self._kind = moment.partition(":")
+        self._kind_now = ""
+
+    def _at(self, when: str, kind: str) -> None:
+        if (when, kind) == (self._when, self._kind):
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def step_started(self, step: Step, index: int, total: int) -> None:
+        """After the intent is on record."""
+        self._kind_now = step.kind.value
+        self._at("started", step.kind.value)
+
+    def step_ended(self, step: Step, outcome: str, elapsed_s: float) -> None:
+        """After the outcome is on record."""
+        self._at("ended", step.kind.value)
+
+    def progress(self, label: str, done: float, total: float | None, unit: str) -> None:
+        """Somewhere inside a long step."""
+        self._at("inside", self._kind_now)
+
+    def note(self, text: str) -> None:
+        """Somewhere inside a step."""
+        self._at("inside", self._kind_now)
+
+
+def main() -> int:
+    """`killed_apply PLANFILE MOMENT`; the exit status of the command it stands for, if it lives to return one."""
+    plan = load_plan(Path(sys.argv[1]))
+    try:
+        with Workspace.of_plan(plan) as workspace:
+            carry_out(workspace, plan, Killer(sys.argv[2]))
+    except StatehubError as error:
+        print(error, file=sys.stderr)
+        return error.exit_status
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
