@@ -1,0 +1,150 @@
+"""What `--json` prints where it is not an artefact by itself. Published in schemas/, so a contract."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from statehub_plan.model.base import Frozen
+from statehub_plan.model.facts import Evidence, Observation
+from statehub_plan.model.plan import Verdict
+from statehub_plan.model.record import GateState, Record
+
+
+class ErrorOutput(Frozen):
+    """What went wrong, to what, and what to do about it. `exit_status` is what the process ends with."""
+
+    code: str
+    what: str
+    details: tuple[str, ...]
+    remedy: str
+    exit_status: int
+
+
+class FailureOutput(Frozen):
+    """What any command prints when it could not do what it was asked."""
+
+    error: ErrorOutput
+
+
+class ValidDocument(Frozen):
+    """A document without problems, and the lane that it describes."""
+
+    path: str
+    name: str
+
+
+class ValidateOutput(Frozen):
+    """`validate`: every problem as `file:line:column: what; remedy`."""
+
+    valid: bool
+    documents: tuple[ValidDocument, ...]
+    problems: tuple[str, ...]
+
+
+class ObserveOutput(Frozen):
+    """`observe`: every fact and the evidence of every task."""
+
+    observation: Observation
+    evidence: tuple[Evidence, ...]
+
+
+class ApprovalsOutput(Frozen):
+    """`approvals`: each gate of a plan with the approvals that were found for it."""
+
+    gates: tuple[GateState, ...]
+
+
+class SignOutput(Frozen):
+    """`approve` and `revoke`: where the statement was stored and what the gate is now."""
+
+    act: Literal["approve", "revoke"]
+    stored: str
+    gate: GateState
+
+
+class RunOutput(Frozen):
+    """`apply`, `watch` and `abort`: how the run ended. `waiting`: go on later with the same command."""
+
+    run: str
+    outcome: Literal["done", "waiting", "stopped"]
+    primary_wished: str
+    error: ErrorOutput | None
+
+
+class HistoryOutput(Frozen):
+    """`history`: `checked` records of the hash chain were verified; `records` are those asked for."""
+
+    checked: int
+    records: tuple[Record, ...]
+
+
+class DoctorCheck(Frozen):
+    """One thing that was looked at. `remedy` is empty where nothing is wrong."""
+
+    id: str
+    ok: bool
+    what: str
+    remedy: str
+
+
+class DoctorOutput(Frozen):
+    """`doctor`: `ok` when nothing is missing."""
+
+    ok: bool
+    checks: tuple[DoctorCheck, ...]
+
+
+class PolicyCheckOutput(Frozen):
+    """`policy check`: what the policies said; null where nobody was asked."""
+
+    verdict: Verdict | None
+
+
+class PolicyBundle(Frozen):
+    """Which policies: a digest over every policy and data file, and their packages."""
+
+    digest: str
+    packages: tuple[str, ...]
+
+
+class PolicyTestOutput(Frozen):
+    """`policy test`: `coverage` is in per cent, unrounded; `problems` are what makes it fail, if anything."""
+
+    bundle: PolicyBundle
+    passed: tuple[str, ...]
+    failed: tuple[str, ...]
+    skipped: tuple[str, ...]
+    covered_lines: int
+    not_covered: tuple[str, ...]
+    complaints: tuple[str, ...]
+    coverage: float
+    problems: tuple[str, ...]
+
+
+class DemoFigures(Frozen):
+    """One move of the demo's primary; null where it did not come to it."""
+
+    acknowledged: int | None
+    lost: int | None
+    duplicated: int | None
+    write_gap_ms: float | None
+    content_equal: bool | None
+    primary: str | None
+
+
+class DemoCommand(Frozen):
+    """One command of the demo."""
+
+    command: str
+    exit_status: int
+    elapsed_s: float
+
+
+class DemoOutput(DemoFigures):
+    """`demo`: the cutover's figures, the switchback's inside, and every command."""
+
+    switchback: DemoFigures
+    steps: tuple[DemoCommand, ...]
+    rows: int
+    good: bool
+    failure: str | None
