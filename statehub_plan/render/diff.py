@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 
 from statehub_plan.model.plan import Plan
-from statehub_plan.world import Access, Data, Due, Evidence, Role, Side, Stable, TransferStage, World
+from statehub_plan.world import Access, Data, Due, Evidence, Reach, Role, Side, Stable, TransferStage, World
 
 _NOTHING = {Data.ABSENT.value, Due.DUE.value, Stable.NONE.value, TransferStage.NONE.value, Evidence.INCOMPLETE.value}
-_UNKNOWN = "unknown"
+_UNKNOWN = {"unknown", Reach.UNREACHABLE.value}
 _WORLD_FIELDS = tuple(part.name for part in fields(World) if part.name not in ("old", "new", "term", "rehearsal"))
 _SIDE_FIELDS = tuple(part.name for part in fields(Side))
 _SILENT_WHEN_UNKNOWN = {"restore_drill", "failover_drill", "rehearsal"}
@@ -38,7 +38,7 @@ def changes(plan: Plan) -> tuple[Change, ...]:
 
 
 def _change(plan: Plan, fact: str, before: object, after: object) -> Change | None:
-    if before == after and (str(before) != _UNKNOWN or fact in _SILENT_WHEN_UNKNOWN):
+    if before == after and (str(before) not in _UNKNOWN or fact in _SILENT_WHEN_UNKNOWN):
         return None
     now, then = value_text(plan, before), value_text(plan, after)
     if fact == "primary" and after is Role.NEW and before is not after:
@@ -47,7 +47,7 @@ def _change(plan: Plan, fact: str, before: object, after: object) -> Change | No
 
 
 def _mark(before: str, after: str, value: object) -> str:
-    if before == _UNKNOWN:
+    if before in _UNKNOWN:
         return "?"
     if value is True or after in _NOTHING:
         return "-"

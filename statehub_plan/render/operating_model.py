@@ -113,6 +113,12 @@ def _access_row(path: AccessPath, seen: dict[str, JsonValue]) -> tuple[str, ...]
 
 
 def _fallback(plan: Plan, observation: Observation, primary: str | None, name: str) -> list[str]:
+    if primary is None:
+        return [
+            "## Fallback",
+            "",
+            "Which endpoint is the fallback is as unknown as which one is primary: write to neither.",
+        ]
     wished = plan.spec.spec.desired.fallback.mode.value
     fence = _mapping(observation, f"{name}.fence")
     writes = shown(observation.value(f"{name}.writes", "unknown"))
@@ -129,8 +135,6 @@ def _fallback(plan: Plan, observation: Observation, primary: str | None, name: s
         lines.append("- Its fence refuses every write, also of owners and superusers. Only the tool removes it.")
     else:
         lines.append("- It is NOT proved frozen: let nobody write to it, and run the tool again.")
-    if primary is None:
-        lines.append("- Who is primary is unknown at present: treat neither side as the fallback before that is known.")
     return lines
 
 
@@ -224,7 +228,8 @@ def _basis(plan: Plan, observation: Observation) -> list[str]:
     wanted = {f"{name}.{fact}" for name in plan.spec.spec.endpoints for fact in _BASIS}
     wanted |= {f"access.{path.name}" for path in plan.spec.spec.access} | {"backup", "stabilization"}
     rows = [_fact_row(fact) for fact in observation if fact.id in wanted and fact.reason is None]
-    lines = ["## Written from", "", *table(("Fact", "Value", "Seen", "How"), rows)]
+    told = table(("Fact", "Value", "Seen", "How"), rows) if rows else ["No fact could be observed."]
+    lines = ["## Written from", "", *told]
     return [*lines, *_unknown(observation)]
 
 

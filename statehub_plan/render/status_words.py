@@ -61,14 +61,22 @@ def _tasks(lane: LaneStatus) -> Iterator[str]:
         yield f"{ranges(tasks, done)} done."
     elif tasks and all(task.standing is TaskStanding.TODO for task in tasks):
         yield f"All {called} are {'still ' if lane.kind == 'CutoverPlan' else ''}todo."
+    yield from _tasks_unknown(tasks)
     for task in tasks:
-        if task.standing is TaskStanding.UNKNOWN:
-            yield f"Whether {task.id} is done is unknown: {task.detail}."
-        elif task.steps_done and task.steps_left:
+        if task.steps_done and task.steps_left:
             yield f"{task.id} under way: {_kinds(task.steps_done)} done; left: {_kinds(task.steps_left)}."
     for index in done:
         if tasks[index].when_done:
             yield str(tasks[index].when_done)
+
+
+def _tasks_unknown(tasks: tuple[TaskStatus, ...]) -> Iterator[str]:
+    """All of them in one sentence, with the first reason: the others are told beside each task."""
+    found = [index for index, task in enumerate(tasks) if task.standing is TaskStanding.UNKNOWN]
+    if found:
+        first = tasks[found[0]]
+        verb, more = ("is", "") if len(found) == 1 else ("are", "; …")
+        yield f"Whether {ranges(tasks, found)} {verb} done is unknown ({first.id}: {first.detail}{more})."
 
 
 def _kinds(kinds: tuple[StepKind, ...]) -> str:

@@ -12,6 +12,7 @@ from statehub_plan.model.record import CriterionStatus, GateState, History, Reco
 from statehub_plan.model.spec import CutoverPlan, ObservedLane
 from statehub_plan.model.spec import Lane as DeclaredLane
 from statehub_plan.model.steps import StepKind
+from statehub_plan.render.words import named
 from statehub_plan.status.facts import decider, fallback_status, primary_status, stabilization_status
 from statehub_plan.status.gates import gate_status, idle_gate
 from statehub_plan.status.model import (
@@ -149,7 +150,7 @@ def _running(
     if plan.refused is not None and not plan.steps:
         if finished and plan.refused.code == _RETIRED_BY_ANOTHER_LANE:
             return LaneStanding.DONE, "done; its fallback was retired by a later lane"
-        return LaneStanding.BLOCKED, plan.refused.what
+        return LaneStanding.BLOCKED, named(plan.refused.what, plan.old, plan.new)
     if not plan.steps:
         missing = ", ".join(task.id for task in tasks if task.standing is not TaskStanding.DONE)
         if not missing:
@@ -158,7 +159,7 @@ def _running(
     first, world = plan.steps[0], plan.trajectory[0]
     if first.kind is StepKind.STABILIZE and world.stabilization is Stable.RUNNING:
         return LaneStanding.WAITING, "stabilization runs"
-    return LaneStanding.ACTIVE, f"next: {first.title}, because {first.because}"
+    return LaneStanding.ACTIVE, f"next: {first.title}, because {named(first.because, plan.old, plan.new)}"
 
 
 def _next_action(lane: LaneInput, tasks: tuple[TaskStatus, ...], standing: LaneStanding, begun: bool) -> str:
@@ -173,7 +174,7 @@ def _next_action(lane: LaneInput, tasks: tuple[TaskStatus, ...], standing: LaneS
     if plan is None:
         return f"{prefix}make it observable first: {lane.problem or 'it was not observed'}"
     if plan.refused is not None and not plan.steps:
-        return f"{prefix}{plan.refused.what}: {plan.refused.remedy}"
+        return f"Before anything else: {named(plan.refused.remedy, plan.old, plan.new)}"
     if plan.steps and begun and not _untouched(plan):
         return f"{_stepwise(tasks, prefix)}{', then '.join(step.title for step in plan.steps)}."
     if task is not None:

@@ -1,0 +1,108 @@
+"""Journal, gates, facts, comparisons, the report of a run and the operating model."""
+
+from __future__ import annotations
+
+from statehub_plan.model.facts import EvidenceStatus
+from statehub_plan.model.plan import Identity
+from statehub_plan.model.record import ApprovalStatus
+from statehub_plan.postgres.comparison import Answer, Comparison, Difference, TableProof, Waived
+from statehub_plan.render import (
+    comparison_view,
+    gates_text,
+    history_text,
+    observation_view,
+    operating_model_markdown,
+    run_report_html,
+)
+from tests.golden import examples
+from tests.golden.golden import check, on_screen
+
+
+def test_journal() -> None:
+    """One line a record, to the millisecond, with what matters of each kind."""
+    records = examples.cutover("finished")
+    check("render/history.txt", history_text(records, len(records)))
+
+
+def test_gates() -> None:
+    """Which approvals count, which don't and why, until when."""
+    refused = examples.approval(ApprovalStatus.AUTHOR, detail="whoever plans or runs may not approve")
+    check("render/gates.txt", gates_text((examples.gate_state(examples.approval(), refused, quorum=2),)))
+
+
+def test_facts() -> None:
+    """Each fact with its value and how it was seen; an unknown one with its reason, in plain sight."""
+    down = examples.unknown("wsl2.sessions", "permission denied for pg_stat_activity")
+    seen = examples.observation(list(examples.before_cutover()), down)
+    check("render/observation.txt", on_screen(observation_view(seen, examples.evidence())))
+
+
+def test_unknown_facts_only() -> None:
+    """`--unknown` leaves what stands in the way: facts without a value, probes that did not pass."""
+    down = examples.unknown("wsl2.sessions", "permission denied for pg_stat_activity")
+    seen = examples.observation(list(examples.before_cutover()), down)
+    proofs = examples.evidence(EvidenceStatus.FAILED)[:1]
+    check("render/observation-unknown.txt", on_screen(observation_view(seen, proofs, only_unknown=True)))
+
+
+def comparison(answer: Answer) -> Comparison:
+    """Two tables, one of which may differ."""
+    different = answer is Answer.DIFFERENT
+    tables = (
+        TableProof(table="public.task", answer=answer, rows_source=8211, rows_target=8210 if different else 8211),
+        TableProof(table="public.work_plan", answer=Answer.EQUAL, rows_source=1204, rows_target=1204),
+    )
+    found = Difference(kind="table", object="public.task", aspect="rows", source="8211", target="8210", keys=("(17)",))
+    return Comparison(
+        answer=answer,
+        content=True,
+        source=Identity(),
+        target=Identity(),
+        tables=tables,
+        differences=(found,) if different else (),
+        unknown=("table public.task: permission denied",) if answer is Answer.UNKNOWN else (),
+        waived=(Waived(table="public.cache", reason="rebuilt at start", differences=1),) if different else (),
+        notes=("index names of partitions are not compared",) if different else (),
+        digest="sha256:" + "77" * 32,
+        compared_at=examples.NOW,
+        elapsed_ms=652,
+    )
+
+
+def test_comparison_equal() -> None:
+    """Short when there is nothing to say."""
+    told = on_screen(comparison_view(comparison(Answer.EQUAL), source=examples.OLD, target=examples.NEW))
+    check("render/comparison-equal.txt", told)
+
+
+def test_comparison_different() -> None:
+    """Where it differs, down to the keys, and what the plan left out."""
+    told = on_screen(comparison_view(comparison(Answer.DIFFERENT), source=examples.OLD, target=examples.NEW))
+    check("render/comparison-different.txt", told)
+
+
+def test_comparison_unknown() -> None:
+    """What could not be looked at is never taken for equal."""
+    told = on_screen(comparison_view(comparison(Answer.UNKNOWN), source=examples.OLD, target=examples.NEW))
+    check("render/comparison-unknown.txt", told)
+
+
+def test_report() -> None:
+    """One page about a finished run: timeline, write gap, proof, approvals, verdicts, final state, digests."""
+    gates = (examples.gate_state(examples.approval()),)
+    page = run_report_html(examples.judged(examples.plan()), examples.cutover("finished"), gates, examples.NOW)
+    check("render/report.html", page)
+
+
+def test_operating_model() -> None:
+    """How the service is run from now on, with the facts that this was written from."""
+    text = operating_model_markdown(examples.plan(), examples.after_cutover(), examples.cutover(), examples.NOW)
+    check("render/operating-model.md", text)
+
+
+def test_operating_model_of_an_unobservable_world() -> None:
+    """What was not observed is said to be unknown, in the very place where people look for it."""
+    seen = examples.observation(
+        examples.unknown("wsl2.reach", "timed out"), examples.unknown("backup", "no such folder")
+    )
+    check("render/operating-model-unknown.md", operating_model_markdown(examples.plan(), seen, (), examples.NOW))
