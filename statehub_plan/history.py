@@ -35,8 +35,12 @@ def _facts(records: Iterable[Record], kind: StepKind) -> list[Record]:
 
 
 def decided_term(records: Iterable[Record]) -> int:
-    """The highest term whose decision this journal saw, 0 before any."""
-    terms = [record.payload.get("term") for record in _facts(records, StepKind.DECIDE)]
+    """The highest decided term that this journal knows of, 0 before any. A run that died between the decision and its
+    record left none; what it recorded once it went on says it too."""
+    records = tuple(records)
+    said = [*_facts(records, StepKind.DECIDE), *_facts(records, StepKind.STABILIZE)]
+    said += [record for record in records if record.kind is RecordKind.RUN_FINISHED]
+    terms = [record.payload.get("term") for record in said]
     return max((term for term in terms if isinstance(term, int)), default=0)
 
 

@@ -24,5 +24,6 @@ def execute(stage: Stage, step: Step) -> dict[str, JsonValue]:
             hint="`observe` shows both registers; make a new plan from there",
             exit_status=Exit.STALE_PLAN,
         )
+    stage.reporter.note(f"the decision register says: term {term}, {endpoint} ({outcome.value})")
     stage.record_fact(StepKind.DECIDE.value, "passed", {"term": term, "primary": endpoint})
     return {"summary": f"term {term}: {endpoint} is primary", "outcome": outcome.value, "term": term}

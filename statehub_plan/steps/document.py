@@ -6,6 +6,7 @@ import os
 
 from pydantic import JsonValue
 
+from statehub_plan.abstraction import read_register
 from statehub_plan.errors import Refusal, StatehubError
 from statehub_plan.model.plan import Step
 from statehub_plan.model.steps import StepKind
@@ -23,6 +24,7 @@ def execute(stage: Stage, step: Step) -> dict[str, JsonValue]:
             hint="declare `operatingModel.path`",
         )
     observation, _ = stage.look()
+    term = read_register(stage.plan.spec, observation).decided
     path = stage.base_dir / wanted.path
     text = operating_model_markdown(stage.plan, observation, stage.records(), stage.now())
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
@@ -37,5 +39,5 @@ def execute(stage: Stage, step: Step) -> dict[str, JsonValue]:
             what=f"the operating model could not be written to {path}: {error.strerror or error}",
             hint="make the folder writable and run `apply` again",
         ) from None
-    stage.record_fact(StepKind.DOCUMENT.value, "passed", {"term": stage.plan.term, "path": wanted.path})
+    stage.record_fact(StepKind.DOCUMENT.value, "passed", {"term": term, "path": wanted.path})
     return {"summary": f"wrote {wanted.path}", "path": wanted.path}

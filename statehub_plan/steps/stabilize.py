@@ -20,12 +20,15 @@ def execute(stage: Stage, step: Step) -> dict[str, JsonValue]:
     StatehubError when there were more, after which the clock starts anew with the next call."""
     wanted = stage.plan.spec.spec.stabilization
     now_s = epoch_s(stage.now())
-    so_far = _so_far(stage, now_s)
-    bad = _bad_signs(stage)
+    observation, evidence = stage.look()
+    grounded = ground(stage.plan.spec, observation, evidence, now=stage.now())
+    term = grounded.register.decided
+    so_far = _so_far(stage, now_s, term)
+    bad = bad_signs(grounded.world, has_api=stage.plan.spec.spec.endpoints[stage.plan.new].api is not None)
     failures = so_far["failures"] + bool(bad)
     payload: dict[str, JsonValue] = {
         "endpoint": stage.subject(step),
-        "term": stage.plan.term,
+        "term": term,
         "since": so_far["since"],
         "until": so_far["since"] + round(duration_s(wanted.duration)),
         "looks": so_far["looks"] + 1,
@@ -51,19 +54,13 @@ def execute(stage: Stage, step: Step) -> dict[str, JsonValue]:
     return {"summary": f"healthy for {wanted.duration} in {payload['looks']} looks", **payload}
 
 
-def _so_far(stage: Stage, now_s: int) -> dict[str, int]:
+def _so_far(stage: Stage, now_s: int, term: int) -> dict[str, int]:
     """Progress of a running stabilization of this very term, else a fresh start."""
     fact = next((one for one in journal_facts(stage.records(), stage.now()) if one.id == "stabilization"), None)
     value = fact.value if fact is not None and isinstance(fact.value, dict) else {}
-    if value.get("term") != stage.plan.term or value.get("state") != "running":
+    if value.get("term") != term or value.get("state") != "running":
         return {"since": now_s, "looks": 0, "failures": 0}
     return {name: int(str(value[name])) for name in ("since", "looks", "failures")}
-
-
-def _bad_signs(stage: Stage) -> list[str]:
-    observation, evidence = stage.look()
-    world = ground(stage.plan.spec, observation, evidence, now=stage.now()).world
-    return bad_signs(world, has_api=stage.plan.spec.spec.endpoints[stage.plan.new].api is not None)
 
 
 def bad_signs(world: World, *, has_api: bool) -> list[str]:

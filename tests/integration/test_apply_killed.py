@@ -6,9 +6,8 @@ access path all the time and keeps a ledger of what was acknowledged.
 
 from __future__ import annotations
 
+import os
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,20 +15,19 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from statehub_plan import cli
 from statehub_plan.components import PgInstallation
 from statehub_plan.demo.world import APPROVER, SOURCE, TARGET, DemoWorld
 from statehub_plan.errors import Exit
+from tests.integration.killed_apply import killed_apply
 
 GATE = "CUST-WP-0011-T07"
 BEFORE_THE_FREEZE = ("check-evidence", "backup", "prepare-target", "hold", "copy", "sync-sequences", "compare")
-AFTER_IT = ("freeze", "decide", "open", "redirect", "stabilize", "document")
+FROM_THE_FREEZE_ON = ("freeze", "decide", "open", "redirect", "stabilize", "document")
 MOMENTS = [
-    *(f"{when}:{kind}" for kind in (*BEFORE_THE_FREEZE, *AFTER_IT) for when in ("started", "ended")),
-    "inside:prepare-target",
-    "inside:copy",
-    "inside:compare",
-    "inside:freeze",
-    "inside:redirect",
+    *(f"ended:{kind}" for kind in (*BEFORE_THE_FREEZE, *FROM_THE_FREEZE_ON)),
+    *(f"inside:{kind}" for kind in ("prepare-target", "hold", "copy", "compare", "freeze", "decide", "redirect")),
+    *(f"started:{kind}" for kind in ("hold", "freeze", "open", "redirect")),
 ]
 
 
@@ -37,21 +35,12 @@ MOMENTS = [
 def world(pg_installations: tuple[PgInstallation, ...], opa_path: Path, ssh_keygen: Path) -> Iterator[DemoWorld]:
     """Two sites with few rows, one client that writes during everything, one verdict at the end."""
     with DemoWorld(rows=5_000, stabilization="1s", settings={"fsync": "off"}) as built:
+        before = dict(os.environ)
+        os.environ.update(built.env)
         built.start_client()
         yield built
-
-
-def run(world: DemoWorld, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """A command of the tool, as a person would run it."""
-    return subprocess.run(
-        world.command(*arguments),
-        env=world.command_env,
-        cwd=world.directory,
-        capture_output=True,
-        text=True,
-        check=False,
-        stdin=subprocess.DEVNULL,
-    )
+        os.environ.clear()
+        os.environ.update(before)
 
 
 def accepts_writes(world: DemoWorld, name: str) -> bool:
@@ -84,26 +73,18 @@ def approved_plan(world: DemoWorld, index: int) -> tuple[Path, str, str]:
     """A saved and approved plan for the next move, with the names of its old and new primary."""
     making, old, new = ("plan", SOURCE, TARGET) if index % 2 == 0 else ("switchback", TARGET, SOURCE)
     file = world.directory / f"{index}.plan"
-    planned = run(world, making, "plans/cust-wp-0011.yaml", "-out", str(file))
-    assert Exit.DONE == planned.returncode, planned.stdout + planned.stderr
-    key = str(world.key_file)
-    signed = run(
-        world, "approve", str(file), "--gate", GATE, "--key", key, "--as", APPROVER, "--reason", "drill", "--yes"
-    )
-    assert Exit.DONE == signed.returncode, signed.stderr
+    assert Exit.DONE == cli.run([making, str(world.plan_file), "-out", str(file)])
+    signing = ["--gate", GATE, "--key", str(world.key_file), "--as", APPROVER, "--reason", "drill", "--yes"]
+    assert Exit.DONE == cli.run(["approve", str(file), *signing])
     return file, old, new
 
 
-def applied_until_done(world: DemoWorld, file: Path) -> None:
+def applied_until_done(file: Path) -> None:
     """`apply` again, and again while stabilization waits."""
     until = time.monotonic() + 60
-    while True:
-        done = run(world, "apply", str(file))
-        if done.returncode == Exit.DONE or time.monotonic() > until:
-            break
-        assert Exit.WAITING == done.returncode, done.stderr
+    while (status := cli.run(["apply", str(file)])) == Exit.WAITING and time.monotonic() < until:
         time.sleep(0.2)
-    assert Exit.DONE == done.returncode, done.stderr
+    assert Exit.DONE == status
 
 
 @pytest.mark.parametrize(("index", "moment"), list(enumerate(MOMENTS)), ids=MOMENTS)
@@ -111,28 +92,28 @@ def test_a_killed_apply_loses_nothing_and_another_one_finishes(world: DemoWorld,
     """Whatever moment the tool dies at: never two writable sides, before the freeze the old one serves at once, and
     running `apply` again ends with the new primary serving."""
     file, old, new = approved_plan(world, index)
-    killer = [sys.executable, "-m", "tests.integration.killed_apply", str(file), moment]
-    while True:
-        died = subprocess.run(
-            killer, env=world.command_env, cwd=Path(__file__).parents[2], capture_output=True, text=True, check=False
-        )
-        if died.returncode != Exit.WAITING:
-            break
-    old_open, new_open = accepts_writes(world, old), accepts_writes(world, new)
-    evidence_less = index % 2 == 1 and moment.endswith("check-evidence")
-    if not evidence_less:
-        assert -signal.SIGKILL == died.returncode, died.stderr
-    assert not (old_open and new_open and moment.split(":")[1] not in ("check-evidence", "backup"))
-    if moment.split(":")[1] in BEFORE_THE_FREEZE and not evidence_less:
+    was_writable = accepts_writes(world, new)
+    while (status := killed_apply(file, moment)) == Exit.WAITING:
+        time.sleep(0.2)
+    kind = moment.partition(":")[2]
+    absent_on_the_way_back = making_back(index) and kind == "check-evidence"
+    assert (Exit.DONE if absent_on_the_way_back else -signal.SIGKILL) == status
+    assert not (accepts_writes(world, old) and accepts_writes(world, new) and not was_writable)
+    if kind in BEFORE_THE_FREEZE and not absent_on_the_way_back:
         assert soon(world, old)
-    if died.returncode != Exit.DONE:
-        applied_until_done(world, file)
+    if not absent_on_the_way_back:
+        applied_until_done(file)
     assert (False, True) == (accepts_writes(world, old), accepts_writes(world, new))
+
+
+def making_back(index: int) -> bool:
+    """Every second move is the way back."""
+    return index % 2 == 1
 
 
 def test_after_all_of_this_no_acknowledged_write_is_lost_or_doubled(world: DemoWorld) -> None:
     """The client's ledger against the database that is primary at the end."""
     assert 0 == world.stop_client()
-    found = world.verify(SOURCE if len(MOMENTS) % 2 == 0 else TARGET)
+    found = world.verify(TARGET if making_back(len(MOMENTS)) else SOURCE)
     assert (0, 0, 0) == (found.lost, found.duplicated, found.unresolved)
     assert found.acknowledged > len(MOMENTS)
