@@ -10,6 +10,7 @@ from __future__ import annotations
 import html
 import json
 import re
+import threading
 from collections.abc import Iterator
 from functools import lru_cache
 from urllib.parse import quote, quote_plus
@@ -90,7 +91,8 @@ _PORT = re.compile(r"[0-9]{1,5}(?=[/?#,;:')}\]>.]|\Z)")
 _PLACEHOLDER = re.compile(r"(?:\*+|<[^<>]*>|\$\{[^{}]*\}|%[sr]|\{\w*\})\Z")
 _ANYWHERE_LENGTH = 6
 
-_registered: set[str] = set()
+_lock = threading.Lock()
+_registered: frozenset[str] = frozenset()
 
 
 def register_secret(value: str) -> None:
@@ -99,17 +101,17 @@ def register_secret(value: str) -> None:
     Under three characters nothing is registered and under six only whole words are hidden: hiding every `a` would hide
     the message and not the secret.
     """
-    if len(value) > 2 and value not in _registered and not _PLACEHOLDER.match(value):
-        _registered.add(value)
-        _registered_pattern.cache_clear()
+    global _registered
+    if len(value) > 2 and not _PLACEHOLDER.match(value):
+        with _lock:
+            _registered |= {value}
 
 
 def redact(text: str) -> str:
     """`text` with every registered secret and everything shaped like one replaced by `***`. Idempotent."""
-    hidden = text
-    pattern = _registered_pattern()
-    if pattern is not None:
-        hidden = pattern.sub(MASK, hidden)
+    # Keyed by the register as it is now: with a cache that is cleared, a thread that observes at the same time could
+    # bring back a pattern that lacks the newest secret.
+    hidden = _pattern(_registered).sub(MASK, text) if _registered else text
     return _splice(hidden, find_secrets(hidden))
 
 
@@ -213,10 +215,8 @@ def _splice(text: str, spans: tuple[tuple[int, int], ...]) -> str:
 
 
 @lru_cache(maxsize=1)
-def _registered_pattern() -> re.Pattern[str] | None:
-    if not _registered:
-        return None
-    spellings = {spelling for secret in _registered for spelling in _spellings(secret)}
+def _pattern(secrets: frozenset[str]) -> re.Pattern[str]:
+    spellings = {spelling for secret in secrets for spelling in _spellings(secret)}
     longest_first = sorted(spellings, key=lambda spelling: (-len(spelling), spelling))
     return re.compile(
         "|".join(
