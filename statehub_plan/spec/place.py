@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 
 from pydantic import TypeAdapter
 
-from statehub_plan.model.spec import CutoverPlan, Name, ObservedLane
+from statehub_plan.model.spec import CutoverPlan, ObservedLane
+from statehub_plan.model.written import Name
 from statehub_plan.spec.node import Node
 from statehub_plan.spec.problem import Position, shown
 
