@@ -13,27 +13,13 @@ from statehub_plan.abstraction import endpoints_by_role
 from statehub_plan.cli.workspace import Workspace
 from statehub_plan.components import client_tool, find_opa, find_ssh_keygen, postgres_installations
 from statehub_plan.errors import StatehubError
-from statehub_plan.model.base import Frozen
+from statehub_plan.model.output import DoctorCheck
 from statehub_plan.model.spec import Gate, SecretRef
 from statehub_plan.postgres.connect import Connection, connect, resolve_dsn
 from statehub_plan.postgres.privileges import Problem, check_privileges
 
 
-class Check(Frozen):
-    """One thing that was looked at. `remedy` is empty where nothing is wrong."""
-
-    id: str
-    ok: bool
-    what: str
-    remedy: str = ""
-
-    def text(self) -> str:
-        """One line, and the remedy below it."""
-        first = f"{'ok     ' if self.ok else 'PROBLEM'} {self.id}: {self.what}"
-        return first if self.ok else f"{first}\n        remedy: {self.remedy}"
-
-
-def check_components() -> Iterator[Check]:
+def check_components() -> Iterator[DoctorCheck]:
     """What is installed: client tools of every PostgreSQL version, OPA, ssh-keygen."""
     yield _tried("component.opa", lambda: str(find_opa()))
     yield _tried("component.ssh-keygen", lambda: str(find_ssh_keygen()))
@@ -46,18 +32,22 @@ def _installations() -> str:
     return ", ".join(f"{one.version} in {one.bin_dir}" for one in postgres_installations()) or "no version found"
 
 
-def _tried(check_id: str, look: Callable[[], str]) -> Check:
+def _tried(check_id: str, look: Callable[[], str]) -> DoctorCheck:
     try:
-        return Check(id=check_id, ok=True, what=look())
+        return _fine(check_id, look())
     except StatehubError as error:
         return _refused(check_id, error)
 
 
-def _refused(check_id: str, error: StatehubError) -> Check:
-    return Check(id=check_id, ok=False, what="; ".join((error.what, *error.details)), remedy=error.hint)
+def _fine(check_id: str, what: str) -> DoctorCheck:
+    return DoctorCheck(id=check_id, ok=True, what=what, remedy="")
 
 
-def check_document(workspace: Workspace) -> Iterator[Check]:
+def _refused(check_id: str, error: StatehubError) -> DoctorCheck:
+    return DoctorCheck(id=check_id, ok=False, what="; ".join((error.what, *error.details)), remedy=error.hint)
+
+
+def check_document(workspace: Workspace) -> Iterator[DoctorCheck]:
     """Everything that a plan of this document would stand on."""
     yield from _databases(workspace)
     yield from _access(workspace)
@@ -68,7 +58,7 @@ def check_document(workspace: Workspace) -> Iterator[Check]:
     yield _journal(workspace)
 
 
-def _databases(workspace: Workspace) -> Iterator[Check]:
+def _databases(workspace: Workspace) -> Iterator[DoctorCheck]:
     """Each endpoint on its own, so that one that is down hides nothing; then both together."""
     spec = workspace.document.spec
     with ExitStack() as stack:
@@ -88,17 +78,17 @@ def _endpoint(
     workspace: Workspace,
     stack: ExitStack,
     reached: dict[str, Connection],
-) -> Iterator[Check]:
+) -> Iterator[DoctorCheck]:
     try:
         dsn = resolve_dsn(ref, workspace.base_dir)
-        yield Check(id=f"{name}.dsn", ok=True, what="its reference leads to a connection string")
+        yield _fine(f"{name}.dsn", "its reference leads to a connection string")
         connection = stack.enter_context(connect(dsn, purpose="doctor", read_only=True))
     except StatehubError as error:
         yield _refused(f"{name}.connection", error)
         return
     reached[name] = connection
     version = connection.info.parameter_status("server_version")
-    yield Check(id=f"{name}.connection", ok=True, what=f"PostgreSQL {version} answers")
+    yield _fine(f"{name}.connection", f"PostgreSQL {version} answers")
     yield from _problems(
         f"{name}.privileges",
         "the tool's role may hold, freeze, copy and open",
@@ -106,7 +96,7 @@ def _endpoint(
     )
 
 
-def _app_connection(name: str, ref: SecretRef, workspace: Workspace) -> Iterator[Check]:
+def _app_connection(name: str, ref: SecretRef, workspace: Workspace) -> Iterator[DoctorCheck]:
     def look() -> str:
         with connect(resolve_dsn(ref, workspace.base_dir), purpose="doctor", read_only=True) as connection:
             return f"the service's role {connection.info.user} can connect, for canary writes"
@@ -114,7 +104,7 @@ def _app_connection(name: str, ref: SecretRef, workspace: Workspace) -> Iterator
     yield _tried(f"{name}.app-connection", look)
 
 
-def _together(workspace: Workspace, reached: dict[str, Connection]) -> Iterator[Check]:
+def _together(workspace: Workspace, reached: dict[str, Connection]) -> Iterator[DoctorCheck]:
     from statehub_plan.postgres.preflight import preflight_schema
 
     old, new = endpoints_by_role(workspace.document)
@@ -126,7 +116,7 @@ def _together(workspace: Workspace, reached: dict[str, Connection]) -> Iterator[
     )
 
 
-def _problems(check_id: str, fine: str, look: Callable[[], tuple[Problem, ...]]) -> Iterator[Check]:
+def _problems(check_id: str, fine: str, look: Callable[[], tuple[Problem, ...]]) -> Iterator[DoctorCheck]:
     try:
         found = look()
     except StatehubError as error:
@@ -134,15 +124,15 @@ def _problems(check_id: str, fine: str, look: Callable[[], tuple[Problem, ...]])
         return
     except psycopg.Error as error:
         hint = "mend the connection or the privilege that it names, then run this again"
-        yield Check(id=check_id, ok=False, what=" ".join(str(error).split()), remedy=hint)
+        yield DoctorCheck(id=check_id, ok=False, what=" ".join(str(error).split()), remedy=hint)
         return
     if not found:
-        yield Check(id=check_id, ok=True, what=fine)
+        yield _fine(check_id, fine)
     for problem in found:
-        yield Check(id=f"{check_id}.{problem.code}", ok=False, what=problem.what, remedy=problem.remedy)
+        yield DoctorCheck(id=f"{check_id}.{problem.code}", ok=False, what=problem.what, remedy=problem.remedy)
 
 
-def _access(workspace: Workspace) -> Iterator[Check]:
+def _access(workspace: Workspace) -> Iterator[DoctorCheck]:
     from statehub_plan.access import endpoint_of, read_access
 
     for path in workspace.document.spec.access:
@@ -155,16 +145,18 @@ def _access(workspace: Workspace) -> Iterator[Check]:
         endpoint = endpoint_of(path, value)
         known = " or ".join(sorted(path.values.values()))
         what = f"{value}, which is {endpoint}" if endpoint else f"{value}, which is no endpoint's value"
-        yield Check(id=check_id, ok=endpoint is not None, what=what, remedy="" if endpoint else f"put {known} there")
+        yield DoctorCheck(
+            id=check_id, ok=endpoint is not None, what=what, remedy="" if endpoint else f"put {known} there"
+        )
 
 
-def _bundle(workspace: Workspace) -> Check:
+def _bundle(workspace: Workspace) -> DoctorCheck:
     from statehub_plan.policy import bundle_info
 
     return _tried("policy.bundle", lambda: f"{len(bundle_info(workspace.bundle_dir).packages)} policies judge")
 
 
-def _signers(workspace: Workspace, gate: Gate) -> Iterator[Check]:
+def _signers(workspace: Workspace, gate: Gate) -> Iterator[DoctorCheck]:
     from statehub_plan.approvals.ssh import load_signers
 
     check_id = f"gate.{gate.name}"
@@ -177,17 +169,17 @@ def _signers(workspace: Workspace, gate: Gate) -> Iterator[Check]:
     able = len(set(gate.approvers) & listed)
     what = f"{able} of {len(gate.approvers)} approvers have a key in allowed_signers, {gate.quorum} needed"
     remedy = f"list the keys of {', '.join(missing)}" if able < gate.quorum else ""
-    yield Check(id=check_id, ok=able >= gate.quorum, what=what, remedy=remedy)
+    yield DoctorCheck(id=check_id, ok=able >= gate.quorum, what=what, remedy=remedy)
 
 
-def _folder(check_id: str, folder: Path) -> Check:
+def _folder(check_id: str, folder: Path) -> DoctorCheck:
     standing = next(one for one in (folder, *folder.parents) if one.exists())
     if standing.is_dir() and os.access(standing, os.W_OK | os.X_OK):
-        return Check(id=check_id, ok=True, what=f"{folder} can be written to")
-    return Check(id=check_id, ok=False, what=f"{folder} cannot be written to", remedy=f"make {standing} writable")
+        return _fine(check_id, f"{folder} can be written to")
+    return DoctorCheck(id=check_id, ok=False, what=f"{folder} cannot be written to", remedy=f"make {standing} writable")
 
 
-def _journal(workspace: Workspace) -> Check:
+def _journal(workspace: Workspace) -> DoctorCheck:
     def look() -> str:
         records = workspace.records()
         if not records:

@@ -13,6 +13,7 @@ from statehub_plan.cli.options import json_option, plan_argument
 from statehub_plan.cli.output import print_json, print_text
 from statehub_plan.cli.workspace import Workspace, load_plan, utc_now
 from statehub_plan.errors import Exit, Refusal
+from statehub_plan.model.output import ApprovalsOutput, SignOutput
 from statehub_plan.model.plan import Plan
 from statehub_plan.model.record import ApprovalStatus, SignedStatement, Statement
 from statehub_plan.model.spec import Gate
@@ -71,7 +72,7 @@ def approvals(planfile: Path, as_json: bool) -> int:
     with Workspace.of_plan(plan) as workspace:
         states = workspace.gates(plan)
     if as_json:
-        print_json({"gates": [state.model_dump(mode="json") for state in states]})
+        print_json(ApprovalsOutput(gates=states))
     else:
         from statehub_plan.render import gates_text
 
@@ -109,7 +110,7 @@ def _sign(
         path = save(workspace.approvals_dir, signed)
         state = next(one for one in workspace.gates(plan) if one.gate == gate.name)
     if as_json:
-        print_json({"act": act, "stored": str(path), "gate": state.model_dump(mode="json")})
+        print_json(SignOutput(act=act, stored=str(path), gate=state))
     else:
         done = "approved" if state.satisfied else "not approved"
         print_text(f"stored {path}\ngate {state.gate}: {len(state.fingerprints)} of {state.quorum} keys, {done}")

@@ -10,6 +10,7 @@ from statehub_plan.cli.options import document_argument, json_option
 from statehub_plan.cli.output import TerminalReporter, print_json, print_rich, print_text
 from statehub_plan.cli.workspace import Workspace
 from statehub_plan.errors import Exit
+from statehub_plan.model.output import DoctorCheck, DoctorOutput, ObserveOutput
 
 
 @click.command()
@@ -23,8 +24,7 @@ def observe(document: Path, as_json: bool, only_unknown: bool) -> int:
     if as_json:
         if only_unknown:
             observation = observation.model_copy(update={"facts": observation.unknown()})
-        shown = [one.model_dump(mode="json") for one in evidence]
-        print_json({"observation": observation.model_dump(mode="json"), "evidence": shown})
+        print_json(ObserveOutput(observation=observation, evidence=evidence))
     else:
         from statehub_plan.render import observation_view
 
@@ -81,9 +81,11 @@ def doctor(document: Path | None, as_json: bool) -> int:
             checks += check_document(workspace)
     problems = [one for one in checks if not one.ok]
     if as_json:
-        print_json({"ok": not problems, "checks": [one.model_dump(mode="json") for one in checks]})
+        print_json(DoctorOutput(ok=not problems, checks=tuple(checks)))
     else:
-        for one in checks:
-            print_text(one.text())
-        print_text(f"{len(checks)} checks, {len(problems)} problems")
+        print_text("\n".join([*map(_check_text, checks), f"{len(checks)} checks, {len(problems)} problems"]))
     return Exit.ERROR if problems else Exit.DONE
+
+
+def _check_text(one: DoctorCheck) -> str:
+    return f"ok      {one.id}: {one.what}" if one.ok else f"PROBLEM {one.id}: {one.what}\n        remedy: {one.remedy}"

@@ -11,6 +11,7 @@ from statehub_plan.cli.options import json_option
 from statehub_plan.cli.output import print_json, print_rich, print_text
 from statehub_plan.cli.workspace import Workspace, load_plan
 from statehub_plan.errors import Exit
+from statehub_plan.model.output import PolicyCheckOutput, PolicyTestOutput
 from statehub_plan.model.plan import Plan
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ def check(plan_or_document: Path, as_json: bool) -> int:
     """Ask the policies about a saved plan, or about a plan made now from a document. Exit 3 when they object."""
     verdict = _judged(plan_or_document).verdict
     if as_json:
-        print_json({"verdict": verdict.model_dump(mode="json") if verdict is not None else None})
+        print_json(PolicyCheckOutput(verdict=verdict))
     else:
         from statehub_plan.render import verdict_view
 
@@ -64,7 +65,8 @@ def test(bundle: Path, as_json: bool) -> int:
 
     report = run_tests(bundle)
     if as_json:
-        print_json({**report.model_dump(mode="json"), "coverage": report.coverage, "problems": list(report.problems)})
+        told = {**report.model_dump(), "coverage": report.coverage, "problems": report.problems}
+        print_json(PolicyTestOutput.model_validate(told))
     else:
         print_text(_test_text(report))
     return Exit.DONE if report.ok else Exit.ERROR

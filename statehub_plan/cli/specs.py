@@ -9,6 +9,7 @@ import click
 from statehub_plan.cli.options import json_option
 from statehub_plan.cli.output import print_json, print_text
 from statehub_plan.errors import Exit, StatehubError
+from statehub_plan.model.output import ValidateOutput, ValidDocument
 
 
 @click.command()
@@ -43,7 +44,7 @@ def validate(paths: tuple[Path, ...], as_json: bool) -> int:
     """Check plan documents (files or folders): every problem of all of them at once, each with its position."""
     from statehub_plan.spec import load, load_folder
 
-    valid: list[tuple[str, str]] = []
+    valid: list[ValidDocument] = []
     problems: list[str] = []
     for path in paths:
         try:
@@ -51,10 +52,11 @@ def validate(paths: tuple[Path, ...], as_json: bool) -> int:
         except StatehubError as error:
             problems += error.details or (f"{path}: {error.what}; {error.hint}",)
             continue
-        valid += [(str(one.path), one.document.metadata.name) for one in loaded]
+        if not loaded:
+            problems.append(f"{path}: no plan document (*.yaml) in this folder; name one, or write one with `init`")
+        valid += [ValidDocument(path=str(one.path), name=one.document.metadata.name) for one in loaded]
     if as_json:
-        documents = [{"path": path, "name": name} for path, name in valid]
-        print_json({"valid": not problems, "documents": documents, "problems": problems})
+        print_json(ValidateOutput(valid=not problems, documents=tuple(valid), problems=tuple(problems)))
     else:
-        print_text("\n".join([*problems, *(f"{path}: valid ({name})" for path, name in valid)]))
+        print_text("\n".join([*problems, *(f"{one.path}: valid ({one.name})" for one in valid)]))
     return Exit.ERROR if problems else Exit.DONE

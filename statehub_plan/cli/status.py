@@ -49,6 +49,12 @@ def status(folder: Path, form: str, as_json: bool, out: Path | None) -> int:
     from statehub_plan.status import build_status
 
     loaded = load_folder(folder)
+    if not loaded:
+        raise StatehubError(
+            code="folder-empty",
+            what=f"{folder} holds no plan document (*.yaml), so there is nothing to show",
+            hint="name the folder of your plans, or write one with `statehub-plan init`",
+        )
     with ThreadPoolExecutor(_AT_ONCE) as pool:
         lanes = tuple(pool.map(lambda one: _lane(one, loaded), loaded))
     found = build_status(lanes, utc_now())

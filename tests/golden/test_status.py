@@ -47,8 +47,8 @@ STATEMENTS = (
     "CUST-WP-0038-T08: explicit approval required before retiring WSL2 fallback after HA failover and restore drills.",
     "Reconfirm current WSL2 backup and take final pre-cutover dump.",
     "Restore final dump into railiance01 State Hub and compare counts again.",
-    "Redirect the active private access path: either keep local 127.0.0.1:8000 and move it to an ops-bridge/SSH tunnel, "
-    "or set MCP API_BASE to the private cluster endpoint.",
+    "Redirect the active private access path: either keep local 127.0.0.1:8000 and move it to an ops-bridge/SSH "
+    "tunnel, or set MCP API_BASE to the private cluster endpoint.",
     "Run stabilization with WSL2 retained as fallback.",
     "Document the operating model and leave final retirement to a later explicit decision or HA workplan.",
 )
