@@ -36,11 +36,11 @@ def brief(value: JsonValue, limit: int = 160) -> str:
 
 def _bare(value: JsonValue) -> str:
     if isinstance(value, dict):
-        return ", ".join(f"{key}: {_nested(inner)}" for key, inner in sorted(value.items()))
-    if value is None:
-        return "none"
+        return ", ".join(f"{key}: {_nested(inner)}" for key, inner in sorted(value.items())) or "none"
     if isinstance(value, list):
         return "; ".join(_bare(inner) for inner in value) or "none"
+    if value is None:
+        return "none"
     return value if isinstance(value, str) else json.dumps(value)
 
 

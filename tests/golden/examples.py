@@ -312,3 +312,8 @@ def gate_state(*approvals: JudgedApproval, quorum: int = 1) -> GateState:
         fingerprints=tuple(keys),
         approvals=approvals,
     )
+
+
+def head_of(records: tuple[Record, ...]) -> Head:
+    """Where the next record goes."""
+    return Head(records[-1].seq, records[-1].hash)

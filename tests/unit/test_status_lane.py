@@ -1,0 +1,152 @@
+"""Where one lane stands: facts before narrative, and never done by accident."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from statehub_plan.history import Lane, history_of
+from statehub_plan.model.plan import Plan
+from statehub_plan.model.record import ApprovalStatus, GateState, History
+from statehub_plan.model.spec import CutoverPlan, ObservedLane, Task
+from statehub_plan.render.status_words import gate_sentence, told
+from statehub_plan.status import GateStanding, LaneInput, LaneStanding, LaneStatus, build_status
+from tests.golden import examples
+
+NOTHING = Lane((), "no record of it in the journal")
+
+
+def lane(document: CutoverPlan | ObservedLane | None = None, **given: Any) -> LaneStatus:
+    """The status of one lane, by default of the example before its cutover."""
+    values: dict[str, Any] = {
+        "document": document or examples.document(),
+        "history": History(),
+        "reached": NOTHING,
+        "evidence": examples.evidence(),
+        "plan": examples.plan(),
+        "gates": (examples.gate_state(),),
+    }
+    return build_status([LaneInput(**(values | given))], examples.NOW).lanes[0]
+
+
+def changed(**metadata: str) -> CutoverPlan:
+    """The example with other metadata."""
+    document = examples.document()
+    return document.model_copy(update={"metadata": document.metadata.model_copy(update=metadata)})
+
+
+def observed(*tasks: Task) -> ObservedLane:
+    """A lane that is watched."""
+    return ObservedLane.model_validate(
+        {
+            "apiVersion": "statehub-plan/v1",
+            "kind": "ObservedLane",
+            "metadata": {"name": "watched", "title": "Watched", "service": "state-hub", "lane": "deferred"},
+            "spec": {"tasks": [task.model_dump(by_alias=True) for task in tasks]},
+        }
+    )
+
+
+def test_before_the_cutover() -> None:
+    """The document's own sentence is what comes next."""
+    found = lane()
+    assert LaneStanding.ACTIVE is found.standing
+    assert found.next_action.startswith("T07: Get explicit approval")
+    assert "Primary is wsl2 (no decision yet)." in told(found)
+
+
+def test_while_it_is_under_way() -> None:
+    """What the document says comes next is over; what is left by observation is told instead."""
+    found = lane(plan=examples.plan(examples.after_cutover()), records=examples.cutover())
+    assert LaneStanding.WAITING is found.standing
+    assert "T07: watch railiance01 for 24h, then write the operating model." == found.next_action
+    assert "T07 under way: decide, redirect done; left: stabilize, document." in told(found)
+    assert any(sentence.startswith("Stabilization running until 2026-06-28 11:00:00 UTC") for sentence in told(found))
+    assert "The fallback wsl2 is retained: frozen." in told(found)
+
+
+def test_a_lane_that_could_not_be_looked_at_is_blocked() -> None:
+    """No plan, no claim."""
+    found = lane(plan=None, problem="STATEHUB_WSL2_DSN is not set; export it")
+    assert LaneStanding.BLOCKED is found.standing
+    assert "T07: make it observable first: STATEHUB_WSL2_DSN is not set; export it" == found.next_action
+    assert "Blocked: STATEHUB_WSL2_DSN is not set; export it." in told(found)
+
+
+def test_a_fallback_that_accepts_writes_is_shouted() -> None:
+    """Two writable sides are the one thing that must never be overlooked."""
+    seen = examples.observation(list(examples.after_cutover()), examples.endpoint_facts(examples.OLD, writes="open"))
+    found = lane(plan=examples.plan(seen), records=examples.cutover())
+    assert "The fallback wsl2 ACCEPTS WRITES and must not." in told(found)
+
+
+def test_an_unobservable_fallback_is_not_called_frozen() -> None:
+    """What was frozen yesterday may not be today."""
+    down = [fact for fact in examples.after_cutover() if not fact.id.startswith("wsl2.")]
+    seen = examples.observation(down, examples.unknown("wsl2.reach", "timed out"))
+    found = lane(plan=examples.plan(seen), records=examples.cutover())
+    assert not any("retained: frozen" in sentence for sentence in told(found))
+    assert any("could not be observed" in sentence for sentence in told(found))
+
+
+def test_a_superseded_lane_says_by_what() -> None:
+    """It is over, whatever the world shows."""
+    found = lane(changed(superseded_by="cust-wp-0038"))
+    assert LaneStanding.SUPERSEDED is found.standing
+    assert "Superseded by cust-wp-0038." == told(found)[0]
+    assert GateStanding.IDLE is found.gates[0].standing
+
+
+def test_a_deferred_lane_waits_for_all_of_its_criteria() -> None:
+    """One unmet or unknown criterion defers it; the sentence names what it depends on."""
+    spec = examples.document().spec
+    criterion = {"name": "first", "lane": "other", "anyOf": ["complete"]}
+    criteria = CutoverPlan.model_validate(
+        {
+            **examples.document().model_dump(by_alias=True),
+            "metadata": {**examples.document().metadata.model_dump(by_alias=True), "lane": "deferred"},
+            "spec": {**spec.model_dump(by_alias=True), "entryCriteria": [criterion]},
+        }
+    )
+    found = lane(criteria, history=history_of(criteria, {}, ()))
+    assert LaneStanding.DEFERRED is found.standing
+    assert "Entry criteria depend on OTHER being complete." == told(found)[0]
+    assert told(found)[1].startswith("Whether OTHER being complete holds is unknown: no document of lane other")
+
+
+def test_an_observed_lane() -> None:
+    """Its tasks are watched; when all of them are shown to be done the lane is."""
+    found = lane(observed(Task(id="P1", title="Three nodes")), evidence=(), plan=None, gates=())
+    assert LaneStanding.OBSERVED is found.standing
+    assert ("All tasks are todo.",) == told(found)
+    assert "Nothing to do here now." == found.next_action
+
+
+def gate(state: GateState | None, plan: Plan | None = None) -> str:
+    """What is said about the example's gate."""
+    return gate_sentence(lane(plan=plan or examples.plan(), gates=(state,) if state else ()).gates[0])
+
+
+def test_gates() -> None:
+    """Missing and refused approvals are told with the reason; an approved gate with its clock."""
+    asks = "explicit approval required for: Freeze WSL2 writes and make the cluster State Hub primary."
+    missing = "Not approved: 0 of 1 approvals (operator@state-hub.example); no approval yet."
+    assert f"{asks} {missing}" == gate(examples.gate_state())
+    refused = gate(examples.gate_state(examples.approval(ApprovalStatus.EXPIRED)))
+    assert "operator@state-hub.example: expired" in refused
+    assert "Approved: operator@state-hub.example: valid until 2026-06-27 13:00 UTC." in gate(
+        examples.gate_state(examples.approval())
+    )
+    assert "Unknown: its approvals were not looked at." in gate(None)
+
+
+def test_a_gate_that_was_passed() -> None:
+    """After the cutover nobody is asked for the same approval again."""
+    found = lane(plan=examples.plan(examples.after_cutover()), records=examples.cutover())
+    assert GateStanding.PASSED is found.gates[0].standing
+    assert examples.RUN in found.gates[0].detail
+
+
+def test_a_decision_outside_of_this_journal() -> None:
+    """The register says that it was decided; which steps were done this journal cannot tell."""
+    found = lane(plan=examples.plan(examples.after_cutover()))
+    assert any("decision term 1 was not made by a run in this journal" in sentence for sentence in told(found))
