@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import secrets
 from datetime import datetime
@@ -14,13 +15,13 @@ from rfc8785 import CanonicalizationError
 
 from statehub_plan.components import find_opa
 from statehub_plan.errors import StatehubError
-from statehub_plan.model.base import canonical, digest, epoch_s
-from statehub_plan.model.plan import Finding, Level, Phase, Verdict
+from statehub_plan.model.base import canonical, epoch_s
+from statehub_plan.model.plan import Level, Phase, Verdict
 from statehub_plan.policy.bundle import Bundle, read_bundle
 from statehub_plan.policy.document import BundleInfo, PolicyInput
 from statehub_plan.policy.opa import OpaConnection
 from statehub_plan.policy.server import OpaServer
-from statehub_plan.policy.verdict import host_finding, read_decision
+from statehub_plan.policy.verdict import Decision, host_finding, read_decision, read_findings
 
 URL_VARIABLE = "STATEHUB_PLAN_OPA_URL"
 TOKEN_VARIABLE = "STATEHUB_PLAN_OPA_TOKEN"
@@ -100,10 +101,14 @@ class PolicyHost:
         """
         bundle = self._entered().info
         evaluated: tuple[str, ...] = ()
+        input_digest = "not-canonical"
         try:
-            self._require_fit(document, phase, now)
+            text = _canonical(document)
+            input_digest = f"sha256:{hashlib.sha256(text).hexdigest()}"
+            self._require_fit(text, phase, now)
             self._hear_canary()
-            evaluated, findings = self._ask(document)
+            decision = self._ask(document)
+            evaluated, findings = tuple(sorted(decision.evaluated)), read_findings(decision, bundle.packages)
         except StatehubError as error:
             findings = (host_finding(error),)
         return Verdict(
@@ -111,36 +116,34 @@ class PolicyHost:
             phase=phase,
             evaluated=evaluated,
             findings=findings,
-            input_digest=_digest(document),
+            input_digest=input_digest,
             bundle_digest=bundle.digest,
             judged_at=now,
         )
 
-    def _require_fit(self, document: dict[str, JsonValue], phase: Phase, now: datetime) -> None:
+    def _require_fit(self, text: bytes, phase: Phase, now: datetime) -> None:
         """A document that is incomplete, or about another moment, phase or bundle, is not worth a question."""
         try:
-            seen = PolicyInput.model_validate_json(canonical(document))
+            seen = PolicyInput.model_validate_json(text)
         except ValidationError as error:
             first = error.errors()[0]
             where = ".".join(str(part) for part in first["loc"])
             raise _unfit(f"{where}: {first['msg']} ({error.error_count()} problems in all)") from error
-        except CanonicalizationError as error:
-            raise _unfit(f"it is not canonical JSON: {error}") from error
         if (seen.phase, seen.now, seen.bundle) != (phase, epoch_s(now), self._entered().info):
             raise _unfit("its phase, instant or bundle is not the one that is asked about")
 
     def _hear_canary(self) -> None:
         """A policy that must always deny does: whoever answers really evaluates, now, and with these rules."""
         nonce = secrets.token_hex(16)
-        _, findings = self._ask({"schema": CANARY_SCHEMA, "nonce": nonce})
-        if not any(each.code == CANARY_CODE and each.evidence.get("nonce") == nonce for each in findings):
+        decision = self._ask({"schema": CANARY_SCHEMA, "nonce": nonce})
+        if not any(_sings(finding, nonce) for finding in decision.findings):
             raise StatehubError(
                 code="canary_silent",
                 what="the canary policy, which must always deny, did not",
                 hint="OPA answers without judging: see what else answers at that address, and `policy test` the bundle",
             )
 
-    def _ask(self, document: dict[str, JsonValue]) -> tuple[tuple[str, ...], tuple[Finding, ...]]:
+    def _ask(self, document: dict[str, JsonValue]) -> Decision:
         assert self._connection is not None
         answer = self._connection.ask(document)
         expected = self._entered().info
@@ -159,11 +162,21 @@ class PolicyHost:
         return self._bundle
 
 
-def _digest(document: dict[str, JsonValue]) -> str:
+def _canonical(document: dict[str, JsonValue]) -> bytes:
     try:
-        return digest(document)
-    except CanonicalizationError:
-        return "not-canonical"
+        return canonical(document)
+    except CanonicalizationError as error:
+        raise _unfit(f"it is not canonical JSON: {error}") from error
+
+
+def _sings(finding: JsonValue, nonce: str) -> bool:
+    if not isinstance(finding, dict):
+        return False
+    return (finding.get("code"), finding.get("level"), finding.get("evidence")) == (
+        CANARY_CODE,
+        Level.HARD,
+        {"nonce": nonce},
+    )
 
 
 def _unfit(why: str) -> StatehubError:

@@ -103,8 +103,8 @@ class OpaServer:
             cwd=staged,
             env={"HOME": str(staged), "PATH": os.defpath},
             stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=self._log,
+            stdout=self._log,  # where OPA writes why it could not begin
+            stderr=subprocess.STDOUT,
             start_new_session=True,  # Ctrl-C is for the owner, who ends its children in order
             preexec_fn=die_with_owner,
         )

@@ -15,8 +15,8 @@ HOST_PREFIX = "host."
 _BUNDLE_HINT = "`policy test` checks the bundle; restore it, or serve the one that is on disk"
 
 
-class _Decision(Frozen):
-    """What `data.statehub.main.verdict` must be."""
+class Decision(Frozen):
+    """What `data.statehub.main.verdict` must be. Its findings are as they came."""
 
     model_config = ConfigDict(strict=True)
     evaluated: list[str]
@@ -36,23 +36,28 @@ class _Finding(Frozen):
     remedy: str = Field(min_length=1)
 
 
-def read_decision(decision: JsonValue, packages: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[Finding, ...]]:
-    """(evaluated packages, findings in order of gravity and code); `packages` are those on disk.
+def read_decision(answer: JsonValue, packages: tuple[str, ...]) -> Decision:
+    """The decision by exactly `packages`, which are those on disk.
 
     StatehubError (`malformed_verdict`, `nothing_evaluated`, `evaluated_differs`) when it is no complete verdict.
     """
     try:
-        verdict = _Decision.model_validate(decision)
+        decision = Decision.model_validate(answer)
     except ValidationError as error:
         raise _rejected("malformed_verdict", f"the decision is no verdict: {_first(error)}") from error
-    evaluated = tuple(sorted(verdict.evaluated))
+    evaluated = tuple(sorted(decision.evaluated))
     if not evaluated:
         raise _rejected("nothing_evaluated", "no policy was evaluated")
     if evaluated != packages:
         absent, foreign = sorted(set(packages) - set(evaluated)), sorted(set(evaluated) - set(packages))
         what = f"the policies evaluated are not those on disk: absent {absent}, foreign {foreign}"
         raise _rejected("evaluated_differs", what)
-    return evaluated, tuple(sorted((_finding(each, packages) for each in verdict.findings), key=_gravity))
+    return decision
+
+
+def read_findings(decision: Decision, packages: tuple[str, ...]) -> tuple[Finding, ...]:
+    """All its findings, the gravest first; one that is not exactly a finding becomes a hard one that says so."""
+    return tuple(sorted((_finding(each, packages) for each in decision.findings), key=_gravity))
 
 
 def host_finding(error: StatehubError) -> Finding:

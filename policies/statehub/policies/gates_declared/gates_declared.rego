@@ -38,13 +38,16 @@ deny contains finding if {
 
 # METADATA
 # title: A gate was dropped from a step
-# description: Prevents a step from losing the gate that the plan declares for its kind.
+# description: >-
+#   Prevents a step from losing the gate that the plan declares for its kind. Steps that lead out of an outage carry
+#   none, nobody may have to be asked for those.
 # custom:
 #   code: gates_declared.dropped
 #   remedy: Plan again; if two gates guard one kind of step, keep one of them.
 deny contains finding if {
 	some gate in input.plan.gates
-	some step in input.plan.steps
+	some entry in lib.advancing
+	step := entry.step
 	step.kind in gate.guards
 	not step.gate == gate.name
 	finding := {
@@ -107,7 +110,7 @@ deny contains finding if {
 #   code: gates_declared.missing
 #   remedy: Ask with the whole document, as the tool writes it.
 deny contains finding if {
-	some path in lib.absent({"plan.steps", "plan.gates"})
+	some path in lib.absent({"phase", "plan.steps", "plan.trajectory", "plan.gates"})
 	finding := {
 		"code": "gates_declared.missing",
 		"level": "hard",

@@ -42,6 +42,14 @@ test_dropped_denies_two_gates_for_one_kind if {
 
 test_dropped_allows_steps_with_their_gates if _codes(fixture.retirement) == set()
 
+test_dropped_allows_closing_a_stray_side_without_a_gate if {
+	document := json.patch(fixture.abort, [
+		{"op": "replace", "path": "/plan/steps/0/kind", "value": "freeze"},
+		{"op": "replace", "path": "/plan/steps/0/subject", "value": "wsl2"},
+	])
+	_codes(document) == set()
+}
+
 test_dropped_misses_the_gate_of_a_step if {
 	_codes(fixture.removed(fixture.cutover, "/plan/steps/7/gate")) == {"gates_declared.dropped"}
 }
