@@ -9,7 +9,7 @@ from contextlib import closing, contextmanager
 
 import psycopg
 import pytest
-from psycopg.conninfo import conninfo_to_dict
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from statehub_plan.components import client_tool
 from statehub_plan.demo.cluster import Cluster
@@ -498,3 +498,33 @@ def test_a_busy_target_is_fenced_all_the_same(served: Served) -> None:
         fence.fence(session, term=1, run="run-a", epoch=1)
         assert waiting.outcome() in ("57P01", "25006", "done")  # whichever of the two sessions was ended first
         assert Writes.FROZEN == fence.writes(session)
+
+
+def test_locks_that_cannot_be_had_are_reported_and_nothing_is_half_done(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A superuser's lock stops fencing and opening alike; each changed nothing but the read-only default."""
+    monkeypatch.setattr(fence, "_LOCK_WAIT_MS", 20)
+    with served.tool() as session, _session(served.admin_dsn) as admin:
+        admin.execute("BEGIN; LOCK TABLE public.tasks IN ROW EXCLUSIVE MODE")
+        with pytest.raises(StatehubError) as caught:
+            fence.fence(session, term=1, run="run-a", epoch=1)
+        assert "fence-locked" == caught.value.code
+        assert f"session {admin.info.backend_pid} (user postgres" in caught.value.details[0]
+        assert fence.fence_status(session).term is None
+        admin.execute("ROLLBACK")
+        fence.fence(session, term=1, run="run-a", epoch=1)
+        register.decide(session, term=1, primary="here", run="run-a", epoch=1)
+        admin.execute("BEGIN; LOCK TABLE public.tasks IN SHARE MODE")
+        with pytest.raises(StatehubError) as caught:
+            fence.open_writes(session, run="run-a", epoch=1, endpoint="here", term=1)
+        assert "fence-locked" == caught.value.code
+        assert fence.fence_status(session).complete
+
+
+def test_an_application_that_cannot_connect_proves_nothing(frozen: Served) -> None:
+    """A canary that could not be sent is a problem, not a pass."""
+    with frozen.tool() as session:
+        (problem,) = fence.prove_frozen(session, app_dsn=make_conninfo(frozen.app_dsn, password="wrong"))
+    assert "canary-impossible" == problem.code
+    assert problem.remedy

@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 import psycopg
@@ -14,7 +14,7 @@ import pytest
 from statehub_plan.errors import Exit, OutcomeUnknown, StatehubError
 from statehub_plan.model.plan import Identity
 from statehub_plan.postgres import register, state, transaction
-from statehub_plan.postgres.connect import connect
+from statehub_plan.postgres.connect import Connection, connect
 from statehub_plan.postgres.register import Outcome, burn, decide, read_decisions
 from statehub_plan.world import TransferStage
 from tests.integration.served_database import Served, proxied, serve
@@ -261,6 +261,31 @@ def test_decisions_are_durable_whatever_the_role_prefers(served: Served) -> None
             what="nothing",
         )
     assert ("on",) == seen
+
+
+def test_a_transaction_that_failed_inside_is_not_called_committed(served: Served) -> None:
+    """The server answers ROLLBACK to the COMMIT of a failed transaction; that is no commit."""
+
+    def work(session: Connection) -> None:
+        with suppress(psycopg.Error):
+            session.execute("SELECT 1 / 0")
+
+    with served.tool() as session, pytest.raises(StatehubError) as caught:
+        transaction.commit_once(session, work, lambda conn, _: True, what="nothing")
+    assert "not-committed" == caught.value.code
+
+
+def test_a_session_that_is_busy_or_gone_begins_nothing(served: Served) -> None:
+    """Somebody else's open transaction is never committed along; a lost session is told as lost."""
+    with served.tool() as session, session.transaction():
+        with pytest.raises(ValueError):
+            decide(session, term=1, primary="there", run="run-a", epoch=1)
+        session.execute("SELECT 1")
+    with served.tool() as session:
+        served.admin("SELECT pg_terminate_backend(%s, 5000)", session.info.backend_pid)
+        with pytest.raises(StatehubError) as caught:
+            decide(session, term=1, primary="there", run="run-a", epoch=1)
+    assert "connection-lost" == caught.value.code
 
 
 def test_only_won_and_already_ours_stand() -> None:
