@@ -100,7 +100,7 @@ def veils(world: World) -> Iterator[World]:
     """What a process with a restricted view sees of this world: a dead side, an unreadable fact."""
     for role in (Role.OLD, Role.NEW):
         dark = Side(reach=Reach.UNREACHABLE, writes=Writes.UNKNOWN, data=Data.UNKNOWN)
-        yield replace(world, **{role.value: dark})
+        yield replace(world, old=dark) if role is Role.OLD else replace(world, new=dark)
         yield with_side(world, role, writes=Writes.UNKNOWN)
     yield replace(world, primary=Role.UNKNOWN)
     yield replace(world, term=Term.UNKNOWN)
