@@ -127,6 +127,13 @@ def test_a_folder_is_loaded_in_order_of_names(tmp_path: Path) -> None:
     assert ["a.yml", "b.yaml"] == [one.path.name for one in load_folder(tmp_path)]
 
 
+def test_a_folder_that_is_none_is_refused(tmp_path: Path) -> None:
+    """A folder that is not there is not an empty one."""
+    with pytest.raises(StatehubError) as caught:
+        load_folder(tmp_path / "missing")
+    assert "spec-unreadable" == caught.value.code
+
+
 def test_problems_of_all_files_are_told_together(tmp_path: Path) -> None:
     """One run over a folder tells everything that is wrong in it."""
     (tmp_path / "a.yaml").write_text(lane("a").replace("title: Nodes", "title: 1"), encoding="utf-8")

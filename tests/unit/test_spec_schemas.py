@@ -84,9 +84,9 @@ def test_schema_and_models_accept_what_is_shipped(name: str) -> None:
     assert agree(document(name))
 
 
-@pytest.mark.parametrize(("name", "stride"), [("starter", 9), ("observed", 1)])
+@pytest.mark.parametrize(("name", "stride"), [("starter", 13), ("observed", 1)])
 def test_schema_and_models_agree_on_every_single_change(name: str, stride: int) -> None:
-    """Every value deleted, and every value replaced by many others (by every ninth, another each time, in the long
+    """Every value deleted, and every value replaced by many others (by every thirteenth, another each time, in the long
     document): the verdicts are the same."""
     whole = document(name)
     verdicts = []
