@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from itertools import groupby
 
 from statehub_plan.model.facts import Evidence, EvidenceStatus, Fact, Observation
@@ -19,20 +20,22 @@ def observation_view(
     said = f"{counted(len(observation.facts), 'fact')} observed at {moment(observation.observed_at)}"
     parts = [line(f"{said}, {len(unknown) or 'none'} unknown", style="bold")]
     for subject, group in groupby(facts, key=lambda fact: fact.id.partition(".")[0]):
-        parts += [heading(subject), _group(tuple(group))]
+        parts += [heading(subject), _group(tuple(group), observation.observed_at)]
     if told:
         parts += [heading("evidence of tasks"), _probes(told)]
     return stack(parts)
 
 
-def _group(facts: tuple[Fact, ...]) -> RenderableType:
-    rows = [_row(fact) for fact in facts]
+def _group(facts: tuple[Fact, ...], now: datetime) -> RenderableType:
+    rows = [_row(fact, now) for fact in facts]
     return columns(rows, indent=2, styles=["magenta" if fact.reason is not None else "" for fact in facts])
 
 
-def _row(fact: Fact) -> tuple[str, str, str]:
+def _row(fact: Fact, now: datetime) -> tuple[str, str, str]:
     name = fact.id.partition(".")[2] or fact.id
-    seen = f"{shown(fact.how, 40)}, {span(fact.elapsed_ms / 1000)}"
+    age_s = (now - fact.observed_at).total_seconds()
+    age = f", {span(age_s)} old" if age_s >= 1 else ""
+    seen = f"{shown(fact.how, 40)}, {span(fact.elapsed_ms / 1000)}{age}"
     if fact.reason is not None:
         return name, f"UNKNOWN: {shown(fact.reason)}", seen
     return name, brief(fact.value, 120), seen

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 from statehub_plan.model.facts import EvidenceStatus
 from statehub_plan.model.plan import Identity
-from statehub_plan.model.record import ApprovalStatus
+from statehub_plan.model.record import ApprovalStatus, RecordKind
 from statehub_plan.postgres.comparison import Answer, Comparison, Difference, TableProof, Waived
 from statehub_plan.render import (
     comparison_view,
@@ -33,7 +35,8 @@ def test_gates() -> None:
 def test_facts() -> None:
     """Each fact with its value and how it was seen; an unknown one with its reason, in plain sight."""
     down = examples.unknown("wsl2.sessions", "permission denied for pg_stat_activity")
-    seen = examples.observation(list(examples.before_cutover()), down)
+    older = examples.known("wsl2.size_bytes", 73400320, at=examples.NOW - timedelta(seconds=95))
+    seen = examples.observation(list(examples.before_cutover()), older, down)
     check("render/observation.txt", on_screen(observation_view(seen, examples.evidence())))
 
 
@@ -92,6 +95,26 @@ def test_report() -> None:
     gates = (examples.gate_state(examples.approval()),)
     page = run_report_html(examples.judged(examples.plan()), examples.cutover("finished"), gates, examples.NOW)
     check("render/report.html", page)
+
+
+def test_report_of_a_run_that_never_began() -> None:
+    """What is not on record is said to be so, section by section."""
+    page = run_report_html(examples.plan(), (), (), examples.NOW)
+    for told in ("not begun", "This run never held writes.", "No step was begun.", "No comparison is on record"):
+        assert told in page
+
+
+def test_report_of_a_run_that_failed_under_the_hold() -> None:
+    """The attempt, why it ended, and that writers went on at the old primary."""
+    chain = examples.Chain()
+    chain.begin()
+    chain.step("04-hold", "7 tables held", 0.1)
+    chain.add(RecordKind.STEP_INTENT, "05-copy", 0.1, kind="copy", subject=None)
+    chain.add(RecordKind.STEP_FAILED, "05-copy", 2.0, code="disk-full", what="no space left on railiance01")
+    page = run_report_html(examples.plan(), tuple(chain.records), (examples.gate_state(),), examples.NOW)
+    for told in ("stopped by a failure", "no space left on railiance01", "writers went on at the old primary"):
+        assert told in page
+    assert "not approved" in page
 
 
 def test_operating_model() -> None:

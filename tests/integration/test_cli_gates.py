@@ -1,0 +1,170 @@
+"""`approve`, `revoke`, `approvals` as processes, with real keys: what counts is stored, what would not is not."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from statehub_plan.cli.workspace import save_plan
+from statehub_plan.errors import Exit
+from statehub_plan.model.steps import StepKind
+from statehub_plan.planning import make_plan
+from tests.golden import examples
+
+GATE = "CUST-WP-0011-T07"
+APPROVER = "operator@state-hub.example"
+AUTHOR = "alice@ops.example"
+
+
+@dataclass(frozen=True)
+class Desk:
+    """A folder with a saved plan, keys and an allowed_signers file."""
+
+    folder: Path
+
+    def run(self, *arguments: str, typed: str = "") -> subprocess.CompletedProcess[str]:
+        """One invocation as a process."""
+        environment = {key: value for key, value in os.environ.items() if not key.startswith("STATEHUB_PLAN_")}
+        return subprocess.run(
+            [sys.executable, "-m", "statehub_plan", *arguments],
+            cwd=self.folder,
+            env=environment,
+            input=typed,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+
+    def sign(self, act: str, *more: str, key: str = "approver", typed: str = "") -> subprocess.CompletedProcess[str]:
+        """`approve` or `revoke` of the example's gate."""
+        given = ("cutover.plan", "--gate", GATE, "--key", f"keys/{key}", "--reason", "the window is agreed", *more)
+        return self.run(act, *given, typed=typed)
+
+    @property
+    def stored(self) -> list[Path]:
+        """Every signed statement that was kept."""
+        return sorted((self.folder / "plans" / ".statehub-plan" / "approvals").glob("*"))
+
+
+@pytest.fixture
+def desk(tmp_path: Path, ssh_keygen: Path) -> Desk:
+    """The approver's and the author's key are listed, the stranger's is not; only the approver may approve."""
+    for name in ("plans", "keys"):
+        (tmp_path / name).mkdir()
+    lines = []
+    for name, principal in (("approver", APPROVER), ("author", AUTHOR), ("stranger", "")):
+        path = tmp_path / "keys" / name
+        subprocess.run([ssh_keygen, "-q", "-t", "ed25519", "-N", "", "-f", path], check=True)
+        kind, key, *_ = path.with_suffix(".pub").read_text().split()
+        if principal:
+            lines.append(f'{principal} namespaces="statehub-plan-approval@v1" {kind} {key}\n')
+    (tmp_path / "keys" / "allowed_signers").write_text("".join(lines))
+    document = str(tmp_path / "plans" / "cust-wp-0011.yaml")
+    save_plan(examples.plan().model_copy(update={"spec_path": document}), tmp_path / "cutover.plan")
+    return Desk(tmp_path)
+
+
+def test_approve_shows_what_is_signed_and_asks(desk: Desk) -> None:
+    """The approver reads the steps, the identities and the clocks, and types the gate's name."""
+    signed = desk.sign("approve", typed=f"{GATE}\n")
+    assert Exit.DONE == signed.returncode, signed.stderr
+    assert "POINT OF NO RETURN: decide that railiance01 is primary" in signed.stderr
+    assert "old wsl2: system 7300000000000000001" in signed.stderr
+    assert f"gate {GATE}: 1 of 1 keys, approved" in signed.stdout
+    assert 1 == len(desk.stored)
+
+
+@pytest.mark.parametrize("typed", ["", "yes\n", "CUST-WP-0011-T08\n"])
+def test_anything_but_the_gates_name_signs_nothing(desk: Desk, typed: str) -> None:
+    """No answer is a refusal."""
+    refused = desk.sign("approve", typed=typed)
+    assert Exit.APPROVAL_MISSING == refused.returncode
+    assert "nothing was signed" in refused.stderr
+    assert [] == desk.stored
+
+
+@pytest.mark.parametrize(
+    ("key", "more", "told"),
+    [
+        ("stranger", (), "is not listed in"),
+        ("author", (), f"{AUTHOR} is not an approver of gate {GATE}"),
+        ("approver", ("--as", AUTHOR), f"is listed for {APPROVER}, not for {AUTHOR}"),
+        ("missing", (), "keys/missing"),
+    ],
+)
+def test_what_would_not_count_is_not_kept(desk: Desk, key: str, more: tuple[str, ...], told: str) -> None:
+    """A signature in the folder that counts for nothing would only be mistaken for an approval."""
+    refused = desk.sign("approve", "--yes", *more, key=key)
+    assert Exit.APPROVAL_MISSING == refused.returncode
+    assert told in refused.stderr
+    assert [] == desk.stored
+
+
+def test_an_own_key_under_another_name_does_not_count(desk: Desk) -> None:
+    """The author of the plan stays its author whatever name allowed_signers gives the key."""
+    keys = desk.folder / "keys"
+    (keys / "other_signers").write_text(
+        (keys / "allowed_signers").read_text().splitlines()[0].replace(APPROVER, AUTHOR)
+    )
+    plan = examples.plan()
+    gate = plan.spec.spec.gates[0]
+    changed = {"name": "second", "guards": (StepKind.RETIRE,), "allowed_signers": "../keys/other_signers"}
+    gates = (gate, gate.model_copy(update=changed))
+    document = plan.spec.model_copy(update={"spec": plan.spec.spec.model_copy(update={"gates": gates})})
+    again = make_plan(
+        document,
+        observation=plan.observation,
+        evidence=plan.evidence,
+        now=plan.created_at,
+        author=AUTHOR,
+        tool_version="0.1.0",
+        spec_digest=plan.spec_digest,
+        spec_path=str(desk.folder / "plans" / "cust-wp-0011.yaml"),
+    )
+    save_plan(again, desk.folder / "cutover.plan")
+    refused = desk.sign("approve", "--yes")
+    assert Exit.APPROVAL_MISSING == refused.returncode
+    assert "would not count" in refused.stderr
+    assert [] == desk.stored
+
+
+def test_an_unknown_gate_names_those_there_are(desk: Desk) -> None:
+    """A typing error is told with what could have been meant."""
+    refused = desk.run("approve", "cutover.plan", "--gate", "T08", "--key", "keys/approver", "--reason", "x", "--yes")
+    assert Exit.APPROVAL_MISSING == refused.returncode
+    assert f"its gates: {GATE}" in refused.stderr
+
+
+def test_revoke_takes_it_back(desk: Desk) -> None:
+    """An approval that was revoked no longer counts, and `approvals` says by whom and why."""
+    assert Exit.DONE == desk.sign("approve", "--yes").returncode
+    revoked = desk.sign("revoke", "--yes", "--json")
+    assert Exit.DONE == revoked.returncode, revoked.stderr
+    told = json.loads(revoked.stdout)
+    assert "revoke" == told["act"]
+    assert not told["gate"]["satisfied"]
+    shown = desk.run("approvals", "cutover.plan")
+    assert Exit.DONE == shown.returncode
+    assert f"gate {GATE}: NOT APPROVED, 0 of 1 keys" in shown.stdout
+    assert "revoked: operator@state-hub.example" in shown.stdout
+
+
+def test_a_changed_plan_file_is_refused(desk: Desk) -> None:
+    """Nobody signs what is not what was planned."""
+    path = desk.folder / "cutover.plan"
+    path.write_bytes(path.read_bytes().replace(b"railiance01", b"railiance02", 1))
+    refused = desk.sign("approve", "--yes")
+    assert Exit.STALE_PLAN == refused.returncode
+    assert [] == desk.stored
+
+
+def test_forgotten_options_are_usage_errors(desk: Desk) -> None:
+    """64, as everywhere."""
+    assert Exit.USAGE == desk.run("approve", "cutover.plan", "--gate", GATE).returncode

@@ -1,0 +1,232 @@
+"""Commands that only look, as processes: what is told and how they end, also when nothing answers."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from statehub_plan.errors import Exit
+from statehub_plan.schemas import problems
+from tests.golden import examples
+
+ROOT = Path(__file__).parents[2]
+SECRET = "correct-horse-battery"
+NOWHERE = f"postgresql://hub:{SECRET}@127.0.0.1:1/statehub"
+DSNS = ("STATEHUB_WSL2_DSN", "STATEHUB_RAILIANCE01_DSN", "STATEHUB_WSL2_APP_DSN", "STATEHUB_RAILIANCE01_APP_DSN")
+
+
+def run(*arguments: str, cwd: Path, **variables: str) -> subprocess.CompletedProcess[str]:
+    """One invocation as a process, with a home of its own and nothing else that points anywhere."""
+    kept = {key: value for key, value in os.environ.items() if not key.startswith("STATEHUB_") or key.endswith("_BIN")}
+    environment = kept | {"HOME": str(cwd), "STATEHUB_PLAN_AUTHOR": "alice@ops.example", **variables}
+    return subprocess.run(
+        [sys.executable, "-m", "statehub_plan", *arguments],
+        cwd=cwd,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+@pytest.fixture
+def folder(tmp_path: Path, opa_path: Path) -> Path:
+    """The shipped policies and the example document, whose databases and access paths lead nowhere."""
+    shutil.copytree(ROOT / "policies", tmp_path / "policies")
+    (tmp_path / "plans").mkdir()
+    text = (examples.HERE / "render" / "cust-wp-0011.yaml").read_text(encoding="utf-8")
+    for url, nobody in (
+        ("http://127.0.0.1:8000", "http://127.0.0.1:1"),
+        ("http://10.20.0.11:8000", "http://127.0.0.1:2"),
+    ):
+        text = text.replace(url, nobody)
+    (tmp_path / "plans" / "cust-wp-0011.yaml").write_text(text)
+    return tmp_path
+
+
+def nowhere() -> dict[str, str]:
+    """Connection strings with a password, to a port where nothing listens."""
+    return dict.fromkeys(DSNS, NOWHERE)
+
+
+def test_observe_when_nothing_answers(folder: Path) -> None:
+    """Looking never fails: every fact is there, unknown with its reason; the password is nowhere."""
+    seen = run("observe", "plans/cust-wp-0011.yaml", cwd=folder, **nowhere())
+    assert Exit.DONE == seen.returncode, seen.stderr
+    assert "UNKNOWN" in seen.stdout
+    assert "writes" in seen.stdout
+    assert SECRET not in seen.stdout + seen.stderr
+
+
+def test_observe_as_json(folder: Path) -> None:
+    """The published schema, with and without `--unknown`."""
+    everything = json.loads(run("observe", "plans/cust-wp-0011.yaml", "--json", cwd=folder, **nowhere()).stdout)
+    unknown = json.loads(
+        run("observe", "plans/cust-wp-0011.yaml", "--json", "--unknown", cwd=folder, **nowhere()).stdout
+    )
+    assert () == problems("output-observe", everything)
+    assert () == problems("output-observe", unknown)
+    assert {"unknown"} == {fact["status"] for fact in unknown["observation"]["facts"]}
+    assert len(unknown["observation"]["facts"]) < len(everything["observation"]["facts"])
+
+
+def test_doctor_names_every_problem(folder: Path) -> None:
+    """One check each, a remedy with every problem, exit 1; nothing hides anything else."""
+    sick = run("doctor", "plans/cust-wp-0011.yaml", "--json", cwd=folder, **nowhere())
+    assert Exit.ERROR == sick.returncode
+    told = json.loads(sick.stdout)
+    assert () == problems("output-doctor", told)
+    wrong = {check["id"]: check for check in told["checks"] if not check["ok"]}
+    assert {"wsl2.connection", "railiance01.connection", "access.bridge", "access.mcp"} <= wrong.keys()
+    assert "gate.CUST-WP-0011-T07" in wrong
+    assert all(check["remedy"] for check in wrong.values())
+    assert SECRET not in sick.stdout + sick.stderr
+
+
+def test_doctor_without_a_document(folder: Path) -> None:
+    """The installed components alone."""
+    well = run("doctor", cwd=folder)
+    assert Exit.DONE == well.returncode, well.stdout
+    assert "ok      component.opa" in well.stdout
+
+
+def test_doctor_without_opa(folder: Path) -> None:
+    """A component that is named and not there is a problem with a remedy."""
+    sick = run("doctor", cwd=folder, STATEHUB_PLAN_OPA_BIN="/nonexistent/opa")
+    assert Exit.ERROR == sick.returncode
+    assert "PROBLEM component.opa" in sick.stdout
+    assert "remedy:" in sick.stdout
+
+
+def test_compare_of_what_cannot_be_read(folder: Path) -> None:
+    """Not equal, not different: 7."""
+    unknown = run("compare", "plans/cust-wp-0011.yaml", cwd=folder, **nowhere())
+    assert Exit.OUTCOME_UNKNOWN == unknown.returncode, unknown.stderr
+    assert "UNKNOWN" in unknown.stdout
+    assert SECRET not in unknown.stdout + unknown.stderr
+
+
+def test_status_when_nothing_answers(folder: Path) -> None:
+    """An outage is told and never hides the rest; every format ends with 0."""
+    shutil.copy(ROOT / "plans" / "rail-bs-wp-0007.yaml", folder / "plans")
+    text = run("status", "plans", cwd=folder, **nowhere())
+    assert Exit.DONE == text.returncode, text.stderr
+    assert "CUST-WP-0011 Pragmatic railiance01 State Hub: BLOCKED" in text.stdout
+    assert "RAIL-BS-WP-0007 ThreePhoenix HA cluster: OBSERVED" in text.stdout
+    told = json.loads(run("status", "plans", "--json", cwd=folder, **nowhere()).stdout)
+    assert () == problems("output-status", told)
+    written = run("status", "plans", "--format", "markdown", "--out", "status.md", cwd=folder, **nowhere())
+    assert Exit.DONE == written.returncode, written.stderr
+    assert "## Stable Pickup Path" in (folder / "status.md").read_text()
+    assert SECRET not in text.stdout + (folder / "status.md").read_text()
+
+
+def test_status_without_connection_strings(folder: Path) -> None:
+    """A variable that is not set is a reason like any other."""
+    told = run("status", "plans", cwd=folder)
+    assert Exit.DONE == told.returncode, told.stderr
+    assert "BLOCKED" in told.stdout
+
+
+def test_status_of_invalid_documents(folder: Path) -> None:
+    """Nothing is shown of a folder that says something else than meant: 1, with every problem."""
+    (folder / "plans" / "bad.yaml").write_text("kind: CutoverPlan\n")
+    told = run("status", "plans", cwd=folder, **nowhere())
+    assert Exit.ERROR == told.returncode
+    assert "bad.yaml:1" in told.stderr
+
+
+def test_status_of_an_empty_folder(folder: Path) -> None:
+    """No document is not "everything is fine"."""
+    (folder / "none").mkdir()
+    told = run("status", "none", cwd=folder)
+    assert Exit.ERROR == told.returncode
+    assert "folder-empty" in told.stderr
+
+
+def test_plan_when_nothing_answers(folder: Path) -> None:
+    """A plan that says what it can't know, and refuses to cut over."""
+    told = run("plan", "plans/cust-wp-0011.yaml", cwd=folder, **nowhere())
+    assert "REFUSED before anything is touched" in told.stdout, told.stderr
+    assert "Not known or not shown" in told.stdout
+
+
+def test_policy_check_without_steps(folder: Path) -> None:
+    """With nothing to do there is nothing to judge, and no permission either."""
+    told = run("policy", "check", "plans/cust-wp-0011.yaml", "--json", cwd=folder, **nowhere())
+    assert () == problems("output-policy-check", json.loads(told.stdout))
+
+
+def test_policy_test(folder: Path) -> None:
+    """Unrounded coverage of the shipped policies; a bundle without tests fails."""
+    well = run("policy", "test", cwd=folder)
+    assert Exit.DONE == well.returncode, well.stdout
+    assert "coverage 100.0 %" in well.stdout
+    for path in (folder / "policies").rglob("*_test.rego"):
+        path.unlink()
+    sick = run("policy", "test", cwd=folder)
+    assert Exit.ERROR == sick.returncode
+    assert "no test was run" in sick.stdout
+
+
+def test_policy_explain_and_list(folder: Path) -> None:
+    """Each code leads to the incident that it prevents; an unknown one to those there are."""
+    listed = run("policy", "list", "--json", cwd=folder)
+    codes = [rule["code"] for policy in json.loads(listed.stdout)["policies"] for rule in policy["rules"]]
+    assert "backup_fresh.unknown" in codes
+    told = run("policy", "explain", "backup_fresh.unknown", cwd=folder)
+    assert Exit.DONE == told.returncode, told.stderr
+    assert "remedy:" in told.stdout
+    assert Exit.ERROR == run("policy", "explain", "backup_fresh.nonsense", cwd=folder).returncode
+
+
+def test_init_writes_a_plan_that_validates(tmp_path: Path) -> None:
+    """The starter is a valid plan, and never replaces one that is there."""
+    assert Exit.DONE == run("init", "my-service", cwd=tmp_path).returncode
+    well = run("validate", "my-service.yaml", cwd=tmp_path)
+    assert Exit.DONE == well.returncode, well.stdout
+    again = run("init", "my-service", cwd=tmp_path)
+    assert Exit.ERROR == again.returncode
+    assert "never overwritten" in again.stderr
+
+
+def test_validate_tells_every_problem_at_once(tmp_path: Path) -> None:
+    """Of all the files, with positions; exit 1, as JSON too."""
+    (tmp_path / "a.yaml").write_text("kind: CutoverPlan\nkind: CutoverPlan\n")
+    (tmp_path / "b.yaml").write_text("apiVersion: [\n")
+    told = run("validate", "a.yaml", "b.yaml", "missing.yaml", "--json", cwd=tmp_path)
+    assert Exit.ERROR == told.returncode
+    printed = json.loads(told.stdout)
+    assert () == problems("output-validate", printed)
+    assert all(any(line.startswith(name) for line in printed["problems"]) for name in ("a.yaml:2", "b.yaml", "missing"))
+
+
+def test_validate_the_shipped_plans() -> None:
+    """What the README tells people to begin with."""
+    well = run("validate", "plans", cwd=ROOT)
+    assert Exit.DONE == well.returncode, well.stdout
+    assert "cust-wp-0038" in well.stdout
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion(shell: str, tmp_path: Path) -> None:
+    """A script that asks this very command what completes."""
+    told = run("completion", shell, cwd=tmp_path)
+    assert Exit.DONE == told.returncode, told.stderr
+    assert "_STATEHUB_PLAN_COMPLETE" in told.stdout
+    assert Exit.USAGE == run("completion", "tcsh", cwd=tmp_path).returncode
+
+
+def test_completion_answers(tmp_path: Path) -> None:
+    """What a shell asks when somebody types `statehub-plan ap` and presses the tabulator key."""
+    asked = {"_STATEHUB_PLAN_COMPLETE": "bash_complete", "COMP_WORDS": "statehub-plan ap", "COMP_CWORD": "1"}
+    told = run(cwd=tmp_path, **asked)
+    assert {"plain,approve", "plain,approvals", "plain,apply"} == set(told.stdout.split()), told.stderr
