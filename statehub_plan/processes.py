@@ -100,7 +100,7 @@ def _start(argv: Sequence[str], cwd: Path | None) -> subprocess.Popen[bytes]:
 def _drain(
     process: subprocess.Popen[bytes], outputs: tuple[bytearray, bytearray], deadline: float, stop: threading.Event
 ) -> bool:
-    """Fill `outputs` (up to one byte over the cap) until the command has ended; False when it was not given that long."""
+    """Fill `outputs` (up to one byte over the cap) until the command has ended; False if it had not by then."""
     streams = [stream for stream in (process.stdout, process.stderr) if stream is not None]
     with contextlib.ExitStack() as closing, selectors.DefaultSelector() as selector:
         for stream, output in zip(streams, outputs, strict=True):

@@ -11,6 +11,7 @@ from typing import IO, Any
 from pydantic import BaseModel, JsonValue
 
 from statehub_plan.errors import StatehubError
+from statehub_plan.model.output import ErrorOutput, FailureOutput
 from statehub_plan.model.plan import Step
 from statehub_plan.redact import redact, redact_json
 
@@ -43,20 +44,21 @@ def print_rich(renderable: Any) -> None:
     print_text("\n".join(line.rstrip() for line in captured.get().splitlines()))
 
 
+def error_output(error: StatehubError) -> ErrorOutput:
+    """An error as it is printed where JSON was asked for."""
+    return ErrorOutput(
+        code=error.code,
+        what=error.what,
+        details=error.details,
+        remedy=error.hint,
+        exit_status=int(error.exit_status),
+    )
+
+
 def print_error(error: StatehubError, *, as_json: bool) -> None:
     """What happened, every detail, the remedy; as one JSON object on stdout where JSON was asked for."""
     if as_json:
-        print_json(
-            {
-                "error": {
-                    "code": error.code,
-                    "what": error.what,
-                    "details": list(error.details),
-                    "remedy": error.hint,
-                    "exit_status": int(error.exit_status),
-                }
-            }
-        )
+        print_json(FailureOutput(error=error_output(error)))
     print(redact(f"statehub-plan: {error.code}: {error}"), file=sys.stderr)
 
 

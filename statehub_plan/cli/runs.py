@@ -8,16 +8,18 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
+from typing import Literal
 
 import click
 from pydantic import JsonValue
 
 from statehub_plan.cli.options import document_argument, json_option, plan_argument
-from statehub_plan.cli.output import TerminalReporter, print_error, print_json, print_text
+from statehub_plan.cli.output import TerminalReporter, error_output, print_error, print_json, print_text
 from statehub_plan.cli.workspace import Workspace, author, load_plan, utc_now
 from statehub_plan.errors import Exit, Refusal, StatehubError
 from statehub_plan.journal import Journal
 from statehub_plan.model.facts import Evidence, Fact, Observation
+from statehub_plan.model.output import HistoryOutput, RunOutput
 from statehub_plan.model.plan import Phase, Plan, PlanFile, Verdict
 from statehub_plan.model.record import GateState, RecordKind, RunContext
 from statehub_plan.model.spec import duration_s
@@ -155,8 +157,8 @@ def _with_outcome(as_json: bool, plan: Plan, work: Callable[[], None]) -> int:
             work()
     except StatehubError as error:
         if as_json:
-            outcome = "waiting" if error.exit_status is Exit.WAITING else "stopped"
-            print_json(_result(plan, outcome, error))
+            waiting = error.exit_status is Exit.WAITING
+            print_json(_result(plan, "waiting" if waiting else "stopped", error))
         else:
             print_error(error, as_json=False)
         return error.exit_status
@@ -167,17 +169,9 @@ def _with_outcome(as_json: bool, plan: Plan, work: Callable[[], None]) -> int:
     return Exit.DONE
 
 
-def _result(plan: Plan, outcome: str, error: StatehubError | None) -> dict[str, JsonValue]:
-    told: dict[str, JsonValue] = {"run": run_id(plan), "outcome": outcome, "primary_wished": plan.new, "error": None}
-    if error is not None:
-        told["error"] = {
-            "code": error.code,
-            "what": error.what,
-            "details": list(error.details),
-            "remedy": error.hint,
-            "exit_status": int(error.exit_status),
-        }
-    return told
+def _result(plan: Plan, outcome: Literal["done", "waiting", "stopped"], error: StatehubError | None) -> RunOutput:
+    told = None if error is None else error_output(error)
+    return RunOutput(run=run_id(plan), outcome=outcome, primary_wished=plan.new, error=told)
 
 
 @click.command()
@@ -227,7 +221,7 @@ def history(document: Path, run: str | None, as_json: bool) -> int:
         checked = workspace.journal.verify() if records else 0
         shown = [record for record in records if run in (None, record.run)]
         if as_json:
-            print_json({"checked": checked, "records": [record.model_dump(mode="json") for record in shown]})
+            print_json(HistoryOutput(checked=checked, records=tuple(shown)))
         else:
             from statehub_plan.render import history_text
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-from pydantic import JsonValue
+from pydantic import Field, JsonValue
 
 from statehub_plan.model.base import Frozen, Instant, digest
 from statehub_plan.model.facts import Evidence, Observation
@@ -37,7 +37,7 @@ class Finding(Frozen):
     message: str
     step: str | None = None
     path: str | None = None
-    evidence: dict[str, JsonValue] = {}
+    evidence: dict[str, JsonValue] = Field(default_factory=dict)
     remedy: str
 
 
@@ -87,7 +87,7 @@ class Step(Frozen):
     serves: str
     because: str
     gate: str | None = None
-    params: dict[str, JsonValue] = {}
+    params: dict[str, JsonValue] = Field(default_factory=dict)
 
 
 class Refused(Frozen):

@@ -159,7 +159,7 @@ class DrillRecord(Frozen):
     kind: str
     passed: bool
     at: Instant
-    detail: dict[str, JsonValue] = {}
+    detail: dict[str, JsonValue] = Field(default_factory=dict)
 
 
 class History(Frozen):
