@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 import threading
 from concurrent.futures import CancelledError, Future
+from contextlib import closing
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -27,6 +28,7 @@ ANSWER_CAP = 4 << 20
 _PACKAGE, _RULE = "statehub.main", "verdict"
 # A built-in that fails (`to_number("x")`) makes its rule silently undefined unless OPA is told otherwise.
 _QUERY = {"provenance": "true", "strict-builtin-errors": "true"}
+_CHUNK = 1 << 16
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
@@ -112,21 +114,32 @@ def _address(url: str) -> tuple[str, int, bool]:
 
 
 def _require_plain_json(response: Response, **_options: object) -> Response:
-    """Response hook: status 200, JSON by its own account, and no longer than the cap. It runs before requests would
-    follow a redirect, and before the client would look at the body."""
-    if response.status_code != 200:
-        raise _no_answer("http_status", f"the answer has HTTP status {response.status_code}: {_excerpt(response)}")
-    content_type = response.headers.get("Content-Type", "").partition(";")[0].strip().lower()
-    if content_type != "application/json":
-        raise _no_answer("content_type", f"the answer is {content_type or 'of no declared type'}, not application/json")
-    if response.headers.get("Content-Encoding", "identity") != "identity":
-        raise _no_answer("content_type", "the answer is compressed, which was not asked for")
-    body = response.raw.read(ANSWER_CAP + 1)
-    if len(body) > ANSWER_CAP:
-        raise _no_answer("too_large", f"the answer is longer than {ANSWER_CAP} bytes")
-    response.raw.close()
+    """Response hook: status 200, JSON by its own account, complete, and no longer than the cap. It runs before requests
+    would follow a redirect, and before the client would look at the body."""
+    with closing(response.raw):
+        if response.status_code != 200:
+            raise _no_answer("http_status", f"the answer has HTTP status {response.status_code}: {_excerpt(response)}")
+        kind = response.headers.get("Content-Type", "").partition(";")[0].strip().lower()
+        if kind != "application/json":
+            raise _no_answer("content_type", f"the answer is {kind or 'of no declared type'}, not application/json")
+        if response.headers.get("Content-Encoding", "identity") != "identity":
+            raise _no_answer("content_type", "the answer is compressed, which was not asked for")
+        body = _body(response)
     response.raw = io.BytesIO(body)
     return response
+
+
+def _body(response: Response) -> bytes:
+    body = bytearray()
+    while chunk := response.raw.read(_CHUNK):  # the last, empty, read is the one that notices a body cut short
+        body += chunk
+        if len(body) > ANSWER_CAP:
+            raise _no_answer("too_large", f"the answer is longer than {ANSWER_CAP} bytes")
+    try:
+        body.decode()
+    except UnicodeDecodeError as error:
+        raise _no_answer("not_json", f"the answer is no UTF-8: {error}") from error
+    return bytes(body)
 
 
 def _excerpt(response: Response) -> str:
