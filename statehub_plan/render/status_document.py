@@ -42,7 +42,7 @@ def _decision(status: Status) -> list[str]:
 def _since(status: Status) -> Iterator[str]:
     """What has happened since those sentences were written."""
     for lane in status.lanes:
-        if lane.moved and lane.primary is not None:
+        if lane.primary is not None and lane.primary.term > 0 and lane.primary.endpoint is not None:
             when = f" on {lane.primary.decided_at:%Y-%m-%d}" if lane.primary.decided_at else ""
             primary = md(str(lane.primary.endpoint))
             yield ""

@@ -118,7 +118,7 @@ def _primary(lane: LaneStatus) -> Iterator[str]:
 
 def _stabilization(lane: LaneStatus) -> Iterator[str]:
     one = lane.stabilization
-    if one is None or not lane.moved:
+    if one is None:
         return
     until = f" until {moment(one.until_at)}" if one.state == "running" and one.until_at else ""
     looks = (
@@ -129,7 +129,7 @@ def _stabilization(lane: LaneStatus) -> Iterator[str]:
 
 def _fallback(lane: LaneStatus) -> Iterator[str]:
     one = lane.fallback
-    if one is None or not lane.moved:
+    if one is None or lane.primary is None or lane.primary.term == 0:
         return
     if one.retired:
         yield f"The fallback {one.endpoint} is retired; it stays frozen."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from datetime import datetime
 
 from statehub_plan.model.plan import Plan
@@ -56,13 +57,16 @@ def _is(record: Record, gate: Gate) -> bool:
 
 
 def _approvals(state: GateState) -> str:
-    told = [
-        f"{one.principal or one.source}: {one.status.value}{_until(one.execute_by)}"
-        for one in state.approvals
-        if one.status is ApprovalStatus.VALID or not state.satisfied
-    ]
+    """Those that count with their clock; the others as a number for each reason."""
+    valid = [one for one in state.approvals if one.status is ApprovalStatus.VALID]
+    useless = Counter(one.status.value for one in state.approvals if one.status is not ApprovalStatus.VALID)
+    told = [f"{one.principal}{_until(one.execute_by)}" for one in valid]
+    if not state.satisfied:
+        told += [
+            f"{count} found that {'does' if count == 1 else 'do'} not count: {why}" for why, count in useless.items()
+        ]
     return "; ".join(told) or "no approval yet"
 
 
 def _until(moment: datetime | None) -> str:
-    return f" until {moment:%Y-%m-%d %H:%M UTC}" if moment else ""
+    return f", valid until {moment:%Y-%m-%d %H:%M UTC}" if moment else ""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from pydantic import JsonValue
+
 from statehub_plan.history import Lane, history_of
 from statehub_plan.model.plan import Plan
 from statehub_plan.model.record import ApprovalStatus, GateState, History
@@ -132,8 +134,8 @@ def test_gates() -> None:
     missing = "Not approved: 0 of 1 approvals (operator@state-hub.example); no approval yet."
     assert f"{asks} {missing}" == gate(examples.gate_state())
     refused = gate(examples.gate_state(examples.approval(ApprovalStatus.EXPIRED)))
-    assert "operator@state-hub.example: expired" in refused
-    assert "Approved: operator@state-hub.example: valid until 2026-06-27 13:00 UTC." in gate(
+    assert "1 found that does not count: expired" in refused
+    assert "Approved: operator@state-hub.example, valid until 2026-06-27 13:00 UTC." in gate(
         examples.gate_state(examples.approval())
     )
     assert "Unknown: its approvals were not looked at." in gate(None)
@@ -150,3 +152,20 @@ def test_a_decision_outside_of_this_journal() -> None:
     """The register says that it was decided; which steps were done this journal cannot tell."""
     found = lane(plan=examples.plan(examples.after_cutover()))
     assert any("decision term 1 was not made by a run in this journal" in sentence for sentence in told(found))
+
+
+def test_after_a_switchback() -> None:
+    """The way there is open again; what was decided, and what the other side is now, is told all the same."""
+    back: dict[str, JsonValue] = {"term": 2, "primary": examples.OLD, "run": "back", "decided_at": 1782560000}
+    seen = examples.observation(
+        list(examples.after_cutover()),
+        examples.endpoint_facts(examples.OLD, writes="open", register=[back]),
+        examples.endpoint_facts(examples.NEW, writes="frozen", term=2),
+        examples.access_facts(examples.OLD),
+    )
+    found = lane(plan=examples.plan(seen), records=examples.cutover("finished"))
+    assert LaneStanding.ACTIVE is found.standing
+    assert not found.moved
+    assert found.next_action.startswith("T07: Get explicit approval")
+    assert any(sentence.startswith("Primary is wsl2 since term 2") for sentence in told(found))
+    assert "The fallback railiance01 is retained: frozen." in told(found)
