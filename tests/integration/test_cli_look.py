@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from statehub_plan.cli.workspace import save_plan
 from statehub_plan.errors import Exit
 from statehub_plan.schemas import problems
 from tests.golden import examples
@@ -163,6 +164,16 @@ def test_policy_check_without_steps(folder: Path) -> None:
     """With nothing to do there is nothing to judge, and no permission either."""
     told = run("policy", "check", "plans/cust-wp-0011.yaml", "--json", cwd=folder, **nowhere())
     assert () == problems("output-policy-check", json.loads(told.stdout))
+
+
+def test_policy_check_of_an_old_plan(folder: Path) -> None:
+    """A saved plan is judged on the facts that it was made from; those of months ago are no ground: 3, with remedies."""
+    document = str(folder / "plans" / "cust-wp-0011.yaml")
+    save_plan(examples.plan().model_copy(update={"spec_path": document}), folder / "old.plan")
+    told = run("policy", "check", "old.plan", cwd=folder)
+    assert Exit.VETOED == told.returncode, told.stderr
+    assert "Policies VETO this" in told.stdout
+    assert "remedy:" in told.stdout
 
 
 def test_policy_test(folder: Path) -> None:
