@@ -14,7 +14,6 @@ import pytest
 from statehub_plan.cli.workspace import save_plan
 from statehub_plan.errors import Exit
 from statehub_plan.model.steps import StepKind
-from statehub_plan.planning import make_plan
 from tests.golden import examples
 
 GATE = "CUST-WP-0011-T07"
@@ -113,21 +112,10 @@ def test_an_own_key_under_another_name_does_not_count(desk: Desk) -> None:
     (keys / "other_signers").write_text(
         (keys / "allowed_signers").read_text().splitlines()[0].replace(APPROVER, AUTHOR)
     )
-    plan = examples.plan()
-    gate = plan.spec.spec.gates[0]
+    gate = examples.document().spec.gates[0]
     changed = {"name": "second", "guards": (StepKind.RETIRE,), "allowed_signers": "../keys/other_signers"}
-    gates = (gate, gate.model_copy(update=changed))
-    document = plan.spec.model_copy(update={"spec": plan.spec.spec.model_copy(update={"gates": gates})})
-    again = make_plan(
-        document,
-        observation=plan.observation,
-        evidence=plan.evidence,
-        now=plan.created_at,
-        author=AUTHOR,
-        tool_version="0.1.0",
-        spec_digest=plan.spec_digest,
-        spec_path=str(desk.folder / "plans" / "cust-wp-0011.yaml"),
-    )
+    plan = examples.plan(gates=(gate, gate.model_copy(update=changed)))
+    again = plan.model_copy(update={"spec_path": str(desk.folder / "plans" / "cust-wp-0011.yaml")})
     save_plan(again, desk.folder / "cutover.plan")
     refused = desk.sign("approve", "--yes")
     assert Exit.APPROVAL_MISSING == refused.returncode

@@ -166,14 +166,18 @@ def test_policy_check_without_steps(folder: Path) -> None:
     assert () == problems("output-policy-check", json.loads(told.stdout))
 
 
-def test_policy_check_of_an_old_plan(folder: Path) -> None:
-    """A saved plan is judged on the facts that it was made from; those of months ago are no ground: 3, with remedies."""
+def test_policy_check_of_a_saved_plan(folder: Path) -> None:
+    """Judged as it was saved: allowed with its gate; without one in front of the point of no return 3, with remedies."""
     document = str(folder / "plans" / "cust-wp-0011.yaml")
-    save_plan(examples.plan().model_copy(update={"spec_path": document}), folder / "old.plan")
-    told = run("policy", "check", "old.plan", cwd=folder)
-    assert Exit.VETOED == told.returncode, told.stderr
-    assert "Policies VETO this" in told.stdout
-    assert "remedy:" in told.stdout
+    plan = examples.plan().model_copy(update={"spec_path": document})
+    save_plan(plan, folder / "guarded.plan")
+    well = run("policy", "check", "guarded.plan", cwd=folder)
+    assert Exit.DONE == well.returncode, well.stdout + well.stderr
+    save_plan(examples.plan(gates=()).model_copy(update={"spec_path": document}), folder / "unguarded.plan")
+    vetoed = run("policy", "check", "unguarded.plan", cwd=folder)
+    assert Exit.VETOED == vetoed.returncode, vetoed.stdout + vetoed.stderr
+    assert "Policies VETO this" in vetoed.stdout
+    assert "remedy:" in vetoed.stdout
 
 
 def test_policy_test(folder: Path) -> None:
