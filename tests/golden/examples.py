@@ -15,7 +15,7 @@ from statehub_plan.model.base import epoch_s
 from statehub_plan.model.facts import Evidence, EvidenceStatus, Fact, FactStatus, Observation
 from statehub_plan.model.plan import Direction, Finding, Level, Phase, Plan, Verdict
 from statehub_plan.model.record import ApprovalStatus, GateState, JudgedApproval, Record, RecordKind
-from statehub_plan.model.spec import CutoverPlan
+from statehub_plan.model.spec import CutoverPlan, Gate
 from statehub_plan.planning import make_plan, turned
 
 NOW = datetime(2026, 6, 27, 12, 0, tzinfo=UTC)
@@ -146,10 +146,13 @@ def plan(
     *,
     direction: Direction = Direction.FORWARD,
     primary: str = NEW,
+    gates: tuple[Gate, ...] | None = None,
 ) -> Plan:
-    """A plan of alice's, not yet judged."""
+    """A plan of alice's, not yet judged; `gates` instead of the document's."""
+    wished = turned(document(), primary)
+    spec = wished.spec if gates is None else wished.spec.model_copy(update={"gates": gates})
     return make_plan(
-        turned(document(), primary),
+        wished.model_copy(update={"spec": spec}),
         observation=seen or before_cutover(),
         evidence=evidence() if proofs is None else proofs,
         now=NOW + timedelta(seconds=2),

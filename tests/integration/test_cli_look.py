@@ -167,7 +167,7 @@ def test_policy_check_without_steps(folder: Path) -> None:
 
 
 def test_policy_check_of_a_saved_plan(folder: Path) -> None:
-    """Judged as it was saved: allowed with its gate; without one in front of the point of no return 3, with remedies."""
+    """Judged as it was saved: allowed with its gate; without one before the point of no return 3, with remedies."""
     document = str(folder / "plans" / "cust-wp-0011.yaml")
     plan = examples.plan().model_copy(update={"spec_path": document})
     save_plan(plan, folder / "guarded.plan")
