@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, JsonValue
 
 from statehub_plan.model.base import Frozen
 from statehub_plan.policy.bundle import is_test, read_bundle
-from statehub_plan.policy.document import BundleInfo
+from statehub_plan.policy.document import BundleInfo, PolicyInput
 from statehub_plan.policy.engine import opa
 
 
@@ -113,13 +113,15 @@ class _Coverage(BaseModel):
 
 def _strictness(bundle_dir: Path) -> tuple[str, ...]:
     """What `opa check --strict` objects to, with every built-in taken away that looks at a clock, at the network or at
-    chance: all that a policy may know is in its input."""
+    chance (all that a policy may know is in its input), and with the input's schema: a misspelt field would otherwise
+    be undefined, and the rule silent."""
     capabilities = opa(bundle_dir, "capabilities", "--current").answer(_Capabilities)
     allowed = [each for each in capabilities.builtins if not each.get("nondeterministic")]
     with tempfile.TemporaryDirectory(prefix="statehub-plan-opa-") as directory:
-        path = Path(directory) / "capabilities.json"
-        path.write_text(json.dumps(capabilities.model_copy(update={"builtins": allowed}).model_dump()))
-        checked = opa(bundle_dir, "check", "--strict", "--capabilities", str(path), ".")
+        known, schema = Path(directory) / "capabilities.json", Path(directory) / "input.json"
+        known.write_text(json.dumps(capabilities.model_copy(update={"builtins": allowed}).model_dump()))
+        schema.write_text(json.dumps(PolicyInput.model_json_schema()))
+        checked = opa(bundle_dir, "check", "--strict", "--capabilities", str(known), "--schema", str(schema), ".")
     return tuple(line for line in (checked.stdout + checked.stderr).splitlines() if line) if checked.exit_status else ()
 
 

@@ -208,7 +208,7 @@ def test_a_failed_and_a_skipped_test_are_failures(tmp_path: Path) -> None:
 
 def test_a_line_that_no_test_reaches_is_named(tmp_path: Path) -> None:
     """By file and line; main is not reached at all here."""
-    found = run_tests(with_test(tmp_path, probe=objecting(finding()) + "\nunused if input.never\n"))
+    found = run_tests(with_test(tmp_path, probe=objecting(finding()) + "\nunused if input.now == 0\n"))
     assert "statehub/policies/probe/probe.rego:5" in found.not_covered
     assert any("main.rego" in place for place in found.not_covered)
     assert 0 < found.coverage < 100
@@ -239,10 +239,13 @@ def test_coverage_is_not_rounded_up() -> None:
         (objecting(finding()).replace("deny", "import data.statehub.unused\n\ndeny", 1), "unused"),
         (objecting(finding()).replace(" if ", "    if "), "not formatted"),
         (objecting("undefined_function(1)"), "undefined_function"),
+        (objecting(finding(), "input.plan.gatez == []"), "gatez"),
     ],
 )
-def test_style_strictness_and_forbidden_built_ins_are_complaints(tmp_path: Path, probe: str, complaint: str) -> None:
-    """A policy looks at its input and at nothing else."""
+def test_style_forbidden_built_ins_and_misspelt_fields_are_complaints(
+    tmp_path: Path, probe: str, complaint: str
+) -> None:
+    """A policy looks at its input and at nothing else, by the names that the input has."""
     found = run_tests(with_test(tmp_path, probe=probe))
     assert not found.ok
     assert any(complaint in line for line in found.problems), found.problems
