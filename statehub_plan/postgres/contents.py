@@ -10,7 +10,7 @@ from psycopg import sql
 
 from statehub_plan.postgres.connect import Connection
 
-__all__ = ["UserObject", "described", "drop_all", "user_objects"]
+__all__ = ["UserObject", "described", "drop_some", "user_objects"]
 
 _USER_NAMESPACE = "(n.nspname !~ '^pg_' AND n.nspname NOT IN ('information_schema', 'statehub_plan'))"
 
@@ -85,16 +85,18 @@ def described(objects: Iterable[UserObject]) -> tuple[str, ...]:
     return (*lines, *names, *more)
 
 
-def drop_all(connection: Connection) -> int:
-    """Drops every user object, and schemas in which no extension lives, in the caller's transaction; how many.
+def drop_some(connection: Connection, limit: int | None = None) -> int:
+    """Drops the first `limit` user objects (default: all) in the caller's transaction; how many it took.
 
-    The schema `public`, schemas of extensions and the tool's own stay, with what extensions have in them.
+    With the last ones go the schemas in which no extension lives. `public`, schemas of extensions and the tool's own
+    stay, with what extensions have in them.
     """
-    objects = user_objects(connection)
+    objects = user_objects(connection)[:limit]
     for each in objects:
         connection.execute(each.drop)
-    for (schema,) in connection.execute(_DROPPABLE_SCHEMAS).fetchall():
-        connection.execute(sql.SQL("DROP SCHEMA {} CASCADE").format(sql.Identifier(schema)))
+    if limit is None or len(objects) < limit:
+        for (schema,) in connection.execute(_DROPPABLE_SCHEMAS).fetchall():
+            connection.execute(sql.SQL("DROP SCHEMA {} CASCADE").format(sql.Identifier(schema)))
     return len(objects)
 
 

@@ -15,9 +15,9 @@ from statehub_plan.model.base import Frozen
 from statehub_plan.postgres.connect import Connection, connect
 from statehub_plan.postgres.copy import flush_copies, open_copy_session
 from statehub_plan.postgres.dump import Entry, dump_schema
+from statehub_plan.postgres.loading import explained
 from statehub_plan.postgres.proof import fence_status
 from statehub_plan.postgres.relations import Relation, read_relations
-from statehub_plan.postgres.schema import explained
 from statehub_plan.postgres.tools import major_of
 from statehub_plan.postgres.workers import Crew, OnProgress, Progress, nobody_looks, nothing_to_lose, run_crews
 

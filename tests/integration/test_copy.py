@@ -9,7 +9,8 @@ import psycopg
 import pytest
 from psycopg.conninfo import conninfo_to_dict
 
-from statehub_plan.demo.cluster import Cluster
+from statehub_plan.components import PgInstallation
+from statehub_plan.demo.cluster import CHEAP_SETTINGS, Cluster
 from statehub_plan.errors import Exit, Refusal, StatehubError
 from statehub_plan.postgres.backup import newest_backup, verify_backup
 from statehub_plan.postgres.compare import Answer, compare
@@ -387,3 +388,29 @@ def test_a_safety_dump_is_whole(source_db: str, target_db: str, tmp_path: Path) 
     found = newest_backup(tmp_path, kind="safety")
     assert found is not None
     assert (Path(prepared.safety_dump), ()) == (found.path, verify_backup(found))
+
+
+def test_a_small_lock_table_is_no_obstacle(
+    source_db: str, pg_installations: tuple[PgInstallation, ...], scratch: Path, tmp_path: Path
+) -> None:
+    """Where one transaction cannot drop the old content and load the new, the old one is dropped piece by piece."""
+    tables = (
+        "DO $$ BEGIN FOR n IN 1..250 LOOP "
+        "EXECUTE format('CREATE TABLE public.t%s (id serial PRIMARY KEY, a text, b integer UNIQUE)', n); "
+        "END LOOP; END $$"
+    )
+    settings = {**CHEAP_SETTINGS, "max_locks_per_transaction": "16", "max_connections": "80"}
+    run_script(source_db, tables)
+    with Cluster.create(scratch, "few-locks", pg_installations[-1], settings=settings) as cluster:
+        make_roles(cluster)
+        with database(cluster) as target:
+            for start in range(1, 250, 50):
+                piece = tables.replace("1..250", f"{start}..{start + 49}").replace("public.t", "public.old")
+                run_script(target, piece)
+            with pytest.raises(psycopg.errors.OutOfMemory):
+                run_script(target, "DROP SCHEMA public CASCADE; CREATE SCHEMA public;" + tables)
+            prepared = prepare(source_db, target, tmp_path, replace=True)
+            fill(source_db, target)
+            comparison = compare(source_db, target)
+    assert (250, True) == (prepared.tables, prepared.safety_dump is not None)
+    assert (Answer.EQUAL, ()) == (comparison.answer, comparison.differences)
