@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import stat
@@ -174,3 +175,18 @@ def test_too_little_room_is_a_refusal(tmp_path: Path) -> None:
     with pytest.raises(Refusal) as caught:
         require_room(tmp_path, 1 << 60)
     assert caught.value.code == "backup-disk-full"
+
+
+def test_no_password_on_a_command_line(backup: Backup, source_db: str, tmp_path: Path) -> None:
+    """pg_dump gets it by its environment, which other users cannot read; a command line they can."""
+    password = str(conninfo_to_dict(source_db)["password"])
+    seen: list[str] = []
+
+    def look() -> None:
+        for path in Path("/proc").glob("[0-9]*/cmdline"):
+            with contextlib.suppress(OSError):
+                seen.append(path.read_bytes().replace(b"\0", b" ").decode(errors="replace"))
+
+    take_backup(source_db, tmp_path, endpoint="old", check=look)
+    assert [] == [line for line in seen if password in line]
+    assert any("pg_dump" in line and str(tmp_path) in line for line in seen)
