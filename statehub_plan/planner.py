@@ -42,6 +42,8 @@ class Wish:
     drill_before_cutover: bool = False
     rehearse: bool = False
     document: bool = True
+    settle: bool = True
+    """Without it the wish holds as soon as the primary serves and clients reach it: what an abort is after."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +90,7 @@ def next_step(world: World, wish: Wish) -> Next | Refused | None:
 
 def _finish(world: World, wish: Wish) -> Next | Refused | None:
     """The desired primary is primary by the register: what is left, in the order in which it ends the outage."""
-    return _serve(world) or _reach_clients(world, wish) or _settle(world, wish)
+    return _serve(world) or _reach_clients(world, wish) or (_settle(world, wish) if wish.settle else None)
 
 
 def _serve(world: World) -> Next | Refused | None:

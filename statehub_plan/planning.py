@@ -55,8 +55,8 @@ def turned(document: CutoverPlan, primary: str) -> CutoverPlan:
     return document.model_copy(update={"spec": spec})
 
 
-def wish_of(document: CutoverPlan) -> Wish:
-    """What of the document chooses steps."""
+def wish_of(document: CutoverPlan, direction: Direction) -> Wish:
+    """What of the document chooses steps. An abort ends with the present primary serving: it retires nothing."""
     spec = document.spec
     return Wish(
         fallback=spec.desired.fallback.mode,
@@ -65,6 +65,7 @@ def wish_of(document: CutoverPlan) -> Wish:
         drill_before_cutover=spec.drills.before_cutover,
         rehearse=False,
         document=spec.operating_model is not None,
+        settle=direction is not Direction.ABORT,
     )
 
 
@@ -190,7 +191,7 @@ def make_plan(
 ) -> Plan:
     """The plan from the observed world to the document's wish, not yet judged. Deterministic in its arguments."""
     grounded = ground(document, observation, evidence, now=now)
-    unfolded = unfold(grounded.world, wish_of(document))
+    unfolded = unfold(grounded.world, wish_of(document, direction))
     steps = tuple(
         dress(document, grounded, index, step, before)
         for index, (step, before) in enumerate(zip(unfolded.steps, unfolded.trajectory, strict=False), start=1)

@@ -7,57 +7,28 @@ shown and signed contains it, and does it. A crash is just another world to look
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
-from datetime import datetime
-from typing import NoReturn
 
 import psycopg
 from pydantic import JsonValue
 
-from statehub_plan.abstraction import Grounded, ground
+from statehub_plan.abstraction import ground
+from statehub_plan.apply.aftermath import end_pending, recorded
+from statehub_plan.apply.around import Glance, Surroundings
+from statehub_plan.apply.refusals import database_failed, interrupted, not_approved, refused, vetoed, world_differs
 from statehub_plan.apply.staleness import changed_facts, stale
-from statehub_plan.errors import Exit, OutcomeUnknown, Refusal, StatehubError
+from statehub_plan.errors import OutcomeUnknown, StatehubError
 from statehub_plan.history import evidence_recorded
-from statehub_plan.model.facts import Evidence, Observation
-from statehub_plan.model.plan import Phase, Plan, Refused, Step, Verdict
-from statehub_plan.model.record import GateState, Record, RecordKind, RunContext
+from statehub_plan.model.plan import Phase, Plan, Refused, Step
+from statehub_plan.model.record import GateState, RecordKind, RunContext
 from statehub_plan.model.steps import StepKind
-from statehub_plan.planner import Next, Wish, next_step, unfold
-from statehub_plan.planning import SAFETY_KINDS, dress, effect_key, evidence_digest, turned, wish_of
-from statehub_plan.steps.stage import Execute, Stage, Waiting
+from statehub_plan.planner import Next, next_step, unfold
+from statehub_plan.planning import SAFETY_KINDS, dress, effect_key, evidence_digest, wish_of
+from statehub_plan.steps.stage import Stage, Waiting
 from statehub_plan.transitions import effect
-from statehub_plan.world import Data, Role, Term, World, difference
+from statehub_plan.world import Data, Role, World, difference
 
 _LOOK_DEEP_AFTER = frozenset({StepKind.BACKUP, StepKind.RESTORE_DRILL, StepKind.PREPARE_TARGET, StepKind.DOCUMENT})
 """After these the slow facts may have changed; under a hold only the quick ones are looked at."""
-
-
-@dataclass(frozen=True)
-class Glance:
-    """One look at the world, in facts and in the finite model."""
-
-    observation: Observation
-    evidence: tuple[Evidence, ...]
-    grounded: Grounded
-
-    @property
-    def world(self) -> World:
-        """The finite world."""
-        return self.grounded.world
-
-
-@dataclass(frozen=True)
-class Surroundings:
-    """Everything outside that applying needs, as functions, so that a test can hold each of them in its hand."""
-
-    observe: Callable[[bool], tuple[Observation, tuple[Evidence, ...]]]
-    judge: Callable[[Plan, Phase, RunContext, Glance, tuple[GateState, ...]], Verdict]
-    gates: Callable[[Plan], tuple[GateState, ...]]
-    records: Callable[[], tuple[Record, ...]]
-    append: Callable[[RecordKind, str | None, dict[str, JsonValue]], None]
-    executor: Callable[[StepKind], Execute]
-    now: Callable[[], datetime]
 
 
 class Applying:
@@ -68,37 +39,54 @@ class Applying:
         self.stage = stage
         self.around = around
         self.author = author
-        self.wish = wish_of(plan.spec)
+        self.wish = wish_of(plan.spec, plan.direction)
+        self._begun = False
+        self._step: Step | None = None
         self._step_count = 0
 
     def run(self) -> None:
         """Returns when the wish holds. Waiting (8), Refusal (3, 4, 5) or StatehubError otherwise; before the decision
-        a failure ends with the old primary open again, or says that it could not."""
-        glance = self._begin()
+        a failure of whatever kind ends with the old primary open again, or says that it could not."""
         try:
-            while (found := next_step(glance.world, self.wish)) is not None:
-                if isinstance(found, Refused):
-                    self._fail(None, _refusal(found))
-                glance = self._turn(glance, found)
+            self._carry_out()
+        except Waiting:
+            raise
+        except psycopg.Error as problem:
+            raise self._ended_by(database_failed(self._step, problem)) from problem
+        except KeyboardInterrupt:
+            raise self._ended_by(interrupted(self._step)) from None
+        except BaseException as error:  # a defect must not leave writers waiting either
+            self._ended_by(error)
+            raise
         finally:
             self.stage.release()
+
+    def _carry_out(self) -> None:
+        glance = self._begin()
+        while (found := next_step(glance.world, self.wish)) is not None:
+            if isinstance(found, Refused):
+                raise refused(found)
+            glance = self._turn(glance, found)
         self._finish(glance)
 
     # Beginning and end
 
     def _begin(self) -> Glance:
-        records = self.around.records()
-        mine = [record for record in records if record.run == self.stage.run]
-        if any(record.kind is RecordKind.RUN_FINISHED for record in mine):
+        mine = {record.kind for record in self.around.records() if record.run == self.stage.run}
+        if RecordKind.RUN_FINISHED in mine:
             raise stale((), f"run {self.stage.run} of this plan has finished; a plan is carried out once")
+        self._begun = RecordKind.RUN_STARTED in mine
         glance = self.look(deep=True)
-        if not any(record.kind is RecordKind.RUN_STARTED for record in mine):
-            self._refuse_stale(glance)
-            kind, payload = RecordKind.RUN_STARTED, self._identity_payload()
+        if RecordKind.STEP_INTENT in mine:
+            self._refuse_other_term(glance)
         else:
-            kind, payload = RecordKind.RUN_RESUMED, {"world": _world_json(glance.world)}
+            self._refuse_stale(glance)
         self._require_gate_ahead(glance)
-        self.around.append(kind, None, payload)
+        if self._begun:
+            self.around.append(RecordKind.RUN_RESUMED, None, {"world": _world_json(glance.world)})
+        else:
+            self.around.append(RecordKind.RUN_STARTED, None, self._identity_payload())
+        self._begun = True
         self._judge(Phase.APPLY, None, glance)
         return glance
 
@@ -120,6 +108,11 @@ class Applying:
         if details:
             raise stale(details)
 
+    def _refuse_other_term(self, glance: Glance) -> None:
+        """The decision that this plan would take was burned or taken meanwhile."""
+        if glance.world.primary is Role.OLD and glance.grounded.term != self.plan.term:
+            raise stale((f"decision term: {self.plan.term} → {glance.grounded.term}",))
+
     def _finish(self, glance: Glance) -> None:
         payload: dict[str, JsonValue] = {
             "direction": self.plan.direction.value,
@@ -132,20 +125,15 @@ class Applying:
 
     def _turn(self, glance: Glance, found: Next) -> Glance:
         step = self._planned(found, glance)
+        self._step = step
+        self._pass_gate(step, glance)
+        self.stage.checkpoint()
+        self.around.append(RecordKind.STEP_INTENT, step.id, {"kind": step.kind.value, "subject": step.subject})
         try:
-            self._pass_gate(step, glance)
-            self.stage.checkpoint()
-            self.around.append(RecordKind.STEP_INTENT, step.id, {"kind": step.kind.value, "subject": step.subject})
             return self._execute(step, found, glance)
         except Waiting as waiting:
             self.around.append(RecordKind.STEP_WAITING, step.id, waiting.payload)
             raise
-        except StatehubError as error:
-            self._fail(step, error)
-        except psycopg.Error as error:
-            self._fail(step, _database_failed(step, error))
-        except KeyboardInterrupt:
-            self._fail(step, _interrupted(step))
 
     def _execute(self, step: Step, found: Next, glance: Glance) -> Glance:
         self._step_count += 1
@@ -158,28 +146,22 @@ class Applying:
         expected = effect(found.kind, glance.world, found.role)
         surprises = unexplained(expected, after.world)
         if surprises:
-            raise OutcomeUnknown(
-                code="world-differs",
-                what=f"after {step.id} the world is not what the model says",
-                hint="`observe` shows what is there now; run `apply` again once the difference is understood",
-                details=surprises,
-            )
+            raise world_differs(step, surprises)
         done = {**payload, "kind": step.kind.value, "elapsed_ms": round(elapsed_s * 1000)}
         self.around.append(RecordKind.STEP_DONE, step.id, done)
+        self._step = None
         self.stage.reporter.step_ended(step, str(payload.get("summary", "done")), elapsed_s)
         return after
 
     def _planned(self, found: Next, glance: Glance) -> Step:
         """The step as the plan shows it; a refusal if what is needed now was never shown."""
         step = dress(self.plan.spec, glance.grounded, self._step_count + 1, found, glance.world)
-        undecided = glance.world.primary is Role.OLD
-        if undecided and glance.grounded.term != self.plan.term:
-            self._fail(None, stale((f"decision term: {self.plan.term} → {glance.grounded.term}",)))
+        self._refuse_other_term(glance)
         for shown in self.plan.steps:
             if effect_key(shown) == effect_key(step) or _same_preparation(shown, step, glance.world):
                 return shown
         if step.kind not in SAFETY_KINDS:
-            self._fail(None, stale((f"needed now and not in the plan: {step.title} ({step.because})",)))
+            raise stale((f"needed now and not in the plan: {step.title} ({step.because})",))
         return step.model_copy(update={"id": f"x{step.id}"})
 
     def look(self, *, deep: bool) -> Glance:
@@ -214,7 +196,7 @@ class Applying:
     def _satisfied_gate(self, step: Step) -> GateState:
         state = next(state for state in self.around.gates(self.plan) if state.gate == step.gate)
         if not state.satisfied:
-            raise _not_approved(state, step)
+            raise not_approved(state, step)
         return state
 
     def _pass_gate(self, step: Step, glance: Glance) -> None:
@@ -242,30 +224,30 @@ class Applying:
 
     # Failure
 
-    def _fail(self, step: Step | None, error: StatehubError) -> NoReturn:
-        """Release writers, end a pending decision before the point of no return, record, raise."""
-        self.stage.release()
-        if step is not None:
-            self.around.append(RecordKind.STEP_FAILED, step.id, {"code": error.code, "what": error.what})
-        if not (isinstance(error, OutcomeUnknown) and step is not None and step.kind is StepKind.DECIDE):
-            self._reopen(error)
-        raise error
+    def _ended_by(self, error: BaseException) -> BaseException:
+        """The error, after writers were released, a pending decision was ended before the point of no return, and
+        both went on record; what a person has to know about that is among its details."""
+        try:
+            return self._left_in_order(error)
+        except KeyboardInterrupt:  # somebody is impatient; all of it may be begun anew
+            return self._left_in_order(error)
 
-    def _reopen(self, error: StatehubError) -> None:
-        """Burn a pending term and open the old primary again, if that is the world we are in."""
-        glance = self.look(deep=False)
-        if glance.world.primary is not Role.OLD or glance.world.term not in (Term.PENDING, Term.BURNED):
-            return
-        back = turned(self.plan.spec, self.plan.old)
-        grounded = ground(back, glance.observation, (), now=self.around.now())
-        for index, found in enumerate(unfold(grounded.world, Wish(document=False)).steps, start=1):
-            if found.kind not in (StepKind.BURN, StepKind.OPEN):
-                break
-            step = dress(back, grounded, index, found, grounded.world)
-            self.around.executor(step.kind)(self.stage, step.model_copy(update={"id": f"abort-{step.id}"}))
-            self.around.append(RecordKind.STEP_ABORTED, step.id, {"kind": step.kind.value, "because": error.what})
-        self.around.append(RecordKind.RUN_ABORTED, None, {"because": error.what, "term": self.plan.term})
-        self.stage.reporter.note(f"{self.plan.old} accepts writes again; term {self.plan.term} is burned")
+    def _left_in_order(self, error: BaseException) -> BaseException:
+        self.stage.release()
+        if not self._begun:
+            return error
+        what = error.what if isinstance(error, StatehubError) else f"{type(error).__name__}: {error}"
+        told: tuple[str, ...] = ()
+        if self._step is not None:
+            code = error.code if isinstance(error, StatehubError) else "defect"
+            told += recorded(self.around, RecordKind.STEP_FAILED, self._step.id, {"code": code, "what": what})
+        if not (isinstance(error, OutcomeUnknown) and self._step is not None and self._step.kind is StepKind.DECIDE):
+            told += end_pending(self.plan, self.stage, self.around, lambda: self.look(deep=False), what)
+        if isinstance(error, StatehubError):
+            error.details += told
+        else:
+            error.add_note("\n".join(told))
+        return error
 
 
 def unexplained(expected: World, observed: World) -> tuple[str, ...]:
@@ -282,58 +264,10 @@ def unexplained(expected: World, observed: World) -> tuple[str, ...]:
     return tuple(lines)
 
 
-def vetoed(verdict: Verdict) -> Refusal:
-    """The refusal with every hard or soft finding and its remedy."""
-    details = tuple(
-        f"{finding.level.value} {finding.code}: {finding.message} (remedy: {finding.remedy})"
-        for finding in verdict.findings
-    )
-    return Refusal(
-        code="vetoed",
-        what=f"policies veto this at phase {verdict.phase.value}",
-        hint="`policy explain CODE` says which incident each rule prevents",
-        exit_status=Exit.VETOED,
-        details=details,
-    )
-
-
 def _same_preparation(shown: Step, step: Step, world: World) -> bool:
     """An interrupted preparation may find the content that it put there itself."""
     same = (shown.kind, shown.subject) == (step.kind, step.subject) == (StepKind.PREPARE_TARGET, shown.subject)
     return same and world.new.data is not Data.DIVERGED
-
-
-def _refusal(found: Refused) -> Refusal:
-    return Refusal(code=found.code, what=found.what, hint=found.remedy)
-
-
-def _not_approved(state: GateState, step: Step) -> Refusal:
-    details = tuple(f"{one.principal or one.source}: {one.status.value}: {one.detail}" for one in state.approvals) or (
-        "no approval found for this gate",
-    )
-    return Refusal(
-        code="approval-missing",
-        what=f"gate {state.gate} in front of {step.title!r} has {len(state.fingerprints)} of {state.quorum} approvals",
-        hint=f"an approver runs `statehub-plan approve PLANFILE --gate {state.gate}` with an own SSH key",
-        exit_status=Exit.APPROVAL_MISSING,
-        details=details,
-    )
-
-
-def _database_failed(step: Step, error: psycopg.Error) -> StatehubError:
-    return StatehubError(
-        code="database-error",
-        what=f"the database refused or went away during {step.id}: {str(error).strip() or type(error).__name__}",
-        hint="look at the server's log, then run `apply` again; it observes first and repeats nothing blindly",
-    )
-
-
-def _interrupted(step: Step) -> StatehubError:
-    return StatehubError(
-        code="interrupted",
-        what=f"interrupted during {step.id}",
-        hint="run `apply` again to go on, or `abort` to keep the present primary",
-    )
 
 
 def _world_json(world: World) -> JsonValue:

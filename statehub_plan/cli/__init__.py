@@ -77,34 +77,54 @@ def _completing(name: str) -> bool:
     return f"_{name.replace('-', '_').upper()}_COMPLETE" in os.environ
 
 
+def _wants_json(arguments: list[str]) -> bool:
+    return "--json" in arguments or "-json" in arguments
+
+
 def run(arguments: list[str]) -> int:
     """The exit status of one invocation; everything that can go wrong is told on stderr, or as JSON where asked."""
-    as_json = any(argument in ("--json", "-json") for argument in arguments)
+    as_json = _wants_json(arguments)
     try:
         result = cli.main(args=arguments, prog_name="statehub-plan", standalone_mode=False)
         return result if isinstance(result, int) else Exit.DONE
     except click.exceptions.Exit as done:
         return done.exit_code
+    except _NOTHING_SAID as problem:
+        print(problem.format_message(), file=sys.stderr)
+        return Exit.USAGE
     except click.ClickException as problem:
-        return _tell_click(problem)
+        return _tell(_of_click(problem), as_json)
     except StatehubError as error:
         return _tell(error, as_json)
     except (KeyboardInterrupt, click.Abort):
-        print("statehub-plan: interrupted; nothing is left half done without a record", file=sys.stderr)
-        return Exit.ERROR
+        return _tell(_INTERRUPTED, as_json)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return Exit.ERROR
 
 
-def _tell_click(problem: click.ClickException) -> int:
-    from statehub_plan.redact import redact
+_NOTHING_SAID: tuple[type[click.ClickException], ...] = tuple(
+    filter(None, [getattr(click.exceptions, "NoArgsIsHelpError", None)])  # click 8.2; before, help is a result
+)
 
+
+def _of_click(problem: click.ClickException) -> StatehubError:
+    """What click has to say, in our own words and with our own exit status."""
+    usage = isinstance(problem, click.UsageError)
     context = getattr(problem, "ctx", None)
-    if context is not None:
-        print(context.get_usage(), file=sys.stderr)
-    print(f"statehub-plan: {redact(problem.format_message())}", file=sys.stderr)
-    return Exit.USAGE if isinstance(problem, click.UsageError) else Exit.ERROR
+    path = context.command_path if context is not None else "statehub-plan"
+    return StatehubError(
+        code="usage" if usage else "unusable",
+        what=problem.format_message(),
+        hint=f"`{path} --help` says what it takes",
+        exit_status=Exit.USAGE if usage else Exit.ERROR,
+        details=(context.get_usage(),) if context is not None else (),
+    )
+
+
+_INTERRUPTED = StatehubError(
+    code="interrupted", what="interrupted", hint="nothing is left half done without a record: `history` prints it"
+)
 
 
 def _tell(error: StatehubError, as_json: bool) -> int:
@@ -120,16 +140,18 @@ def main() -> Any:
         status = run(sys.argv[1:])
         sys.stdout.flush()
     except Exception as defect:  # noqa: BLE001 the one place: a defect must not print secrets
-        _tell_defect(defect)
-        status = Exit.ERROR
+        status = _tell_defect(defect, sys.argv[1:])
     sys.exit(int(status))
 
 
-def _tell_defect(defect: Exception) -> None:
+def _tell_defect(defect: Exception, arguments: list[str]) -> int:
     """A traceback, redacted: it may hold connection strings."""
     import traceback
 
     from statehub_plan.redact import redact
 
     print(redact("".join(traceback.format_exception(defect))), file=sys.stderr, end="")
-    print("statehub-plan: this is a defect; please report it with the lines above", file=sys.stderr)
+    told = StatehubError(
+        code="defect", what=f"{type(defect).__name__}: {defect}", hint="please report it with the lines above"
+    )
+    return _tell(told, _wants_json(arguments))

@@ -72,8 +72,12 @@ class TerminalReporter:
         self._moving = False
 
     def _say(self, text: str, end: str = "\n") -> None:
-        if not self._quiet:
+        if self._quiet:
+            return
+        try:
             print(redact(text), file=sys.stderr, end=end, flush=True)
+        except OSError:  # the terminal went away or the log's disk is full: no reason to end a move in the middle
+            self._quiet = True
 
     def _clear(self) -> None:
         if self._moving:

@@ -57,6 +57,8 @@ def _present(plan: Plan, out: Path | None, as_json: bool, detailed: bool) -> int
         print_rich(plan_view(plan, saved_as=str(out) if out else None))
     if plan.verdict is not None and not plan.verdict.allowed:
         return Exit.VETOED
+    if plan.refused is not None:
+        return Exit.ERROR
     if detailed and plan.changes:
         return Exit.CHANGES_PENDING
     return Exit.DONE

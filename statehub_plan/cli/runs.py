@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 from typing import Literal
@@ -46,17 +47,29 @@ class _Eyes:
 
 
 @contextmanager
-def _terminated_like_interrupted() -> Iterator[None]:
-    """SIGTERM ends a run the way Ctrl-C does: writers are released, the record says why."""
+def _ended_in_order() -> Iterator[None]:
+    """Ctrl-C, SIGTERM and a closed terminal all end a run in order: writers are released, the record says why. A second
+    signal while that is under way is only answered, a third is obeyed at once."""
+    received = 0
 
     def interrupt(_number: int, _frame: FrameType | None) -> None:
+        nonlocal received
+        received += 1
+        if received == 2:
+            with suppress(OSError):
+                os.write(
+                    2, b"\nstatehub-plan: ending in order, so that nobody is left waiting; once more to leave now\n"
+                )
+            return
         raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGTERM, interrupt)
+    ending = [one for one in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP) if signal.getsignal(one) != signal.SIG_IGN]
+    before = {one: signal.signal(one, interrupt) for one in ending}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for one, handler in before.items():
+            signal.signal(one, handler)
 
 
 def run_id(plan: Plan) -> str:
@@ -66,7 +79,8 @@ def run_id(plan: Plan) -> str:
 
 def carry_out(workspace: Workspace, plan: Plan, reporter: Reporter) -> None:
     """One turn at applying a plan under the service's lease; returns when the wish holds, raises otherwise."""
-    from statehub_plan.apply.loop import Applying, Glance, Surroundings
+    from statehub_plan.apply.around import Glance, Surroundings
+    from statehub_plan.apply.loop import Applying
     from statehub_plan.cli.judging import ask, policy_host
     from statehub_plan.journal import Heartbeat
     from statehub_plan.steps import executor
@@ -153,7 +167,7 @@ def _require_outside(journal: Journal, plan: Plan) -> None:
 def _with_outcome(as_json: bool, plan: Plan, work: Callable[[], None]) -> int:
     """Runs `work` and tells how it ended, in words or as one JSON object."""
     try:
-        with _terminated_like_interrupted():
+        with _ended_in_order():
             work()
     except StatehubError as error:
         if as_json:
