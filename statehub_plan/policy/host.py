@@ -19,7 +19,7 @@ from statehub_plan.model.base import canonical, epoch_s
 from statehub_plan.model.plan import Level, Phase, Verdict
 from statehub_plan.policy.bundle import Bundle, read_bundle
 from statehub_plan.policy.document import BundleInfo, PolicyInput
-from statehub_plan.policy.opa import OpaConnection
+from statehub_plan.policy.opa import OpaConnection, load_client
 from statehub_plan.policy.server import OpaServer
 from statehub_plan.policy.verdict import Decision, host_finding, read_decision, read_findings
 
@@ -65,10 +65,12 @@ class PolicyHost:
         """
         self._bundle = read_bundle(self._bundle_dir)
         url, token = self._url, self._token
-        if url is None:
-            self._server = OpaServer(find_opa(), self._bundle, work_dir=self._work_dir, timeout_s=_START_TIMEOUT_S)
-            url, token = f"http://127.0.0.1:{self._server.port}", self._server.token
         try:
+            if url is None:
+                self._server = OpaServer(find_opa(), self._bundle, work_dir=self._work_dir)
+                load_client()  # while OPA loads the bundle
+                self._server.wait(_START_TIMEOUT_S)
+                url, token = f"http://127.0.0.1:{self._server.port}", self._server.token
             self._connection = OpaConnection(url, token=token, timeout_s=self._timeout_s)
         except BaseException:
             self.close()

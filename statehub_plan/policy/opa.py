@@ -7,6 +7,7 @@ rewrite rejected policies, are not used: a bundle is loaded from disk by OPA its
 
 from __future__ import annotations
 
+import importlib
 import io
 import threading
 from concurrent.futures import CancelledError, Future
@@ -79,9 +80,14 @@ class OpaConnection:
             raise _no_answer("unreachable", f"the question could not be asked: {error}") from error
 
 
+def load_client() -> None:
+    """Import the client beforehand. aiohttp and requests take it a quarter of a second, which `--help` and refusals
+    need not wait for."""
+    importlib.import_module("opa_client.opa")
+
+
 def _strict_client(url: str, token: str | None, timeout_s: float) -> Any:
     host, port, is_tls = _address(url)
-    # Imported here: aiohttp and requests take a quarter of a second, which `--help` and refusals need not wait for.
     import requests
     from opa_client.opa import OpaClient
 

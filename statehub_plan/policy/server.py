@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import ctypes
 import hashlib
 import json
 import os
 import secrets
 import signal
 import subprocess
+import sys
 import tempfile
 import time
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import IO
 
@@ -38,8 +38,19 @@ allow if {{
 """
 
 
+# Between fork and OPA. (A preexec_fn may deadlock where there are threads, and a lease has its heartbeat.) Asks for
+# SIGKILL at the owner's death, makes sure that it was not too late for that, becomes OPA.
+_LAUNCH = f"""
+import ctypes, os, sys
+ctypes.CDLL(None).prctl({_PR_SET_PDEATHSIG}, {signal.SIGKILL:d})
+owner, home, *argv = sys.argv[1:]
+if os.getppid() == int(owner):
+    os.execve(argv[0], argv, {{"HOME": home, "PATH": os.defpath}})
+"""
+
+
 class OpaServer:
-    """A child process `opa run --server`. `port` and `token` are set once it listens.
+    """A child process `opa run --server`, on a port that `wait` finds out and for the bearer of `token`.
 
     The kernel picks the port and /proc tells which one it was: the socket is known to be the child's own, so no other
     local process can have answered in its place. The child gets none of this process's environment
@@ -47,78 +58,68 @@ class OpaServer:
     (PR_SET_PDEATHSIG, prctl(2)): start it from the thread that lives as long as the work does.
     """
 
-    def __init__(self, executable: Path, bundle: Bundle, *, work_dir: Path | None, timeout_s: float) -> None:
-        """Start it and block until it listens, at most `timeout_s`. StatehubError when it does not get that far.
+    def __init__(self, executable: Path, bundle: Bundle, *, work_dir: Path | None) -> None:
+        """Start it without waiting. StatehubError when that is impossible; `stop` is the caller's duty otherwise.
 
-        The staged copy of the bundle (in `work_dir`, else the system's temporary directory) is gone when this returns.
+        A copy of the bundle is staged in `work_dir` (else the system's temporary directory) until it has been loaded.
         """
         self.token = secrets.token_urlsafe(32)
-        self._log: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115  # closed by stop(); it has no name on disk
-        self._process: subprocess.Popen[bytes] | None = None
-        try:
-            with tempfile.TemporaryDirectory(prefix="statehub-plan-opa-", dir=work_dir) as staged:
-                self._process = self._start(executable, bundle, Path(staged))
-                self.port = self._wait_for_port(time.monotonic() + timeout_s)
-        except OSError as error:
-            self.stop()
-            raise _not_started(f"it could not be started: {error}", ()) from error
-        except BaseException:
-            self.stop()
-            raise
+        self.port = 0
+        with ExitStack() as undo:
+            try:
+                self._log: IO[bytes] = undo.enter_context(tempfile.TemporaryFile())  # it has no name on disk
+                self._staged = tempfile.TemporaryDirectory(prefix="statehub-plan-opa-", dir=work_dir)
+                undo.callback(self._staged.cleanup)
+                self._process = self._start(executable, bundle, Path(self._staged.name))
+            except OSError as error:
+                raise _not_started(f"it could not be started: {error}", ()) from error
+            self._left = undo.pop_all()
+
+    def wait(self, timeout_s: float) -> None:
+        """Block until it listens, which is when it has loaded the bundle; StatehubError when it does not get that far.
+        Nothing is left on disk afterwards."""
+        deadline = time.monotonic() + timeout_s
+        while not self.port:
+            if self._process.poll() is not None:
+                raise _not_started(f"it ended with status {self._process.returncode}", self._complaints())
+            if time.monotonic() > deadline:
+                raise _not_started("it did not listen in time", self._complaints())
+            self.port = _listening_port(self.pid) or 0
+            if not self.port:
+                time.sleep(_POLL_S)
+        self._staged.cleanup()
 
     @property
     def pid(self) -> int:
         """The process id of the child."""
-        assert self._process is not None
         return self._process.pid
 
     def stop(self) -> None:
         """End it: SIGTERM, then SIGKILL after two seconds. Idempotent."""
-        if self._process is not None:
-            self._process.terminate()
-            try:
-                self._process.wait(_STOP_S)
-            except subprocess.TimeoutExpired:
-                self._process.kill()
-                self._process.wait()
-        self._log.close()
+        self._process.terminate()
+        try:
+            self._process.wait(_STOP_S)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        self._left.close()
 
     def _start(self, executable: Path, bundle: Bundle, staged: Path) -> subprocess.Popen[bytes]:
         bundle.stage(staged / "policies")
         _stage_authz(staged / "authz", self.token)
-        argv = [str(executable), "run", "--server", "--addr", "127.0.0.1:0"]
-        argv += ["--authentication", "token", "--authorization", "basic", "--skip-version-check"]
-        argv += ["--log-level", "error", "--log-format", "json"]
-        argv += ["--bundle", str(staged / "policies"), "--bundle", str(staged / "authz")]
-        libc = ctypes.CDLL(None)
-        owner = os.getpid()
-
-        def die_with_owner() -> None:
-            libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-            if os.getppid() != owner:  # it died before prctl took effect
-                os._exit(1)
-
+        launch = [sys.executable, "-I", "-S", "-c", _LAUNCH, str(os.getpid()), str(staged)]
+        server = [str(executable.absolute()), "run", "--server", "--addr", "127.0.0.1:0"]
+        server += ["--authentication", "token", "--authorization", "basic", "--skip-version-check"]
+        server += ["--log-level", "error", "--log-format", "json"]
+        server += ["--bundle", str(staged / "policies"), "--bundle", str(staged / "authz")]
         return subprocess.Popen(
-            argv,
+            [*launch, *server],
             cwd=staged,
-            env={"HOME": str(staged), "PATH": os.defpath},
             stdin=subprocess.DEVNULL,
             stdout=self._log,  # where OPA writes why it could not begin
             stderr=subprocess.STDOUT,
             start_new_session=True,  # Ctrl-C is for the owner, who ends its children in order
-            preexec_fn=die_with_owner,
         )
-
-    def _wait_for_port(self, deadline: float) -> int:
-        assert self._process is not None
-        while time.monotonic() < deadline:
-            if self._process.poll() is not None:
-                raise _not_started(f"it ended with status {self._process.returncode}", self._complaints())
-            port = _listening_port(self._process.pid)
-            if port is not None:
-                return port
-            time.sleep(_POLL_S)
-        raise _not_started("it did not listen in time", self._complaints())
 
     def _complaints(self) -> tuple[str, ...]:
         self._log.seek(0)

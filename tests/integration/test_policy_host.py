@@ -222,6 +222,37 @@ def test_a_program_that_only_looks_like_opa_is_an_error(tmp_path: Path, monkeypa
     assert "no server here" in str(caught.value)
 
 
+def test_a_program_that_never_listens_is_given_up(tmp_path: Path) -> None:
+    """And ended; what was staged for it is gone."""
+    fake = tmp_path / "opa"
+    fake.write_text("#!/bin/sh\nexec sleep 60\n")
+    fake.chmod(0o755)
+    staging = tmp_path / "staging"
+    staging.mkdir()
+    server = OpaServer(fake, read_bundle(BUNDLE_DIR), work_dir=staging)
+    try:
+        with pytest.raises(StatehubError) as caught:
+            server.wait(0.2)
+    finally:
+        server.stop()
+    assert "policy-engine-not-started" == caught.value.code
+    assert is_gone(server.pid)
+    assert [] == list(staging.iterdir())
+
+
+def test_a_place_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
+    """A full or missing disk is no traceback."""
+    with pytest.raises(StatehubError) as caught:
+        verdict_of(BUNDLE_DIR, work_dir=tmp_path / "missing")
+    assert "policy-engine-not-started" == caught.value.code
+
+
+def test_asking_a_host_that_was_not_entered_is_a_mistake_of_the_caller() -> None:
+    """There is no bundle before entry."""
+    with pytest.raises(RuntimeError):
+        _ = PolicyHost(BUNDLE_DIR, timeout_s=TIMEOUT_S).bundle
+
+
 # The child process
 
 
@@ -317,8 +348,9 @@ def test_what_is_judged_is_what_was_read(tmp_path: Path) -> None:
 @pytest.fixture
 def named_opa(opa_path: Path) -> Iterator[OpaServer]:
     """A real OPA with the real bundle and a token, as somebody else would run it."""
-    server = OpaServer(opa_path, read_bundle(BUNDLE_DIR), work_dir=None, timeout_s=TIMEOUT_S)
+    server = OpaServer(opa_path, read_bundle(BUNDLE_DIR), work_dir=None)
     try:
+        server.wait(TIMEOUT_S)
         yield server
     finally:
         server.stop()

@@ -260,6 +260,14 @@ def test_a_rule_without_metadata_cannot_be_explained(tmp_path: Path) -> None:
     assert "policy-undocumented" == caught.value.code
 
 
+def test_a_bundle_that_cannot_be_parsed_is_explained_by_opas_own_words(tmp_path: Path) -> None:
+    """An error with details, no traceback."""
+    with pytest.raises(StatehubError) as caught:
+        list_policies(bundle_of(tmp_path, objecting("{")))
+    assert "policy-check-failed" == caught.value.code
+    assert "probe.rego" in str(caught.value)
+
+
 def test_tests_and_readmes_do_not_change_the_digest_and_policies_and_data_do(tmp_path: Path) -> None:
     """The digest says what judges, no more and no less."""
     bundle = bundle_of(tmp_path)
