@@ -117,6 +117,9 @@ def _primary(
     best: int,
     named: JsonValue,
 ) -> tuple[str | None, str]:
+    misplaced = _misplaced(rows)
+    if misplaced is not None:
+        return None, misplaced
     unread = [name for name, found in rows.items() if found is None]
     if len(unread) == len(rows):
         return None, "neither decision register could be read"
@@ -127,13 +130,22 @@ def _primary(
     return _primary_before_any_decision(plan, observation)
 
 
+def _misplaced(rows: Mapping[str, list[Mapping[str, JsonValue]] | None]) -> str | None:
+    """A decision stands in the register of the endpoint that it names, and nowhere else."""
+    for name, found in rows.items():
+        for row in found or []:
+            if row.get("primary") not in (None, name):
+                return f"the register of {name} names {row.get('primary')}: are their connection strings exchanged?"
+    return None
+
+
 def _primary_of_one(
     plan: CutoverPlan, observation: Observation, seen: str, best: int, named: JsonValue
 ) -> tuple[str | None, str]:
     """With one register out of reach a side is known to be primary if it was decided and not frozen since, or if it
     serves the clients before any decision: a source is always frozen before a decision falls elsewhere. That a side
-    merely accepts writes says nothing, it may be an earlier restore."""
-    if named == seen and (observation.value(f"{seen}.writes") == "open" or _fence_term(observation, seen) <= best):
+    merely accepts writes says nothing: it may be an earlier restore, or opened by hand."""
+    if named == seen and _fence_term(observation, seen) <= best:
         return seen, f"decision term {best}, and no later freeze"
     if best == 0 and observation.value(f"{seen}.writes") == "open" and _pointed(plan, observation) == {seen}:
         return seen, "it accepts writes and every access path points at it; no decision could have fallen elsewhere"
@@ -145,8 +157,17 @@ def _pointed(plan: CutoverPlan, observation: Observation) -> set[str]:
 
 
 def _primary_before_any_decision(plan: CutoverPlan, observation: Observation) -> tuple[str | None, str]:
+    held = [name for name in plan.spec.endpoints if _frozen_by_a_hold(observation, name)]
+    if len(held) == 1:
+        return held[0], "no decision yet; it was primary when a hold froze it"
     pointed = _pointed(plan, observation)
     if len(pointed) == 1 and (only := next(iter(pointed))) in plan.spec.endpoints:
+        away = next(name for name in plan.spec.endpoints if name != only)
+        if only == plan.spec.desired.primary and observation.value(f"{away}.writes") not in ("frozen", None):
+            return None, (
+                f"no decision is recorded, every access path points at {only} already, and {away} accepts writes too: "
+                "point the clients at the side that is primary now"
+            )
         return only, "no decision yet; every access path points at it"
     serving = [
         name
@@ -156,6 +177,13 @@ def _primary_before_any_decision(plan: CutoverPlan, observation: Observation) ->
     if not plan.spec.access and len(serving) == 1:
         return serving[0], "no decision yet; it is the only side with content that accepts writes"
     return None, "no decision is recorded and the access paths do not agree on one endpoint"
+
+
+def _frozen_by_a_hold(observation: Observation, endpoint: str) -> bool:
+    """Only a primary is ever held, and only a hold leaves its name in the mark."""
+    fence = _mapping(observation, f"{endpoint}.fence")
+    frozen = observation.value(f"{endpoint}.writes") == "frozen"
+    return frozen and fence.get("hold") is not None and _number(fence.get("term")) > 0
 
 
 def _writes(observation: Observation, endpoint: str, hold: str | None) -> Writes:
@@ -217,11 +245,15 @@ def _data(observation: Observation, endpoint: str, register: Register, stage: Tr
         register.primary is not None
         and observation.value(f"{register.primary}.writes") == "frozen"
         and fenced == register.decided != 0
+        and _frozen_by_a_hold(observation, endpoint)
     )
     if primary_frozen:
         return Data.EQUAL
-    frozen_by_us = bool(fenced) and observation.value(f"{endpoint}.writes") == "frozen"
-    return Data.STALE if frozen_by_us else Data.DIVERGED
+    # A source keeps the name of its hold, a target that is being prepared a later term. Frozen without either: it was
+    # open when it should not have been, and may hold rows of its own.
+    kept_in_order = _frozen_by_a_hold(observation, endpoint) or fenced > register.decided
+    in_order = kept_in_order and observation.value(f"{endpoint}.writes") == "frozen"
+    return Data.STALE if in_order else Data.DIVERGED
 
 
 def _term(observation: Observation, register: Register) -> Term:
@@ -266,9 +298,12 @@ def _backup(plan: CutoverPlan, observation: Observation, primary: str | None, no
     return Due.DONE if fresh and same and fact.value.get("checksum_ok") is True else Due.DUE
 
 
-def _drill(observation: Observation, name: str, max_age: str | None, now: datetime) -> Due:
+def _drill(observation: Observation, name: str, max_age: str | None, now: datetime, of: str | None = None) -> Due:
+    """`of`: a restore drill counts for the endpoint whose backup was restored, and for no other."""
     value = _mapping(observation, f"drill.{name}")
-    if max_age is None or not value:
+    report = value.get("report")
+    other = of is not None and not (isinstance(report, dict) and report.get("endpoint") == of)
+    if max_age is None or not value or other:
         return Due.DUE
     if value.get("passed") is not True:
         return Due.FAILED
@@ -335,7 +370,9 @@ def ground(
         access=_access(plan, observation, primary),
         evidence=_evidence(evidence, evidence_recorded),
         backup=_backup(plan, observation, register.primary, now),
-        restore_drill=_drill(observation, "restore", drills.restore.max_age if drills.restore else None, now),
+        restore_drill=_drill(
+            observation, "restore", drills.restore.max_age if drills.restore else None, now, register.primary
+        ),
         failover_drill=_drill(observation, "failover", drills.failover.max_age if drills.failover else None, now),
         rehearsal=Due.DUE,
         stabilization=_stabilization(observation, register),

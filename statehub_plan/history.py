@@ -80,28 +80,45 @@ def evidence_recorded(records: tuple[Record, ...], run: str, evidence_digest: st
     )
 
 
+EVIDENCE_KEPT_S = 24 * 3600
+
+
 def with_record(
-    evidence: tuple[Evidence, ...], replaceable: frozenset[tuple[str, str]], records: tuple[Record, ...], plan_name: str
+    evidence: tuple[Evidence, ...],
+    replaceable: Mapping[str, JsonValue],
+    records: tuple[Record, ...],
+    now: datetime,
 ) -> tuple[Evidence, ...]:
     """Evidence while this tool refills the target: a probe of the target that passed when it was last put on record
-    and does not pass now, because the tool itself emptied what it looks at, keeps its recorded outcome.
+    and does not pass now, because the tool itself emptied what it looks at, keeps its recorded outcome for a day.
 
-    `replaceable` are the (task, probe) pairs that look at the target; every other probe is taken as it is now."""
-    recorded: dict[tuple[str, str], int] = {}
-    for record in _facts((one for one in records if one.plan_name == plan_name), StepKind.CHECK_EVIDENCE):
-        shown = record.payload.get("evidence")
-        for entry in shown if isinstance(shown, list) else []:
-            if isinstance(entry, dict) and entry.get("status") == EvidenceStatus.PASSED.value:
-                recorded[(str(entry.get("task")), str(entry.get("probe")))] = record.seq
+    `replaceable`: `task/probe` → digest of the definition, for the probes that look at the target; every other probe,
+    and one that was defined differently then, is taken as it is now."""
+    recorded: dict[str, int] = {}
+    for record in _facts(records, StepKind.CHECK_EVIDENCE):
+        if epoch_s(now) - epoch_s(record.at) <= EVIDENCE_KEPT_S:
+            recorded |= dict.fromkeys(_passed_then(record, replaceable), record.seq)
     kept = []
     for one in evidence:
-        seq = recorded.get((one.task, one.probe))
-        if one.status is not EvidenceStatus.PASSED and seq is not None and (one.task, one.probe) in replaceable:
+        seq = recorded.get(f"{one.task}/{one.probe}")
+        if one.status is not EvidenceStatus.PASSED and seq is not None:
             detail = f"on record since journal record {seq}; the target is being refilled ({one.detail})"
             kept.append(one.model_copy(update={"status": EvidenceStatus.PASSED, "detail": detail}))
         else:
             kept.append(one)
     return tuple(kept)
+
+
+def _passed_then(record: Record, definitions: Mapping[str, JsonValue]) -> tuple[str, ...]:
+    shown, probes = record.payload.get("evidence"), record.payload.get("probes")
+    if not isinstance(shown, list) or not isinstance(probes, dict):
+        return ()
+    passed = (
+        f"{entry.get('task')}/{entry.get('probe')}"
+        for entry in shown
+        if isinstance(entry, dict) and entry.get("status") == EvidenceStatus.PASSED.value
+    )
+    return tuple(key for key in passed if key in definitions and probes.get(key) == definitions[key])
 
 
 def lane_states(name: str, document: CutoverPlan | ObservedLane | None, records: tuple[Record, ...]) -> Lane:
@@ -113,7 +130,7 @@ def lane_states(name: str, document: CutoverPlan | ObservedLane | None, records:
         states.append(LaneState.SUPERSEDED.value)
         how = f"superseded by {document.metadata.superseded_by}"
     newest = decided_term(records)
-    for record in records:
+    for record in records if newest else ():
         if record.plan_name != name or record.payload.get("direction") != FORWARD:
             continue
         if record.payload.get("term") != newest:

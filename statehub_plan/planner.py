@@ -178,7 +178,7 @@ def _retire(world: World) -> Next | Refused | None:
             "make it reachable: retiring records the retirement on it",
         )
     serves = f"{_FALLBACK}.mode"
-    if world.restore_drill is not Due.DONE and world.backup is not Due.DONE:
+    if world.backup is not Due.DONE:
         return Next(StepKind.BACKUP, Role.NEW, "drills.restore", f"the backup is {world.backup}")
     if world.restore_drill is not Due.DONE:
         return Next(StepKind.RESTORE_DRILL, Role.NEW, "drills.restore", f"the restore drill is {world.restore_drill}")

@@ -15,7 +15,7 @@ from statehub_plan.abstraction import Grounded, ground, identity_of
 from statehub_plan.errors import Exit, StatehubError
 from statehub_plan.model.base import digest
 from statehub_plan.model.facts import Evidence, Observation
-from statehub_plan.model.plan import Direction, Plan, PlanFile, Step
+from statehub_plan.model.plan import Direction, Plan, PlanFile, Refused, Step
 from statehub_plan.model.spec import (
     CutoverPlan,
     Desired,
@@ -106,7 +106,11 @@ def _title(kind: StepKind, subject: str, away: str, document: CutoverPlan, prima
 
 
 def _access_params(document: CutoverPlan, subject: str) -> dict[str, JsonValue]:
-    return {path.name: {"kind": path.kind, "value": path.values.get(subject)} for path in document.spec.access}
+    """All of each path: which file, which place in it, which commands, and the value."""
+    return {
+        path.name: {"path": path.model_dump(mode="json", by_alias=True), "value": path.values.get(subject)}
+        for path in document.spec.access
+    }
 
 
 def _params(step: Next, document: CutoverPlan, grounded: Grounded, before: World, away: str) -> dict[str, JsonValue]:
@@ -158,17 +162,36 @@ def effect_key(step: Step) -> JsonValue:
     return [step.kind.value, step.subject, step.gate, dict(step.params)]
 
 
+_WORDS = frozenset({"title", "narrative", "nextAction", "whenDone", "serviceTitle", "tasksCalled"})
+"""Keys of a document that only people read."""
+
+
+def _without_words(value: JsonValue) -> JsonValue:
+    if isinstance(value, dict):
+        return {key: _without_words(inner) for key, inner in value.items() if key not in _WORDS}
+    return [_without_words(inner) for inner in value] if isinstance(value, list) else value
+
+
 def _effects(plan: Plan) -> JsonValue:
-    gates: list[JsonValue] = [gate.model_dump(mode="json", by_alias=True) for gate in plan.spec.spec.gates]
+    """What is done to whom, and everything in the document that steers it: limits, gates, probes, policies, files."""
     return {
         "name": plan.spec.metadata.name,
+        "lane": plan.spec.metadata.lane.value,
         "old": plan.old,
         "new": plan.new,
         "term": plan.term,
         "identities": {name: one.model_dump(mode="json") for name, one in plan.identities.items()},
         "steps": [effect_key(step) for step in plan.steps if step.kind not in _NO_EFFECT],
-        "fallback": plan.spec.spec.desired.fallback.mode.value,
-        "gates": gates,
+        "spec": _without_words(plan.spec.spec.model_dump(mode="json", by_alias=True)),
+    }
+
+
+def probe_digests(document: CutoverPlan) -> dict[str, JsonValue]:
+    """`task/probe` → digest of the probe's definition: a recorded outcome speaks for that very probe only."""
+    return {
+        f"{task.id}/{probe.name}": digest(probe.model_dump(mode="json", by_alias=True))
+        for task in document.spec.tasks
+        for probe in task.probes
     }
 
 
@@ -212,11 +235,18 @@ def make_plan(
         evidence=evidence,
         steps=steps,
         trajectory=unfolded.trajectory,
-        refused=unfolded.refused,
+        refused=_with_basis(unfolded.refused, grounded),
         effects_digest="",
         evidence_digest=evidence_digest(evidence),
     )
     return plan.model_copy(update={"effects_digest": digest(_effects(plan))})
+
+
+def _with_basis(refused: Refused | None, grounded: Grounded) -> Refused | None:
+    """A refusal for want of a primary says why it is not known."""
+    if refused is None or refused.code != "primary-unknown" or grounded.register.primary is not None:
+        return refused
+    return refused.model_copy(update={"what": f"{refused.what}: {grounded.register.basis}"})
 
 
 def read_plan_file(text: bytes, source: str, parse: Callable[[bytes], PlanFile]) -> Plan:

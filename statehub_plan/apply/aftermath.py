@@ -18,6 +18,9 @@ from statehub_plan.planning import dress, turned
 from statehub_plan.steps.stage import Stage
 from statehub_plan.world import Role, Term, Writes
 
+_WAY_OUT = (StepKind.BURN, StepKind.FREEZE, StepKind.OPEN)
+"""Burn the term, shut whatever opened meanwhile, open the old primary."""
+
 _REMEDY = "run `apply` or `abort` as soon as that is mended; until then writers may have to wait"
 
 
@@ -42,7 +45,7 @@ def end_pending(
     try:
         glance = look()
         world = glance.world
-        if world.primary is Role.NEW or (world.primary is Role.OLD and world.old.writes is Writes.OPEN):
+        if world.primary is Role.NEW or world.old.writes is Writes.OPEN:
             return ()
         if world.primary is Role.UNKNOWN or world.term not in (Term.PENDING, Term.BURNED):
             return (_unseen(plan, glance), _REMEDY)
@@ -65,14 +68,15 @@ def _burn_and_open(plan: Plan, stage: Stage, around: Surroundings, glance: Glanc
     told: tuple[str, ...] = ()
     opened = False
     for index, (found, before) in enumerate(zip(unfolded.steps, unfolded.trajectory, strict=False), start=1):
-        if found.kind not in (StepKind.BURN, StepKind.OPEN):
+        if found.kind not in _WAY_OUT:
             break
         step = dress(back, grounded, index, found, before)
         around.executor(step.kind)(stage, step.model_copy(update={"id": f"abort-{step.id}"}))
         told += recorded(around, RecordKind.STEP_ABORTED, step.id, {"kind": step.kind.value, "because": because})
         opened = step.kind is StepKind.OPEN
-    if not opened and unfolded.refused is not None:
-        raise StatehubError(code=unfolded.refused.code, what=unfolded.refused.what, hint=unfolded.refused.remedy)
+    if not opened:
+        why = unfolded.refused.what if unfolded.refused is not None else "nothing that was planned opens it"
+        raise StatehubError(code="not-reopened", what=why, hint=_REMEDY)
     return told
 
 

@@ -15,17 +15,17 @@ from statehub_plan.abstraction import ground
 from statehub_plan.apply.aftermath import end_pending, recorded
 from statehub_plan.apply.around import Glance, Surroundings
 from statehub_plan.apply.refusals import database_failed, interrupted, not_approved, refused, vetoed, world_differs
-from statehub_plan.apply.staleness import changed_facts, stale
+from statehub_plan.apply.staleness import changed_evidence, changed_facts, stale
 from statehub_plan.errors import OutcomeUnknown, StatehubError
 from statehub_plan.history import evidence_recorded
 from statehub_plan.model.plan import Phase, Plan, Refused, Step
 from statehub_plan.model.record import GateState, RecordKind, RunContext
 from statehub_plan.model.steps import StepKind
 from statehub_plan.planner import Next, next_step, unfold
-from statehub_plan.planning import SAFETY_KINDS, dress, effect_key, evidence_digest, wish_of
+from statehub_plan.planning import SAFETY_KINDS, dress, effect_key, wish_of
 from statehub_plan.steps.stage import Stage, Waiting
 from statehub_plan.transitions import effect
-from statehub_plan.world import Data, Role, World, difference
+from statehub_plan.world import Data, Due, Role, World, Writes, difference
 
 _LOOK_DEEP_AFTER = frozenset({StepKind.BACKUP, StepKind.RESTORE_DRILL, StepKind.PREPARE_TARGET, StepKind.DOCUMENT})
 """After these the slow facts may have changed; under a hold only the quick ones are looked at."""
@@ -40,7 +40,7 @@ class Applying:
         self.around = around
         self.author = author
         self.wish = wish_of(plan.spec, plan.direction)
-        self._begun = False
+        self._touched = False
         self._step: Step | None = None
         self._step_count = 0
 
@@ -63,6 +63,9 @@ class Applying:
 
     def _carry_out(self) -> None:
         glance = self._begin()
+        if self._redirect_was_interrupted() and glance.world.new.writes is Writes.OPEN:
+            because = "an interrupted run may have changed a path and not made it known"
+            glance = self._turn(glance, Next(StepKind.REDIRECT, Role.NEW, "access", because))
         while (found := next_step(glance.world, self.wish)) is not None:
             if isinstance(found, Refused):
                 raise refused(found)
@@ -75,20 +78,25 @@ class Applying:
         mine = {record.kind for record in self.around.records() if record.run == self.stage.run}
         if RecordKind.RUN_FINISHED in mine:
             raise stale((), f"run {self.stage.run} of this plan has finished; a plan is carried out once")
-        self._begun = RecordKind.RUN_STARTED in mine
+        self._touched = RecordKind.STEP_INTENT in mine
         glance = self.look(deep=True)
-        if RecordKind.STEP_INTENT in mine:
+        if self._touched:
             self._refuse_other_term(glance)
         else:
             self._refuse_stale(glance)
         self._require_gate_ahead(glance)
-        if self._begun:
+        if RecordKind.RUN_STARTED in mine:
             self.around.append(RecordKind.RUN_RESUMED, None, {"world": _world_json(glance.world)})
         else:
             self.around.append(RecordKind.RUN_STARTED, None, self._identity_payload())
-        self._begun = True
         self._judge(Phase.APPLY, None, glance)
         return glance
+
+    def _redirect_was_interrupted(self) -> bool:
+        """A path's file may say one thing and whoever should have reloaded it another."""
+        mine = [record for record in self.around.records() if record.run == self.stage.run]
+        of_redirect = [record for record in mine if (record.step or "").endswith(StepKind.REDIRECT.value)]
+        return bool(of_redirect) and of_redirect[-1].kind is not RecordKind.STEP_DONE
 
     def _identity_payload(self) -> dict[str, JsonValue]:
         return {
@@ -102,9 +110,8 @@ class Applying:
 
     def _refuse_stale(self, glance: Glance) -> None:
         details = changed_facts(self.plan, glance.observation, glance.world)
-        undecided = self.plan.trajectory[0].primary is Role.OLD
-        if undecided and evidence_digest(glance.evidence) != self.plan.evidence_digest:
-            details += tuple(f"evidence {one.task}/{one.probe}: {one.status} ({one.detail})" for one in glance.evidence)
+        if self.plan.trajectory[0].primary is Role.OLD:
+            details += changed_evidence(self.plan, glance.evidence)
         if details:
             raise stale(details)
 
@@ -128,6 +135,7 @@ class Applying:
         self._step = step
         self._pass_gate(step, glance)
         self.stage.checkpoint()
+        self._touched = True
         self.around.append(RecordKind.STEP_INTENT, step.id, {"kind": step.kind.value, "subject": step.subject})
         try:
             return self._execute(step, found, glance)
@@ -167,7 +175,9 @@ class Applying:
     def look(self, *, deep: bool) -> Glance:
         """A fresh look, in the light of this run's own hold and journal."""
         observation, evidence = self.around.observe(deep)
-        recorded = evidence_recorded(self.around.records(), self.stage.run, evidence_digest(evidence))
+        recorded = evidence_recorded(self.around.records(), self.stage.run, self.plan.evidence_digest)
+        if recorded:  # shown when this run began; what it refills meanwhile shows nothing
+            evidence = self.plan.evidence
         grounded = ground(
             self.plan.spec,
             observation,
@@ -234,7 +244,7 @@ class Applying:
 
     def _left_in_order(self, error: BaseException) -> BaseException:
         self.stage.release()
-        if not self._begun:
+        if not self._touched:
             return error
         what = error.what if isinstance(error, StatehubError) else f"{type(error).__name__}: {error}"
         told: tuple[str, ...] = ()
@@ -252,13 +262,16 @@ class Applying:
 
 def unexplained(expected: World, observed: World) -> tuple[str, ...]:
     """Differences between model and observation that nothing outside could have caused. Health moves by itself, a
-    retained side falls behind an open primary, evidence and backups concern the time before the decision."""
+    retained side falls behind an open primary, backups and drills age, and evidence concerns the time before the
+    decision."""
     lines = []
     for line in difference(expected, observed):
-        name = line.split(":")[0]
-        decided = observed.primary is Role.NEW
+        name, _, change = line.partition(": ")
+        decided = observed.primary is Role.NEW or change == f"{Due.DONE} → {Due.DUE}"
         ages = name in ("backup", "evidence", "restore_drill", "failover_drill")
-        fell_behind = name == "old.data" and decided and observed.old.data in (Data.STALE, Data.EQUAL)
+        fell_behind = (
+            name == "old.data" and observed.primary is Role.NEW and observed.old.data in (Data.STALE, Data.EQUAL)
+        )
         if not (name.endswith(".health") or fell_behind or (ages and decided)):
             lines.append(line)
     return tuple(lines)

@@ -7,7 +7,7 @@ import json
 from pydantic import JsonValue
 
 from statehub_plan.errors import Exit, Refusal
-from statehub_plan.model.facts import Observation
+from statehub_plan.model.facts import Evidence, Observation
 from statehub_plan.model.plan import Plan
 from statehub_plan.world import World, difference
 
@@ -23,6 +23,7 @@ DECISIVE = (
 )
 """Facts of an endpoint that a plan rests on; counts, sizes, sessions and latencies move all the time."""
 
+_UNKNOWN = "unknown ("
 _WORLD_FIELDS = ("writes", "data", "follows", "reach", "primary", "term", "transfer", "access", "retired")
 
 
@@ -40,7 +41,7 @@ def _told(observation: Observation, fact_id: str) -> str:
     if fact is None:
         return "not observed"
     if fact.reason is not None:
-        return f"unknown ({fact.reason})"
+        return f"{_UNKNOWN}{fact.reason})"
     value = fact.value
     if fact_id.startswith("access.") and isinstance(value, dict):
         value = value.get("endpoint")
@@ -48,16 +49,33 @@ def _told(observation: Observation, fact_id: str) -> str:
 
 
 def changed_facts(plan: Plan, fresh: Observation, world: World) -> tuple[str, ...]:
-    """`fact: then → now` for every decisive fact that differs between the plan and a fresh look."""
+    """`fact: then → now` for every decisive fact that differs between the plan and a fresh look; those that one reason
+    made unknown share a line."""
     ids = [f"{name}.{fact}" for name in sorted(plan.spec.spec.endpoints) for fact in DECISIVE] + _access_ids(plan)
     lines = []
+    vanished: dict[str, list[str]] = {}
     for fact_id in ids:
         then, now = _told(plan.observation, fact_id), _told(fresh, fact_id)
-        if then != now:
+        if then != now and now.startswith(_UNKNOWN):
+            vanished.setdefault(now, []).append(fact_id)
+        elif then != now:
             lines.append(f"{fact_id}: {then} → {now}")
+    lines += [f"{', '.join(facts)}: known → {now}" for now, facts in vanished.items()]
     for line in difference(plan.trajectory[0], world):
         if line.split(":")[0].split(".")[-1] in _WORLD_FIELDS:
             lines.append(f"world {line}")
+    return tuple(lines)
+
+
+def changed_evidence(plan: Plan, fresh: tuple[Evidence, ...]) -> tuple[str, ...]:
+    """`evidence task/probe: then → now` for every probe that shows something else than when the plan was made."""
+    then = {(one.task, one.probe): one.status.value for one in plan.evidence}
+    now = {(one.task, one.probe): (one.status.value, f" ({one.detail})") for one in fresh}
+    lines = []
+    for key in sorted(then.keys() | now.keys()):
+        status, detail = now.get(key, ("not asked", ""))
+        if then.get(key, "not asked") != status:
+            lines.append(f"evidence {key[0]}/{key[1]}: {then.get(key, 'not asked')} → {status}{detail}")
     return tuple(lines)
 
 

@@ -10,14 +10,15 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from statehub_plan import __version__
+from statehub_plan.abstraction import read_register
 from statehub_plan.errors import Exit, StatehubError
 from statehub_plan.history import history_of, journal_facts, with_record
 from statehub_plan.journal import Journal, open_journal
 from statehub_plan.model.facts import Evidence, Fact, Observation
 from statehub_plan.model.plan import Direction, Plan, PlanFile
 from statehub_plan.model.record import GateState, History, Record
-from statehub_plan.model.spec import CutoverPlan, ObservedLane
-from statehub_plan.planning import make_plan, read_plan_file
+from statehub_plan.model.spec import CutoverPlan, ObservedLane, Probe
+from statehub_plan.planning import make_plan, probe_digests, read_plan_file
 
 AUTHOR_ENV = "STATEHUB_PLAN_AUTHOR"
 HOME_ENV = "STATEHUB_PLAN_HOME"
@@ -149,15 +150,20 @@ class Workspace:
         self, document: CutoverPlan, observation: Observation, evidence: tuple[Evidence, ...]
     ) -> tuple[Evidence, ...]:
         new = document.spec.desired.primary
-        if not isinstance(observation.value(f"{new}.transfer"), dict):
+        transfer = observation.value(f"{new}.transfer")
+        register = read_register(document, observation)
+        term = transfer.get("term") if isinstance(transfer, dict) else None
+        if register.primary in (None, new) or not isinstance(term, int) or term <= register.decided:
             return evidence
-        about_target = frozenset(
-            (task.id, probe.name)
+        about = {
+            f"{task.id}/{probe.name}"
             for task in document.spec.tasks
             for probe in task.probes
-            if probe.kind in ("http", "kubernetes") or (probe.kind == "sql" and probe.endpoint == new)
-        )
-        return with_record(evidence, about_target, self.records(), document.metadata.name)
+            if _looks_at(document, probe, new)
+        }
+        definitions = {key: value for key, value in probe_digests(document).items() if key in about}
+        own = tuple(record for record in self.records() if record.plan_name == document.metadata.name)
+        return with_record(evidence, definitions, own, utc_now())
 
     def plan(
         self,
@@ -192,6 +198,14 @@ class Workspace:
             authors=(author(),) if run else (),
             gates_passed=self.history(run).gates_passed if run else (),
         )
+
+
+def _looks_at(document: CutoverPlan, probe: Probe, endpoint: str) -> bool:
+    """Whether a probe names this endpoint; files and commands say nothing about what they look at."""
+    if probe.kind in ("sql", "kubernetes"):
+        return probe.endpoint == endpoint
+    api = document.spec.endpoints[endpoint].api
+    return probe.kind == "http" and api is not None and probe.url.startswith(api.base_url)
 
 
 def load_plan(path: Path) -> Plan:

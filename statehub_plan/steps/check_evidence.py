@@ -8,7 +8,7 @@ from statehub_plan.errors import Refusal
 from statehub_plan.model.facts import EvidenceStatus
 from statehub_plan.model.plan import Step
 from statehub_plan.model.steps import StepKind
-from statehub_plan.planning import evidence_digest
+from statehub_plan.planning import evidence_digest, probe_digests
 from statehub_plan.steps.stage import Stage
 
 
@@ -25,5 +25,6 @@ def execute(stage: Stage, step: Step) -> dict[str, JsonValue]:
         )
     shown: list[JsonValue] = [one.model_dump(mode="json") for one in evidence]
     digest = evidence_digest(evidence)
-    stage.record_fact(StepKind.CHECK_EVIDENCE.value, "passed", {"evidence_digest": digest, "evidence": shown})
+    probes: dict[str, JsonValue] = {"probes": probe_digests(stage.plan.spec)}
+    stage.record_fact(StepKind.CHECK_EVIDENCE.value, "passed", {**probes, "evidence_digest": digest, "evidence": shown})
     return {"summary": f"{len(evidence)} probes pass", "evidence_digest": digest}

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from pydantic import JsonValue
 
+from statehub_plan.abstraction import read_register
 from statehub_plan.errors import StatehubError
 from statehub_plan.model.plan import Step
 from statehub_plan.postgres.connect import connect
 from statehub_plan.postgres.fence import fence
 from statehub_plan.postgres.privileges import Problem
 from statehub_plan.postgres.proof import prove_frozen
-from statehub_plan.postgres.state import read_state
+from statehub_plan.postgres.state import claim_epoch, read_state, set_transfer
 from statehub_plan.steps.stage import Stage
+from statehub_plan.world import TransferStage
 
 
 def execute(stage: Stage, step: Step) -> dict[str, JsonValue]:
@@ -48,10 +50,18 @@ def _freeze_held(stage: Stage) -> dict[str, JsonValue]:
 
 
 def _shut(stage: Stage, endpoint: str) -> dict[str, JsonValue]:
-    """Term 0: shut because it is not primary, not for a decision; its content is its own."""
+    """Without a hold's name in the mark: it is shut because it is not primary, and what it holds may be its own."""
+    observation, _ = stage.look()
+    decided = read_register(stage.plan.spec, observation).decided
     with connect(stage.dsn(endpoint), purpose="fence") as connection:
-        ended = fence(connection, term=0, run=stage.run, epoch=stage.epoch, primary=stage.away(endpoint))
-    return {"summary": f"{endpoint} is fenced", "sessions_ended": len(ended.ended)}
+        mark = read_state(connection)
+        marked = mark.fence.term if mark is not None and mark.fence is not None else 0
+        term = max(marked, decided) or stage.plan.term
+        ended = fence(connection, term=term, run=stage.run, epoch=stage.epoch, primary=stage.away(endpoint))
+        with connection.transaction():  # whatever it held of a transfer may have been written to since
+            claim_epoch(connection, stage.epoch)
+            set_transfer(connection, stage=TransferStage.NONE)
+    return {"summary": f"{endpoint} is fenced", "term": term, "sessions_ended": len(ended.ended)}
 
 
 def _prove(stage: Stage, endpoint: str) -> tuple[Problem, ...]:

@@ -8,29 +8,39 @@ from statehub_plan.abstraction import ground
 from statehub_plan.errors import StatehubError
 from statehub_plan.history import journal_facts
 from statehub_plan.model.base import epoch_s
+from statehub_plan.model.facts import Observation
 from statehub_plan.model.plan import Step
 from statehub_plan.model.spec import duration_s
 from statehub_plan.model.steps import StepKind
 from statehub_plan.steps.stage import Stage, Waiting
 from statehub_plan.world import Access, Health, World, Writes
 
+COUNTED_INTERVALS = 5
+"""Time between two looks counts up to this many of the plan's intervals; nobody looked during the rest."""
+
 
 def execute(stage: Stage, step: Step) -> dict[str, JsonValue]:
-    """One look a call. Passed when `duration` is over with at most `maxFailures` bad looks; Waiting before that; a
-    StatehubError when there were more, after which the clock starts anew with the next call."""
+    """One look a call. Passed when `duration` has been observed with at most `maxFailures` bad looks; Waiting before
+    that; a StatehubError when there were more, after which the clock starts anew with the next call."""
     wanted = stage.plan.spec.spec.stabilization
     now_s = epoch_s(stage.now())
     observation, evidence = stage.look()
     grounded = ground(stage.plan.spec, observation, evidence, now=stage.now())
     term = grounded.register.decided
     so_far = _so_far(stage, now_s, term)
+    gap_s = min(max(0, now_s - so_far["last_look"]), COUNTED_INTERVALS * duration_s(wanted.interval))
+    observed_s = so_far["observed_s"] + round(gap_s)
     bad = bad_signs(grounded.world, has_api=stage.plan.spec.spec.endpoints[stage.plan.new].api is not None)
+    bad += _silent_paths(stage, observation)
     failures = so_far["failures"] + bool(bad)
+    left_s = max(0, round(duration_s(wanted.duration)) - observed_s)
     payload: dict[str, JsonValue] = {
         "endpoint": stage.subject(step),
         "term": term,
         "since": so_far["since"],
-        "until": so_far["since"] + round(duration_s(wanted.duration)),
+        "until": now_s + left_s,
+        "last_look": now_s,
+        "observed_s": observed_s,
         "looks": so_far["looks"] + 1,
         "failures": failures,
         "last": "; ".join(bad) or "healthy",
@@ -42,11 +52,10 @@ def execute(stage: Stage, step: Step) -> dict[str, JsonValue]:
             what=f"the new primary looked bad {failures} times: {'; '.join(bad)}",
             hint="mend it and run `apply` again (the clock starts anew), or plan the way back with `switchback`",
         )
-    if now_s - so_far["since"] < duration_s(wanted.duration) or bad:
+    if left_s or bad:
         stage.record_fact(StepKind.STABILIZE.value, "running", payload)
-        left_s = max(0, so_far["since"] + round(duration_s(wanted.duration)) - now_s)
         raise Waiting(
-            what=f"stabilization: {payload['last']}, {payload['looks']} looks, {left_s} s left",
+            what=f"stabilization: {payload['last']}, {payload['looks']} looks, {left_s} s left to observe",
             hint="run `apply` again later, or `watch` to stay; `status` shows how it goes",
             payload=payload,
         )
@@ -59,8 +68,17 @@ def _so_far(stage: Stage, now_s: int, term: int) -> dict[str, int]:
     fact = next((one for one in journal_facts(stage.records(), stage.now()) if one.id == "stabilization"), None)
     value = fact.value if fact is not None and isinstance(fact.value, dict) else {}
     if value.get("term") != term or value.get("state") != "running":
-        return {"since": now_s, "looks": 0, "failures": 0}
-    return {name: int(str(value[name])) for name in ("since", "looks", "failures")}
+        return {"since": now_s, "last_look": now_s, "observed_s": 0, "looks": 0, "failures": 0}
+    return {name: int(str(value[name])) for name in ("since", "last_look", "observed_s", "looks", "failures")}
+
+
+def _silent_paths(stage: Stage, observation: Observation) -> list[str]:
+    signs = []
+    for path in stage.plan.spec.spec.access:
+        value = observation.value(f"access.{path.name}")
+        if isinstance(value, dict) and value.get("answers") is False:
+            signs.append(f"access path {path.name} does not answer: {value.get('detail')}")
+    return signs
 
 
 def bad_signs(world: World, *, has_api: bool) -> list[str]:

@@ -46,7 +46,8 @@ def unknown(fact_id: str, reason: str, how: str = "query") -> Fact:
 
 def endpoint_facts(name: str, *, writes: str, register: list[JsonValue] | None = None, term: int = 0) -> list[Fact]:
     """What is seen of an endpoint that answers."""
-    fence: dict[str, JsonValue] = {"term": term or None, "run": None, "hold": None, "retired": False}
+    hold = "run-1" if term and writes == "frozen" and register is None else None
+    fence: dict[str, JsonValue] = {"term": term or None, "run": None, "hold": hold, "retired": False}
     identity: dict[str, JsonValue] = {"system_identifier": SYSTEMS[name], "database": "statehub", "database_oid": 16384}
     values: dict[str, JsonValue] = {
         "reach": "reachable",

@@ -17,7 +17,7 @@ from statehub_plan.model.plan import Direction, PlanFile
 from statehub_plan.model.steps import StepKind
 from statehub_plan.planning import read_plan_file, turned
 from statehub_plan.world import Access, Data, Role, Term, TransferStage, Writes
-from tests.unit.facts import NOW, document, evidence, facts, identity, observation, plan
+from tests.unit.facts import DOCUMENT, NOW, document, evidence, facts, identity, observation, plan
 
 FULL = [
     "check-evidence",
@@ -54,7 +54,10 @@ def decided(term: int, name: str) -> list[dict[str, Any]]:
 def switched(**changes: Any) -> dict[str, Any]:
     """Facts right after the decision for `away` in term 1."""
     base = facts(
-        home__writes="frozen", home__fence=fenced(1), away__fence=fenced(None), away__register=decided(1, "away")
+        home__writes="frozen",
+        home__fence=fenced(1, hold="h1"),
+        away__fence=fenced(None),
+        away__register=decided(1, "away"),
     )
     return base | {key.replace("__", "."): value for key, value in changes.items()}
 
@@ -107,6 +110,14 @@ def test_a_replan_of_the_same_world_has_the_same_effects_and_keeps_its_approvals
         {"stabilization": {"duration": "11s"}},
         {"desired": {"primary": "away", "fallback": {"endpoint": "home", "mode": "retired"}}},
         {"operatingModel": {"path": "other.md"}},
+        {"policy": {"bundle": "elsewhere"}},
+        {"backup": {"directory": "backups", "maxAge": "9d"}},
+        {
+            "tasks": [
+                {"id": "T01", "title": "Image", "probes": [{"kind": "command", "name": "image", "argv": ["true"]}]}
+            ]
+        },
+        {"access": [{**DOCUMENT["spec"]["access"][0], "file": "other.json"}]},
     ],
 )
 def test_any_changed_effect_changes_the_digest(spec: dict[str, Any]) -> None:
@@ -238,3 +249,70 @@ def test_staleness_is_told_fact_by_fact() -> None:
     assert "home.version_num: 150000 → 160000" in lines
     assert 'access.mcp: "home" → "away"' in lines
     assert () == changed_facts(made, made.observation, made.trajectory[0])
+
+
+def test_words_that_only_people_read_are_no_effect() -> None:
+    """A corrected title does not cost anybody an approval."""
+    gate = {**DOCUMENT["spec"]["gates"][0], "title": "Another title"}
+    assert plan(doc=document(gates=[gate])).effects_digest == plan(doc=document()).effects_digest
+
+
+def test_clients_that_were_pointed_too_early_do_not_make_a_primary() -> None:
+    """Access already at the target, both sides writable, nothing decided: nobody is frozen and nothing is done."""
+    made = plan(facts() | {"access.mcp": {"endpoint": "away"}}, REPLACE)
+    assert made.refused is not None
+    assert ("primary-unknown", []) == (made.refused.code, kinds(made))
+    assert "point the clients at the side that is primary" in made.refused.what
+
+
+def test_exchanged_connection_strings_are_noticed_by_where_a_decision_stands() -> None:
+    """The register of an endpoint only ever names that endpoint."""
+    values = facts(home__register=decided(1, "away"))
+    made = plan(values, REPLACE)
+    assert made.refused is not None
+    assert ("primary-unknown", []) == (made.refused.code, kinds(made))
+    assert "exchanged" in made.refused.what
+
+
+@pytest.mark.parametrize("pointed", ["home", "away", None])
+def test_before_any_decision_the_side_that_a_hold_froze_was_primary_wherever_clients_point(pointed: str | None) -> None:
+    """An access file that cannot be read must not strand a frozen primary."""
+    values = facts(
+        home__writes="frozen", home__fence=fenced(1, hold="h1"), away__writes="frozen", away__fence=fenced(1)
+    )
+    abort = plan(values | {"access.mcp": {"endpoint": pointed}}, turned(REPLACE, "home"), evidence=())
+    assert ["burn", "open"] == kinds(abort)[:2]
+
+
+def test_a_side_that_was_opened_by_hand_is_not_believed_over_its_own_later_mark() -> None:
+    """Its mark says that a later term froze it; the other register would say what was decided then."""
+    values = {key: value for key, value in switched(away__writes="open").items() if not key.startswith("home.")}
+    reopened = values | {"away.fence": fenced(2, hold="h2")}
+    assert "away" == read_register(REPLACE, observation(values)).primary
+    assert read_register(REPLACE, observation(reopened)).primary is None
+
+
+def test_a_fallback_that_was_shut_again_after_somebody_opened_it_may_hold_rows_of_its_own() -> None:
+    """Only a fallback that its hold froze is known to hold nothing else."""
+    shut_again = switched(away__writes="open", home__fence=fenced(1))
+    assert Data.DIVERGED is ground(REPLACE, observation(shut_again), (), now=NOW).world.old.data
+
+
+def test_a_backup_of_another_endpoint_proves_nothing_before_the_fallback_is_retired() -> None:
+    """A restore drill from before the move does not show that the new primary can be restored."""
+    drilled = {"passed": True, "at": int(NOW.timestamp()), "report": {"endpoint": "home"}}
+    wish = document(
+        desired={"primary": "away", "fallback": {"endpoint": "home", "mode": "retired"}},
+        drills={
+            "restore": {"maxAge": "30d"},
+            "failover": {"argv": ["true"], "verify": DOCUMENT["spec"]["tasks"][0]["probes"]},
+        },
+    )
+    values = switched(away__writes="open") | {
+        "access.mcp": {"endpoint": "away"},
+        "stabilization": {"term": 1, "state": "passed"},
+        "document.recorded": {"term": 1},
+        "document": {"exists": True},
+        "drill.restore": drilled,
+    }
+    assert ["backup", "restore-drill", "failover-drill", "retire"] == kinds(plan(values, wish))
