@@ -165,10 +165,20 @@ _may_count(_, gate) if gate.author_may_approve == true
 
 # METADATA
 # title: In time for a step on the way to the decision
-# description: Both clocks run; the decision is among these steps.
+# description: Both clocks run until this run has passed the gate; that is when its approvers' decision took effect.
 _in_time(approval, step) if {
 	step.kind in lib.crossing_kinds
 	_not_past(approval.decide_by)
+	_not_past(approval.execute_by)
+}
+
+# METADATA
+# title: In time for a further step behind a gate that this run has passed
+# description: Nobody is asked twice within one run; the clock for executing goes on.
+_in_time(approval, step) if {
+	approval.gate in input.history.gates_passed
+	is_number(approval.decide_by)
+	step.kind in lib.crossing_kinds
 	_not_past(approval.execute_by)
 }
 

@@ -49,6 +49,19 @@ test_too_few_keys_denies_after_either_clock_has_run_out if {
 	_codes(_with_second("execute_by", fixture.now - 1)) == {"gate_approved.too_few_keys"}
 }
 
+test_too_few_keys_allows_the_later_steps_of_a_run_that_passed_the_gate_in_time if {
+	late := _with_second("decide_by", fixture.now - 1)
+	gate := late.approvals[0].gate
+	_codes(fixture.patched(late, "/history/gates_passed", [gate])) == set()
+	_codes(fixture.patched(late, "/history/gates_passed", ["another"])) == {"gate_approved.too_few_keys"}
+}
+
+test_too_few_keys_denies_a_run_that_passed_the_gate_after_its_last_clock if {
+	late := _with_second("execute_by", fixture.now - 1)
+	gate := late.approvals[0].gate
+	_codes(fixture.patched(late, "/history/gates_passed", [gate])) == {"gate_approved.too_few_keys"}
+}
+
 test_too_few_keys_denies_a_clock_that_is_a_text if {
 	_codes(_with_second("decide_by", "2027-01-15T00:00:00Z")) == {"gate_approved.too_few_keys"}
 }
