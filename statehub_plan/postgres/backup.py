@@ -223,12 +223,12 @@ def _digests(
 
     def measure(piece: tuple[Relation, PageRange], sessions: tuple[Connection, ...]) -> ContentDigest:
         found = digest_rows(sessions[0], *piece)
-        done[0] += piece[0].bytes * piece[1].share
+        done.append(piece[0].bytes * piece[1].share)
         return found
 
     def look() -> None:
         check()
-        on_progress(Progress("digest", int(done[0]), total, "bytes", time.monotonic() - began))
+        on_progress(Progress("digest", round(sum(tuple(done))), total, "bytes", time.monotonic() - began))
 
     measured = run_crews([Crew(pieces, measure, lambda: (snapshot.join(),), jobs)], tick=look)[0]
     parts: dict[str, list[ContentDigest]] = {}

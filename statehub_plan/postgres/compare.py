@@ -190,12 +190,12 @@ def _compare_tables(
 
     def measure(piece: _Piece, sessions: tuple[Connection, ...]) -> _Measured:
         measured = _measure(piece, sessions[0], content)
-        done[0] += piece.relation.bytes * piece.pages.share
+        done.append(piece.relation.bytes * piece.pages.share)
         return measured
 
     def look() -> None:
         tick()
-        on_progress(Progress("compare", int(done[0]), int(total), "bytes", time.monotonic() - began))
+        on_progress(Progress("compare", round(sum(tuple(done))), round(total), "bytes", time.monotonic() - began))
 
     crews = [
         Crew(tasks, measure, lambda side=side: (_join(side),), jobs)  # type: ignore[misc]

@@ -65,17 +65,17 @@ class _Chunk:
 
 @dataclass(slots=True)
 class _Meter:
-    """Progress in bytes of the source's tables: what is on the wire counts for no more than its chunk's share."""
+    """Progress in bytes of the source's tables: what is on the wire counts for no more than its chunk's share.
+
+    One entry per chunk, written by the one thread that copies it: adding up in place would lose updates."""
 
     total: int
     began: float = field(default_factory=time.monotonic)
-    done: float = 0.0
-    under_way: dict[int, tuple[float, float]] = field(default_factory=dict)
+    done: dict[int, float] = field(default_factory=dict)
     subject: str = ""
 
     def progress(self) -> Progress:
-        partly = sum(min(moved, share) for moved, share in tuple(self.under_way.values()))
-        done = min(self.total, int(self.done + partly))
+        done = min(self.total, round(sum(tuple(self.done.values()))))
         return Progress("copy", done, self.total, "bytes", time.monotonic() - self.began, self.subject)
 
 
@@ -179,16 +179,15 @@ def _copy_chunk(chunk: _Chunk, sessions: tuple[Connection, ...], meter: _Meter) 
     meter.subject = relation.qualified
 
     def moved(count: int) -> None:
-        meter.under_way[key] = (meter.under_way.get(key, (0.0, share))[0] + count, share)
+        meter.done[key] = min(meter.done.get(key, 0.0) + count, share)
 
     try:
         with target.transaction():
-            return stream_rows(source, target, *_statements(chunk), moved=moved)
+            streamed = stream_rows(source, target, *_statements(chunk), moved=moved)
     except psycopg.Error as error:
         raise _failure(relation, error) from error
-    finally:
-        meter.under_way.pop(key, None)
-        meter.done += share
+    meter.done[key] = share
+    return streamed
 
 
 def _statements(chunk: _Chunk) -> tuple[sql.Composed, sql.Composed]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import psycopg
 from psycopg import sql
 
-from statehub_plan.errors import Exit, StatehubError
+from statehub_plan.errors import StatehubError
 from statehub_plan.model.base import Frozen
 from statehub_plan.postgres.connect import Connection, connect
 from statehub_plan.postgres.copy import flush_copies, open_copy_session
@@ -18,6 +18,7 @@ from statehub_plan.postgres.dump import Entry, dump_schema
 from statehub_plan.postgres.loading import explained
 from statehub_plan.postgres.proof import fence_status
 from statehub_plan.postgres.relations import Relation, read_relations
+from statehub_plan.postgres.state import require_epoch
 from statehub_plan.postgres.tools import major_of
 from statehub_plan.postgres.workers import Crew, OnProgress, Progress, nobody_looks, nothing_to_lose, run_crews
 
@@ -69,11 +70,11 @@ class _Builder:
         def build(job: _Job, sessions: tuple[Connection, ...]) -> None:
             subject[0] = job.entry.name
             _run(job, sessions[0], self.epoch)
-            done[0] += job.weight
+            done.append(job.weight)
 
         def tick() -> None:
             self.check()
-            self.on_progress(Progress(phase, done[0], total, "bytes", time.monotonic() - began, subject[0]))
+            self.on_progress(Progress(phase, sum(tuple(done)), total, "bytes", time.monotonic() - began, subject[0]))
 
         run_crews([Crew(tasks, build, self._sessions, 1 if in_order else self.jobs)], tick=tick)
 
@@ -131,25 +132,13 @@ def finish_schema(
 
 
 def _run(job: _Job, session: Connection, epoch: int) -> None:
-    _require_epoch(session, epoch)
+    # Without a lock: an index takes minutes, and a newer run begins with dropping what an older one still builds.
+    require_epoch(session, epoch)
     for statement in job.statements:
         try:
             session.execute(statement.encode(errors="surrogateescape"))
         except psycopg.Error as error:
             raise explained(error, job.entry) from error
-
-
-def _require_epoch(session: Connection, epoch: int) -> None:
-    """A newer run may be using the target by now. Looked at without a lock: an index takes minutes, and the newer run
-    begins with dropping what an older one may still be building."""
-    row = session.execute("SELECT epoch FROM statehub_plan.state").fetchone()
-    if row is None or row[0] > epoch:
-        raise StatehubError(
-            code="fenced-out",
-            what=f"this run holds epoch {epoch}, but a newer one has acted on the target",
-            hint="let the newer run finish, or run the command again to take the lease with a new epoch",
-            exit_status=Exit.LOCKED,
-        )
 
 
 def _table(entry: Entry) -> str:
