@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -90,7 +91,8 @@ def carry_out(workspace: Workspace, plan: Plan, reporter: Reporter) -> None:
     _require_outside(journal, plan)
     name = plan.spec.metadata.name
     eyes = _Eyes(workspace)
-    lease = journal.acquire(workspace.service, who, ttl_s=LEASE_TTL_S, now=utc_now())
+    taken = _epochs_taken(workspace, plan)
+    lease = journal.acquire(workspace.service, who, ttl_s=LEASE_TTL_S, now=utc_now(), at_least=taken)
     try:
         journal.verify()
         with Heartbeat(journal, lease) as heartbeat, policy_host(workspace) as host:
@@ -131,6 +133,7 @@ def carry_out(workspace: Workspace, plan: Plan, reporter: Reporter) -> None:
                 home=workspace.home,
                 run=run,
                 epoch=lease.epoch,
+                owner=f"{run}.{secrets.token_hex(4)}",
                 now=utc_now,
                 record_fact=record_fact,
                 check_lease=heartbeat.check,
@@ -150,6 +153,18 @@ def carry_out(workspace: Workspace, plan: Plan, reporter: Reporter) -> None:
             Applying(plan, stage, around, who).run()
     finally:
         journal.release(lease)
+
+
+def _epochs_taken(workspace: Workspace, plan: Plan) -> int:
+    """The highest epoch that has acted on either side; one that does not answer now refuses a lower one by itself."""
+    from statehub_plan.postgres.connect import resolve_dsn
+    from statehub_plan.postgres.state import claimed_epoch
+
+    taken = 0
+    for endpoint in plan.spec.spec.endpoints.values():
+        with suppress(StatehubError):  # a reference that leads nowhere is told by whoever needs it
+            taken = max(taken, claimed_epoch(resolve_dsn(endpoint.database.dsn, workspace.base_dir)))
+    return taken
 
 
 def _require_outside(journal: Journal, plan: Plan) -> None:

@@ -143,7 +143,7 @@ class PostgresJournal:
             rows = _rows(db, "", {})
         return chain.check(rows, head, self.location)
 
-    def acquire(self, service: str, holder: str, *, ttl_s: float, now: datetime) -> Lease:
+    def acquire(self, service: str, holder: str, *, ttl_s: float, now: datetime, at_least: int = 0) -> Lease:
         """See Journal."""
         with self._writing():
             pass  # the schema is there from here on
@@ -154,7 +154,8 @@ class PostgresJournal:
                     raise self._locked(service, now)
                 with hold.transaction():
                     before = hold.execute(f"SELECT epoch FROM {_LEASE} WHERE service = %s", [service]).fetchone()
-                    lease = new_lease(service, holder, (before[0] if before else 0) + 1, ttl_s=ttl_s, now=now)
+                    epoch = max(before[0] if before else 0, at_least) + 1
+                    lease = new_lease(service, holder, epoch, ttl_s=ttl_s, now=now)
                     _store(hold, lease)
         except BaseException:
             hold.close()

@@ -86,10 +86,11 @@ class Journal(Protocol):
         """The number of records, all of them checked against the hash chain and the head; else JournalTampered."""
         ...
 
-    def acquire(self, service: str, holder: str, *, ttl_s: float, now: datetime) -> Lease:
+    def acquire(self, service: str, holder: str, *, ttl_s: float, now: datetime, at_least: int = 0) -> Lease:
         """The lease of `service` with the next epoch; Locked, within half a second, while somebody else lives on it.
 
-        `ttl_s` only says after how long a silent holder is called stalled.
+        `ttl_s` only says after how long a silent holder is called stalled. `at_least` is the highest epoch known from
+        elsewhere, such as a database that another journal's run has acted on; the new one is higher.
         """
         ...
 

@@ -133,7 +133,7 @@ class SqliteJournal:
             rows = db.execute(f"SELECT {_RECORD_COLUMNS} FROM record ORDER BY seq").fetchall()
         return chain.check(rows, head, self.location)
 
-    def acquire(self, service: str, holder: str, *, ttl_s: float, now: datetime) -> Lease:
+    def acquire(self, service: str, holder: str, *, ttl_s: float, now: datetime, at_least: int = 0) -> Lease:
         """See Journal."""
         lock_path = self._lock_path(service)
         lock = LeaseLock.take(lock_path)
@@ -142,7 +142,8 @@ class SqliteJournal:
         try:
             with self._writing() as db:
                 before = db.execute("SELECT epoch FROM lease WHERE service = ?", (service,)).fetchone()
-                lease = new_lease(service, holder, (before[0] if before else 0) + 1, ttl_s=ttl_s, now=now)
+                epoch = max(before[0] if before else 0, at_least) + 1
+                lease = new_lease(service, holder, epoch, ttl_s=ttl_s, now=now)
                 _store(db, lease)
         except BaseException:
             lock.release()

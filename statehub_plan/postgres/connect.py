@@ -25,6 +25,7 @@ __all__ = [
     "Table",
     "connect",
     "connect_again",
+    "owned_by",
     "resolve_dsn",
     "user_tables",
 ]
@@ -36,6 +37,9 @@ SCHEMA = "statehub_plan"
 
 APPLICATION_PREFIX = "statehub-plan "
 """Every session of the tool has an `application_name` that starts so."""
+
+OWNER_SETTING = "statehub_plan.owner"
+"""The session setting that says for whom a session claims epochs; see `state.claim_epoch`."""
 
 _NAME_BYTES = 63  # NAMEDATALEN - 1: the server cuts longer names, and keeps ASCII only
 _MINIMUM_VERSION = 140000
@@ -158,6 +162,13 @@ def connect(
         connection.close()
         raise
     return connection
+
+
+def owned_by(dsn: str, owner: str) -> str:
+    """`dsn` for sessions that act for `owner`, the holder of one lease: an epoch that they claim is that holder's."""
+    escaped = re.sub(r"([\\\s])", r"\\\1", owner)  # manual, libpq's connection parameter `options`
+    options = conninfo_to_dict(dsn).get("options") or ""
+    return make_conninfo(dsn, options=f"{options} -c {OWNER_SETTING}={escaped}".lstrip())
 
 
 def connect_again(lost: Connection, *, purpose: str) -> Connection:

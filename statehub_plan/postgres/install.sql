@@ -9,6 +9,7 @@ CREATE TABLE IF NOT EXISTS statehub_plan.state (
     system_identifier text NOT NULL,
     database_oid bigint NOT NULL,
     epoch bigint NOT NULL DEFAULT 0,
+    owner text,
     fence_term bigint,
     fence_run text,
     fence_hold text,
@@ -30,6 +31,7 @@ CREATE TABLE IF NOT EXISTS statehub_plan.passage (
     pid integer NOT NULL,
     backend_start timestamptz NOT NULL,
     epoch bigint NOT NULL,
+    owner text,
     PRIMARY KEY (pid, backend_start)
 );
 
@@ -41,6 +43,10 @@ CREATE TABLE IF NOT EXISTS statehub_plan.decision (
     decided_at timestamptz NOT NULL DEFAULT clock_timestamp()
 );
 
+-- What earlier layouts did not have.
+ALTER TABLE statehub_plan.state ADD COLUMN IF NOT EXISTS owner text;
+ALTER TABLE statehub_plan.passage ADD COLUMN IF NOT EXISTS owner text;
+
 CREATE OR REPLACE VIEW statehub_plan.user_table AS {{user_tables}};
 
 CREATE OR REPLACE FUNCTION statehub_plan.pass_or_refuse(operation text, schema_name text, table_name text)
@@ -49,7 +55,7 @@ DECLARE
     mark record;
 BEGIN
     PERFORM FROM statehub_plan.passage p
-        JOIN statehub_plan.state s ON s.epoch = p.epoch
+        JOIN statehub_plan.state s ON s.epoch = p.epoch AND s.owner IS NOT DISTINCT FROM p.owner
         JOIN pg_stat_get_activity(pg_backend_pid()) a ON a.backend_start = p.backend_start
         WHERE p.pid = pg_backend_pid();
     IF FOUND THEN
@@ -108,14 +114,22 @@ LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $function$
         OFFSET 0) AS done
 $function$;
 
+-- For whom this session acts: the holder of one lease; NULL for scripts. Two journals may issue the same epoch.
+CREATE OR REPLACE FUNCTION statehub_plan.session_owner() RETURNS text
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $function$
+    SELECT nullif(current_setting('statehub_plan.owner', true), '')
+$function$;
+
 -- Lets the calling session through the fence until it ends, another epoch is claimed or the database is frozen anew.
+-- Without an epoch: on behalf of whoever acts now.
 CREATE OR REPLACE FUNCTION statehub_plan.admit(as_epoch bigint DEFAULT NULL) RETURNS void
 LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $function$
     DELETE FROM statehub_plan.passage p
         WHERE NOT EXISTS (SELECT FROM pg_stat_activity a WHERE a.pid = p.pid AND a.backend_start = p.backend_start)
            OR p.pid = pg_backend_pid();
-    INSERT INTO statehub_plan.passage (pid, backend_start, epoch)
-        SELECT a.pid, a.backend_start, coalesce(as_epoch, s.epoch)
+    INSERT INTO statehub_plan.passage (pid, backend_start, epoch, owner)
+        SELECT a.pid, a.backend_start, coalesce(as_epoch, s.epoch),
+               CASE WHEN as_epoch IS NULL THEN s.owner ELSE statehub_plan.session_owner() END
         FROM pg_stat_get_activity(pg_backend_pid()) a, statehub_plan.state s
 $function$;
 

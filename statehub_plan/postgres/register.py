@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from enum import StrEnum
 
 from psycopg.types.json import Jsonb
@@ -9,8 +10,9 @@ from psycopg.types.json import Jsonb
 from statehub_plan.model.base import Frozen, Instant
 from statehub_plan.model.plan import Identity
 from statehub_plan.postgres.connect import Connection
-from statehub_plan.postgres.state import claim_epoch, identity
+from statehub_plan.postgres.state import claim_epoch, identity, read_state
 from statehub_plan.postgres.transaction import commit_once
+from statehub_plan.world import TransferStage
 
 
 class Decision(Frozen):
@@ -31,6 +33,7 @@ class Outcome(StrEnum):
     ALREADY_OURS = "already-ours"
     LOST = "lost"
     STALE = "stale"
+    UNPROVED = "unproved"
 
     @property
     def stands(self) -> bool:
@@ -52,14 +55,20 @@ def read_decisions(connection: Connection) -> tuple[Decision, ...]:
     )
 
 
-def decide(connection: Connection, *, term: int, primary: str, run: str, epoch: int) -> Outcome:
+def decide(connection: Connection, *, term: int, primary: str, run: str, epoch: int, hold: str, proof: str) -> Outcome:
     """Makes `primary` the primary of `term`, if no row for this or a higher term exists: the point of no return.
 
-    One transaction with `synchronous_commit` on. `already-ours`: this run had decided just that. `lost`: the term was
-    decided otherwise, by another run, or burned. `stale`: a higher term exists. A connection lost at COMMIT is
-    answered by reading the register again; OutcomeUnknown when that cannot be done either.
+    `hold` and `proof` are those of the source's freeze for `term`. One transaction with `synchronous_commit` on.
+    `already-ours`: this run had decided just that. `lost`: the term was decided otherwise, by another run, or burned.
+    `stale`: a higher term exists. `unproved`: this database is not (or no longer) the one that was proved equal under
+    that hold with that proof, and fenced since. A connection lost at COMMIT is answered by reading the register again;
+    OutcomeUnknown when that cannot be done either.
     """
-    return _write(connection, term=term, primary=primary, run=run, epoch=epoch)
+
+    def proved(conn: Connection) -> bool:
+        return _is_proved(conn, term, hold, proof)
+
+    return _write(connection, proved, term=term, primary=primary, run=run, epoch=epoch)
 
 
 def burn(connection: Connection, *, term: int, run: str, epoch: int) -> Outcome:
@@ -67,13 +76,23 @@ def burn(connection: Connection, *, term: int, run: str, epoch: int) -> Outcome:
 
     `already-ours` also when another run burned it; `lost` means that a primary was decided for it.
     """
-    return _write(connection, term=term, primary=None, run=run, epoch=epoch)
+    return _write(connection, lambda _: True, term=term, primary=None, run=run, epoch=epoch)
 
 
-def _write(connection: Connection, *, term: int, primary: str | None, run: str, epoch: int) -> Outcome:
+def _write(
+    connection: Connection,
+    allowed: Callable[[Connection], bool],
+    *,
+    term: int,
+    primary: str | None,
+    run: str,
+    epoch: int,
+) -> Outcome:
     def insert(conn: Connection) -> Outcome:
-        claim_epoch(conn, epoch)  # its row lock also makes deciding and burning of two runs take turns
+        claim_epoch(conn, epoch)  # its row lock makes deciding, burning and preparing of two runs take turns
         found = _outcome(conn, term, primary, run)
+        if found is None and not allowed(conn):
+            return Outcome.UNPROVED
         if found is None:
             conn.execute(
                 "INSERT INTO statehub_plan.decision (term, primary_endpoint, identity, run) VALUES (%s, %s, %s, %s)",
@@ -96,3 +115,13 @@ def _outcome(connection: Connection, term: int, primary: str | None, run: str) -
         ours = present.primary == primary and (primary is None or present.run == run)
         return Outcome.ALREADY_OURS if ours else Outcome.LOST
     return Outcome.STALE if decisions and max(decisions) > term else None
+
+
+def _is_proved(connection: Connection, term: int, hold: str, proof: str) -> bool:
+    """Under the state row's lock: whoever refills, empties or opens this database says so in that row."""
+    current = read_state(connection)
+    if current is None or current.fence is None or current.transfer is None:
+        return False
+    mark = current.transfer
+    found = (current.fence.term, mark.stage, mark.term, mark.hold, mark.proof)
+    return found == (term, TransferStage.PROVED, term, hold, proof)

@@ -14,13 +14,14 @@ from psycopg.types.json import Jsonb
 from statehub_plan.errors import Exit, StatehubError
 from statehub_plan.model.base import Frozen, Instant
 from statehub_plan.model.plan import Identity
-from statehub_plan.postgres.connect import USER_TABLES, Connection
+from statehub_plan.postgres.connect import USER_TABLES, Connection, connect
 from statehub_plan.world import TransferStage
 
 _TEMPLATE = files("statehub_plan.postgres").joinpath("install.sql").read_text(encoding="utf-8")
 _LAYOUT = hashlib.sha256((_TEMPLATE + USER_TABLES).encode()).hexdigest()[:16]
 _INSTALL_LOCK = 0x5348504C  # "SHPL": two installations at once would trip over the same catalog rows
 _EPOCH_WAIT = "5s"
+_CLAIMED = "s.epoch, s.owner, statehub_plan.session_owner()"
 
 
 class FenceMark(Frozen):
@@ -119,17 +120,21 @@ def read_state(connection: Connection) -> EndpointState | None:
 
 
 def claim_epoch(connection: Connection, epoch: int) -> None:
-    """Locks the state row until the caller's transaction ends, and shuts lower epochs out.
+    """Locks the state row until the caller's transaction ends, and shuts lower epochs and other owners of this one out.
 
-    Every mutating transaction begins with it, so that a run that lost its lease cannot act. StatehubError `fenced-out`
-    (exit 6) when a higher epoch was here, `state-busy` when another run's transaction holds the row for 5 s.
+    Every mutating transaction begins with it, so that a run that lost its lease cannot act. Two journals may issue the
+    same epoch: it belongs to whoever's session (`connect.owned_by`) claims it first. Brings an older layout of the
+    tool's schema up to date. StatehubError `fenced-out` (exit 6) when a higher epoch was here or this one is another
+    owner's, `state-busy` when another run's transaction holds the row for 5 s.
     """
     require_transaction(connection)
+    if is_installed(connection):
+        install(connection)
     connection.execute("SELECT set_config('statehub_plan.previous_wait', current_setting('lock_timeout'), true)")
     connection.execute("SELECT set_config('lock_timeout', %s, true)", [_EPOCH_WAIT])
     try:
         row = connection.execute(
-            "SELECT s.epoch, s.system_identifier = c.system_identifier::text AND s.database_oid = d.oid "
+            f"SELECT s.system_identifier = c.system_identifier::text AND s.database_oid = d.oid, {_CLAIMED} "
             "FROM statehub_plan.state s, pg_control_system() c, pg_database d "
             "WHERE d.datname = current_database() FOR UPDATE OF s"
         ).fetchone()
@@ -141,17 +146,41 @@ def claim_epoch(connection: Connection, epoch: int) -> None:
             exit_status=Exit.LOCKED,
         ) from error
     connection.execute("SELECT set_config('lock_timeout', current_setting('statehub_plan.previous_wait'), true)")
-    if row is None or not row[1]:
+    if row is None or not row[0]:
         raise _copied()
-    if row[0] > epoch:
-        raise StatehubError(
-            code="fenced-out",
-            what=f"this run holds epoch {epoch}, but a newer run with epoch {row[0]} has acted on this database",
-            hint="let the newer run finish, or run the command again to take the lease with a new epoch",
-            exit_status=Exit.LOCKED,
-        )
-    if row[0] < epoch:
-        connection.execute("UPDATE statehub_plan.state SET epoch = %s", [epoch])
+    _, claimed, owner, ours = row
+    _require_claimable(epoch, ours, claimed, owner)
+    if claimed < epoch:
+        connection.execute("UPDATE statehub_plan.state SET epoch = %s, owner = %s", [epoch, ours])
+
+
+def require_epoch(connection: Connection, epoch: int) -> None:
+    """StatehubError `fenced-out` when another run has claimed this database meanwhile.
+
+    Looked at without a lock, for work during which nobody else should have to wait.
+    """
+    row = connection.execute(f"SELECT {_CLAIMED} FROM statehub_plan.state s".encode()).fetchone()
+    if row is None:
+        raise _copied()
+    claimed, owner, ours = row
+    _require_claimable(epoch, ours, claimed, owner)
+
+
+def claimed_epoch(dsn: str, *, timeout_s: float = 2.0) -> int:
+    """The highest epoch that has acted on a database; 0 where that is none, or cannot be learned within about
+    `timeout_s` for each of connecting and asking."""
+    try:
+        with connect(
+            dsn,
+            purpose="read epoch",
+            connect_timeout_s=timeout_s,
+            statement_timeout_ms=round(timeout_s * 1000),
+            read_only=True,
+        ) as connection:
+            current = read_state(connection)
+    except (StatehubError, psycopg.Error):
+        return 0
+    return 0 if current is None else current.epoch
 
 
 def set_transfer(
@@ -205,6 +234,24 @@ def require_transaction(connection: Connection) -> None:
     """ValueError unless the caller has a transaction open: a lock taken outside one is gone at once."""
     if connection.info.transaction_status is not TransactionStatus.INTRANS:
         raise ValueError("this needs the caller's own open transaction")
+
+
+def _require_claimable(epoch: int, ours: str | None, claimed: int, owner: str | None) -> None:
+    if claimed > epoch:
+        raise StatehubError(
+            code="fenced-out",
+            what=f"this run holds epoch {epoch}, but a newer run with epoch {claimed} has acted on this database",
+            hint="let the newer run finish, or run the command again to take the lease with a new epoch",
+            exit_status=Exit.LOCKED,
+        )
+    if claimed == epoch and owner != ours:
+        raise StatehubError(
+            code="fenced-out",
+            what=f"epoch {epoch} on this database belongs to {owner or 'nobody by name'}, who keeps another journal "
+            f"than this run ({ours or 'of no name'})",
+            hint="let the other run finish; then run the command again to take a higher epoch",
+            exit_status=Exit.LOCKED,
+        )
 
 
 def _layout(connection: Connection) -> str | None:

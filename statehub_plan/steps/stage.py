@@ -13,7 +13,7 @@ from statehub_plan.errors import Exit, StatehubError
 from statehub_plan.model.facts import Evidence, Observation
 from statehub_plan.model.plan import Plan, Step
 from statehub_plan.model.record import Record
-from statehub_plan.postgres.connect import resolve_dsn
+from statehub_plan.postgres.connect import owned_by, resolve_dsn
 from statehub_plan.postgres.hold import Hold
 from statehub_plan.reporter import Reporter
 
@@ -35,13 +35,16 @@ Look = Callable[[], tuple[Observation, tuple[Evidence, ...]]]
 
 @dataclass
 class Stage:
-    """One run's means. Mutable in one respect only: the hold, which lives in this process or nowhere."""
+    """One run's means. Mutable in one respect only: the hold, which lives in this process or nowhere.
+
+    `owner` names this process's lease among those of all journals: two of them may issue the same `epoch`."""
 
     plan: Plan
     base_dir: Path
     home: Path
     run: str
     epoch: int
+    owner: str
     now: Callable[[], datetime]
     record_fact: FactWriter
     check_lease: Callable[[], None]
@@ -53,10 +56,11 @@ class Stage:
     _dsns: dict[str, str] = field(default_factory=dict)
 
     def dsn(self, endpoint: str) -> str:
-        """The conninfo of an endpoint's database; resolved once, StatehubError when its reference leads nowhere."""
+        """The conninfo of an endpoint's database, for sessions of this stage's owner; resolved once, StatehubError when
+        its reference leads nowhere."""
         if endpoint not in self._dsns:
             database = self.plan.spec.spec.endpoints[endpoint].database
-            self._dsns[endpoint] = resolve_dsn(database.dsn, self.base_dir)
+            self._dsns[endpoint] = owned_by(resolve_dsn(database.dsn, self.base_dir), self.owner)
         return self._dsns[endpoint]
 
     def app_dsn(self, endpoint: str) -> str | None:

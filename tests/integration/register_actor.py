@@ -6,7 +6,8 @@ import sys
 from contextlib import closing
 
 from statehub_plan.postgres.connect import connect
-from statehub_plan.postgres.register import burn, decide
+from statehub_plan.postgres.register import burn
+from tests.integration.deciding import decide_proved
 
 
 def main() -> None:
@@ -17,7 +18,7 @@ def main() -> None:
         for line in sys.stdin:
             verb, term = line.split()
             if verb == "decide":
-                outcome = decide(connection, term=int(term), primary="there", run=run, epoch=1)
+                outcome = decide_proved(connection, term=int(term), primary="there", run=run, epoch=1)
             else:
                 outcome = burn(connection, term=int(term), run=run, epoch=1)
             print(outcome.value, flush=True)

@@ -19,11 +19,11 @@ from statehub_plan.postgres.copy import copy_data
 from statehub_plan.postgres.fence import fence_status, open_writes
 from statehub_plan.postgres.finish import finish_schema
 from statehub_plan.postgres.preflight import preflight_schema
-from statehub_plan.postgres.register import decide
 from statehub_plan.postgres.schema import refresh_schema
 from statehub_plan.postgres.state import claim_epoch, read_state
 from statehub_plan.postgres.workers import Progress
 from statehub_plan.world import TransferStage
+from tests.integration.deciding import decide_proved
 from tests.integration.moving import (
     EPOCH,
     EVERYTHING,
@@ -246,7 +246,7 @@ def test_leftovers_of_an_undecided_transfer_are_no_content(source_db: str, targe
         assert mark is not None
         assert mark.transfer is not None
         assert (TransferStage.PREPARED, TERM + 1) == (mark.transfer.stage, mark.transfer.term)
-        decide(target, term=TERM + 1, primary="new", run=RUN, epoch=EPOCH)
+        decide_proved(target, term=TERM + 1, primary="new", run=RUN, epoch=EPOCH)
     assert codes(source_db, target_db) == {"target-not-empty"}
     with connect(target_db, purpose="test") as target:
         open_writes(target, run=RUN, epoch=EPOCH, endpoint="new", term=TERM + 1)

@@ -14,12 +14,13 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from statehub_plan.components import client_tool
 from statehub_plan.demo.cluster import Cluster
 from statehub_plan.errors import StatehubError
-from statehub_plan.postgres import fence, register, state
+from statehub_plan.postgres import fence, state
 from statehub_plan.postgres.connect import connect
 from statehub_plan.postgres.privileges import check_privileges
 from statehub_plan.postgres.register import Decision
 from statehub_plan.postgres.sessions import end_sessions, other_sessions
 from statehub_plan.world import Writes
+from tests.integration.deciding import decide_proved
 from tests.integration.served_database import PASSWORD, TABLES, InBackground, Served, as_role, eventually, serve
 
 BYPASSES = {
@@ -353,10 +354,10 @@ def test_opening_needs_a_decision_for_this_endpoint(frozen: Served) -> None:
             with pytest.raises(StatehubError) as caught:
                 fence.open_writes(session, run="run-a", epoch=1, endpoint=endpoint, term=term)
             assert "not-decided" == caught.value.code
-        register.decide(session, term=2, primary="there", run="run-a", epoch=1)
+        decide_proved(session, term=2, primary="there", run="run-a", epoch=1)
         with pytest.raises(StatehubError):
             fence.open_writes(session, run="run-a", epoch=1, endpoint="here", term=2)
-        register.decide(session, term=3, primary="here", run="run-a", epoch=1)
+        decide_proved(session, term=3, primary="here", run="run-a", epoch=1)
         with pytest.raises(StatehubError):
             fence.open_writes(session, run="run-a", epoch=1, endpoint="there", term=2)
         assert Writes.FROZEN == fence.writes(session)
@@ -381,7 +382,7 @@ def test_opening_ends_sessions_that_began_frozen_and_spares_later_ones(frozen: S
     """A pool that connected during the freeze would stay read-only for ever; opening again disturbs nobody."""
     with frozen.tool() as session, _session(frozen.app_dsn) as early:
         early.execute("SELECT 1")
-        register.decide(session, term=2, primary="here", run="run-a", epoch=1)
+        decide_proved(session, term=2, primary="here", run="run-a", epoch=1)
         opened = fence.open_writes(session, run="run-a", epoch=1, endpoint="here", term=2)
         assert [frozen.app_role] == [each.user for each in opened.sessions.ended]
         session.execute("UPDATE statehub_plan.state SET opened_at = opened_at - interval '1 minute'")
@@ -396,7 +397,7 @@ def test_a_retired_database_stays_closed(frozen: Served) -> None:
     with frozen.tool() as session:
         state.retire(session, run="run-z", epoch=1)
         assert fence.fence_status(session).retired
-        register.decide(session, term=3, primary="here", run="run-a", epoch=1)
+        decide_proved(session, term=3, primary="here", run="run-a", epoch=1)
         with pytest.raises(StatehubError) as caught:
             fence.open_writes(session, run="run-a", epoch=1, endpoint="here", term=3)
     assert "endpoint-retired" == caught.value.code
@@ -405,7 +406,7 @@ def test_a_retired_database_stays_closed(frozen: Served) -> None:
 def test_a_tool_that_lost_its_epoch_neither_freezes_nor_opens(frozen: Served) -> None:
     """The check is inside each transaction, so a late statement of a zombie changes nothing."""
     with frozen.tool() as session:
-        register.decide(session, term=3, primary="here", run="run-b", epoch=9)
+        decide_proved(session, term=3, primary="here", run="run-b", epoch=9)
         for act in (
             lambda: fence.fence(session, term=4, run="run-a", epoch=1),
             lambda: fence.open_writes(session, run="run-a", epoch=1, endpoint="here", term=3),
@@ -441,7 +442,7 @@ def test_membership_in_the_owner_is_enough(served: Served) -> None:
     with closing(connect(as_role(served.admin_dsn, member), purpose="test")) as session:
         assert () == check_privileges(session)
         fence.fence(session, term=1, run="run-a", epoch=1)
-        register.decide(session, term=1, primary="here", run="run-a", epoch=1)
+        decide_proved(session, term=1, primary="here", run="run-a", epoch=1)
         fence.open_writes(session, run="run-a", epoch=1, endpoint="here", term=1)
 
 
@@ -514,7 +515,7 @@ def test_locks_that_cannot_be_had_are_reported_and_nothing_is_half_done(
         assert fence.fence_status(session).term is None
         admin.execute("ROLLBACK")
         fence.fence(session, term=1, run="run-a", epoch=1)
-        register.decide(session, term=1, primary="here", run="run-a", epoch=1)
+        decide_proved(session, term=1, primary="here", run="run-a", epoch=1)
         admin.execute("BEGIN; LOCK TABLE public.tasks IN SHARE MODE")
         with pytest.raises(StatehubError) as caught:
             fence.open_writes(session, run="run-a", epoch=1, endpoint="here", term=1)

@@ -247,6 +247,18 @@ def test_every_acquisition_has_a_higher_epoch_per_service(store: Store, journal:
     again.close()
 
 
+def test_a_new_journal_begins_above_the_epochs_that_a_database_has_seen(journal: Journal) -> None:
+    """A journal that was lost, or lies on another machine, would else count from one and be fenced out for ever."""
+    epochs = []
+    for seen in (41, 7, 42):
+        lease = journal.acquire("hub", "alice@ops", ttl_s=HOUR_S, now=NOW, at_least=seen)
+        epochs.append(lease.epoch)
+        assert lease.epoch == journal.heartbeat(lease, NOW).epoch
+        journal.release(lease)
+    assert [42, 43, 44] == epochs
+    assert 45 == take(journal).epoch
+
+
 def test_the_refusal_names_who_holds_the_lease_since_when(store: Store, journal: Journal) -> None:
     """Exit status 6 with holder, process, host, instant and what to do."""
     take(journal)

@@ -20,11 +20,12 @@ from statehub_plan.model.plan import Identity
 from statehub_plan.observe import catalog
 from statehub_plan.observe.gather import gather
 from statehub_plan.observe.postgres import database_source
-from statehub_plan.postgres import fence, register, state
+from statehub_plan.postgres import fence, state
 from statehub_plan.postgres.connect import connect
 from statehub_plan.postgres.hold import Hold
 from statehub_plan.postgres.watch import HoldLimits
 from statehub_plan.world import TransferStage
+from tests.integration.deciding import decide_proved
 from tests.integration.observing import as_endpoint, endpoint, now, served_endpoint
 from tests.integration.served_database import PASSWORD, Served, as_role, serve
 
@@ -177,7 +178,7 @@ def test_open_then_frozen_then_open_again(deep: bool, served: Served, tmp_path: 
         assert "open" == _values(served, tmp_path, deep=deep)["writes"]
         fence.fence(session, term=3, run="run-1", epoch=1, primary="away")
         values = _values(served, tmp_path, deep=deep)
-        register.decide(session, term=3, primary="db", run="run-1", epoch=1)
+        decide_proved(session, term=3, primary="db", run="run-1", epoch=1)
         fence.open_writes(session, run="run-1", epoch=1, endpoint="db", term=3)
         after = _values(served, tmp_path, deep=deep)
     assert "frozen" == values["writes"]
@@ -295,7 +296,7 @@ def test_a_state_that_came_with_a_copy_is_not_believed(one: Served, source_clust
     """The tool's own tables in a restored or cloned database speak of another one: unknown, with what to do."""
     with one.tool() as session:
         state.install(session)
-        register.decide(session, term=1, primary="db", run="r", epoch=1)
+        decide_proved(session, term=1, primary="db", run="r", epoch=1)
         name = session.info.dbname
     with psycopg.connect(source_cluster.dsn(), autocommit=True) as admin:
         copy = sql.Identifier(f"{name}_copy")

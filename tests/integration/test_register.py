@@ -14,9 +14,11 @@ import pytest
 from statehub_plan.errors import Exit, OutcomeUnknown, StatehubError
 from statehub_plan.model.plan import Identity
 from statehub_plan.postgres import register, state, transaction
-from statehub_plan.postgres.connect import Connection, connect
+from statehub_plan.postgres.connect import Connection, connect, connect_again, owned_by
+from statehub_plan.postgres.fence import pass_for_session
 from statehub_plan.postgres.register import Outcome, burn, decide, read_decisions
 from statehub_plan.world import TransferStage
+from tests.integration.deciding import HOLD, PROOF, decide_proved, prove
 from tests.integration.served_database import Served, proxied, serve
 
 ROUNDS = 50
@@ -31,6 +33,13 @@ def served(request: pytest.FixtureRequest) -> Served:
     with served.tool() as session:
         state.install(session)
     return served
+
+
+@contextmanager
+def _owned(served: Served, owner: str) -> Iterator[Connection]:
+    """A session of the tool that acts for one owner."""
+    with closing(connect(owned_by(served.tool_dsn, owner), purpose="test")) as connection:
+        yield connection
 
 
 @contextmanager
@@ -65,10 +74,10 @@ def test_a_database_that_never_saw_the_tool_has_neither_state_nor_decisions(sour
 def test_a_decision_is_taken_once_and_known_again(served: Served) -> None:
     """The run that decided gets `already-ours` for the same wish; anybody else, or another wish, has lost."""
     with served.tool() as session:
-        assert Outcome.WON == decide(session, term=1, primary="there", run="run-a", epoch=1)
-        assert Outcome.ALREADY_OURS == decide(session, term=1, primary="there", run="run-a", epoch=1)
-        assert Outcome.LOST == decide(session, term=1, primary="elsewhere", run="run-a", epoch=1)
-        assert Outcome.LOST == decide(session, term=1, primary="there", run="run-b", epoch=1)
+        assert Outcome.WON == decide_proved(session, term=1, primary="there", run="run-a", epoch=1)
+        assert Outcome.ALREADY_OURS == decide_proved(session, term=1, primary="there", run="run-a", epoch=1)
+        assert Outcome.LOST == decide_proved(session, term=1, primary="elsewhere", run="run-a", epoch=1)
+        assert Outcome.LOST == decide_proved(session, term=1, primary="there", run="run-b", epoch=1)
         assert Outcome.LOST == burn(session, term=1, run="run-a", epoch=1)
         (decision,) = read_decisions(session)
         assert (1, "there", "run-a") == (decision.term, decision.primary, decision.run)
@@ -80,17 +89,53 @@ def test_a_burned_term_can_never_be_decided(served: Served) -> None:
     with served.tool() as session:
         assert Outcome.WON == burn(session, term=3, run="run-a", epoch=1)
         assert Outcome.ALREADY_OURS == burn(session, term=3, run="run-b", epoch=1)
-        assert Outcome.LOST == decide(session, term=3, primary="there", run="run-a", epoch=1)
+        assert Outcome.LOST == decide_proved(session, term=3, primary="there", run="run-a", epoch=1)
         assert [(3, None)] == [(each.term, each.primary) for each in read_decisions(session)]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "transfer_stage = 'prepared'",
+        "transfer_stage = 'arrived', transfer_proof = NULL",
+        "transfer_stage = NULL",
+        "transfer_hold = 'another-hold'",
+        "transfer_hold = NULL",
+        "transfer_proof = 'schema:new'",
+        "transfer_term = 2",
+        "fence_term = 2",
+        "fence_term = NULL",
+    ],
+)
+def test_a_target_that_is_not_what_was_proved_is_not_decided_for(source_db: str, change: str) -> None:
+    """Whoever emptied, refilled or opened the target since the proof stops the decision, in the same transaction."""
+    served = serve(source_db, schema="SELECT 1")
+    with served.tool() as session:
+        state.install(session)
+        prove(session, term=1)
+        session.execute(f"UPDATE statehub_plan.state SET {change}".encode())
+        outcome = decide(session, term=1, primary="there", run="run-a", epoch=1, hold=HOLD, proof=PROOF)
+        assert (Outcome.UNPROVED, False) == (outcome, outcome.stands)
+        assert () == read_decisions(session)
+        assert Outcome.WON == burn(session, term=1, run="run-a", epoch=1)
+
+
+def test_a_decision_that_stands_is_not_asked_for_its_proof_again(served: Served) -> None:
+    """A run that goes on after the decision finds it, whatever has become of the transfer's record."""
+    with served.tool() as session:
+        decide_proved(session, term=1, primary="there", run="run-a", epoch=1)
+        session.execute("UPDATE statehub_plan.state SET transfer_stage = NULL, fence_term = NULL")
+        again = decide(session, term=1, primary="there", run="run-a", epoch=1, hold=HOLD, proof=PROOF)
+    assert Outcome.ALREADY_OURS == again
 
 
 def test_terms_only_move_forward(served: Served) -> None:
     """After term 5, an older term can be neither decided nor burned, however late its run wakes up."""
     with served.tool() as session:
-        assert Outcome.WON == decide(session, term=5, primary="there", run="run-a", epoch=1)
-        assert Outcome.STALE == decide(session, term=4, primary="here", run="run-b", epoch=1)
+        assert Outcome.WON == decide_proved(session, term=5, primary="there", run="run-a", epoch=1)
+        assert Outcome.STALE == decide_proved(session, term=4, primary="here", run="run-b", epoch=1)
         assert Outcome.STALE == burn(session, term=4, run="run-b", epoch=1)
-        assert Outcome.WON == decide(session, term=6, primary="here", run="run-b", epoch=1)
+        assert Outcome.WON == decide_proved(session, term=6, primary="here", run="run-b", epoch=1)
 
 
 @pytest.mark.parametrize("rival", ["decide", "burn"])
@@ -115,10 +160,10 @@ def test_two_processes_race_and_exactly_one_wins(source_db: str, rival: str) -> 
 def test_a_newer_run_fences_an_older_one(served: Served) -> None:
     """A run that lost its lease finds a higher epoch in the database and can change nothing any more (exit 6)."""
     with served.tool() as zombie, served.tool() as newer:
-        decide(zombie, term=1, primary="there", run="zombie", epoch=4)
+        decide_proved(zombie, term=1, primary="there", run="zombie", epoch=4)
         burn(newer, term=2, run="newer", epoch=5)
         for act in (
-            lambda: decide(zombie, term=3, primary="there", run="zombie", epoch=4),
+            lambda: decide_proved(zombie, term=3, primary="there", run="zombie", epoch=4),
             lambda: burn(zombie, term=3, run="zombie", epoch=4),
             lambda: state.retire(zombie, run="zombie", epoch=4),
         ):
@@ -126,6 +171,74 @@ def test_a_newer_run_fences_an_older_one(served: Served) -> None:
                 act()
             assert ("fenced-out", Exit.LOCKED) == (caught.value.code, caught.value.exit_status)
         assert [1, 2] == [each.term for each in read_decisions(newer)]
+
+
+def test_two_journals_that_issue_the_same_epoch_do_not_share_it(served: Served) -> None:
+    """Whoever claims it first keeps it; the other one is fenced out until it comes with a higher epoch."""
+    with _owned(served, "here") as first, _owned(served, "elsewhere") as second:
+        burn(first, term=1, run="run-a", epoch=5)
+        with pytest.raises(StatehubError) as caught:
+            burn(second, term=2, run="run-a", epoch=5)
+        assert ("fenced-out", Exit.LOCKED) == (caught.value.code, caught.value.exit_status)
+        assert "here" in caught.value.what
+        assert "run the command again" in caught.value.hint
+        assert Outcome.WON == burn(first, term=2, run="run-a", epoch=5)
+        assert Outcome.WON == burn(second, term=3, run="run-a", epoch=6)
+        for epoch in (5, 6):
+            with pytest.raises(StatehubError):
+                burn(first, term=4, run="run-a", epoch=epoch)
+            with pytest.raises(StatehubError):
+                state.require_epoch(first, epoch)
+        state.require_epoch(second, 6)
+
+
+def test_an_owner_may_be_any_text(served: Served) -> None:
+    """What would end or extend the option it travels in arrives as it was given, also in the session after a loss."""
+    hostile = r"a run\ -c 'epoch'=9 \\ z"
+    with _owned(served, hostile) as session:
+        burn(session, term=1, run="run-a", epoch=1)
+        with closing(connect_again(session, purpose="test")) as again:
+            burn(again, term=2, run="run-a", epoch=1)
+        assert (hostile,) == session.execute("SELECT owner FROM statehub_plan.state").fetchone()
+
+
+def test_a_session_is_admitted_through_the_fence_for_its_owner_alone(served: Served) -> None:
+    """The same epoch from another journal opens no door; the one who claimed it passes, and so does its script."""
+    with _owned(served, "here") as first, _owned(served, "elsewhere") as second, served.tool() as script:
+        script.execute("CREATE TABLE public.kept (id integer); SELECT statehub_plan.fence_tables(true)")
+        burn(first, term=1, run="run-a", epoch=5)
+        pass_for_session(first, epoch=5)
+        pass_for_session(second, epoch=5)
+        pass_for_session(script)
+        first.execute("INSERT INTO public.kept VALUES (1)")
+        script.execute("INSERT INTO public.kept VALUES (2)")
+        with pytest.raises(psycopg.errors.ReadOnlySqlTransaction):
+            second.execute("INSERT INTO public.kept VALUES (3)")
+
+
+def test_a_database_of_an_earlier_layout_is_brought_up_to_date_by_the_next_claim(served: Served) -> None:
+    """A run that an older version left after its freeze can be carried on, or burned, by this one."""
+    with served.tool() as older, _owned(served, "here") as session:
+        burn(older, term=1, run="run-a", epoch=3)
+        older.execute("ALTER TABLE statehub_plan.state DROP COLUMN owner")
+        older.execute("ALTER TABLE statehub_plan.passage DROP COLUMN owner")
+        older.execute("UPDATE statehub_plan.state SET layout = 'older'")
+        assert 3 == state.claimed_epoch(served.tool_dsn)
+        with pytest.raises(StatehubError):
+            burn(session, term=2, run="run-a", epoch=3)
+        assert Outcome.WON == burn(session, term=2, run="run-a", epoch=4)
+
+
+def test_the_highest_epoch_is_read_or_nothing_is_known(served: Served) -> None:
+    """For a new journal to begin above it; a database without the tool, or none at all, is no obstacle."""
+    with served.tool() as session:
+        assert 0 == state.claimed_epoch(served.tool_dsn)
+        burn(session, term=1, run="run-a", epoch=7)
+    assert 7 == state.claimed_epoch(served.tool_dsn)
+    assert 0 == state.claimed_epoch(served.app_dsn)
+    assert 0 == state.claimed_epoch("host=127.0.0.1 port=1 dbname=nowhere")
+    served.admin("DROP SCHEMA statehub_plan CASCADE")
+    assert 0 == state.claimed_epoch(served.tool_dsn)
 
 
 def test_an_epoch_can_only_be_claimed_inside_a_transaction(served: Served) -> None:
@@ -175,7 +288,7 @@ def test_state_that_came_with_a_copy_is_not_believed(served: Served) -> None:
         assert found is not None
         assert found.copied
         with pytest.raises(StatehubError) as caught:
-            decide(session, term=1, primary="there", run="run-a", epoch=1)
+            decide_proved(session, term=1, primary="there", run="run-a", epoch=1)
     assert "state-copied" == caught.value.code
 
 
@@ -199,7 +312,7 @@ def test_the_tools_tables_are_closed_to_everybody_else(served: Served) -> None:
 def test_installing_again_and_at_the_same_time_is_harmless(served: Served) -> None:
     """The second installation finds everything there; what was recorded stays."""
     with served.tool() as session:
-        decide(session, term=1, primary="there", run="run-a", epoch=3)
+        decide_proved(session, term=1, primary="there", run="run-a", epoch=3)
         session.execute("UPDATE statehub_plan.state SET layout = 'older'")
         state.install(session)
         state.install(session)
@@ -221,7 +334,7 @@ def test_a_decision_whose_answer_got_lost_is_found_by_looking(served: Served) ->
     """The connection breaks after COMMIT reached the server: the register is read again, and says `won`."""
     with proxied(served.tool_dsn) as (proxy, dsn), closing(connect(dsn, purpose="test")) as session:
         proxy.cut_after = COMMIT
-        assert Outcome.WON == decide(session, term=1, primary="there", run="run-a", epoch=1)
+        assert Outcome.WON == decide_proved(session, term=1, primary="there", run="run-a", epoch=1)
     with served.tool() as session:
         assert [(1, "there")] == [(each.term, each.primary) for each in read_decisions(session)]
 
@@ -231,11 +344,11 @@ def test_a_decision_that_never_reached_the_server_did_not_take_place(served: Ser
     with proxied(served.tool_dsn) as (proxy, dsn), closing(connect(dsn, purpose="test")) as session:
         proxy.cut_before = COMMIT
         with pytest.raises(StatehubError) as caught:
-            decide(session, term=1, primary="there", run="run-a", epoch=1)
+            decide_proved(session, term=1, primary="there", run="run-a", epoch=1)
     assert "connection-lost" == caught.value.code
     with served.tool() as session:
         assert () == read_decisions(session)
-        assert Outcome.WON == decide(session, term=1, primary="there", run="run-b", epoch=1)
+        assert Outcome.WON == decide_proved(session, term=1, primary="there", run="run-b", epoch=1)
 
 
 def test_a_decision_that_nobody_can_look_up_is_unknown(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -245,7 +358,7 @@ def test_a_decision_that_nobody_can_look_up_is_unknown(served: Served, monkeypat
         proxy.refuse_new = True
         proxy.cut_after = COMMIT
         with pytest.raises(OutcomeUnknown) as caught:
-            decide(session, term=1, primary="there", run="run-a", epoch=1)
+            decide_proved(session, term=1, primary="there", run="run-a", epoch=1)
     assert ("commit-unknown", Exit.OUTCOME_UNKNOWN) == (caught.value.code, caught.value.exit_status)
 
 
@@ -279,12 +392,12 @@ def test_a_session_that_is_busy_or_gone_begins_nothing(served: Served) -> None:
     """Somebody else's open transaction is never committed along; a lost session is told as lost."""
     with served.tool() as session, session.transaction():
         with pytest.raises(ValueError):
-            decide(session, term=1, primary="there", run="run-a", epoch=1)
+            burn(session, term=1, run="run-a", epoch=1)
         session.execute("SELECT 1")
     with served.tool() as session:
         served.admin("SELECT pg_terminate_backend(%s, 5000)", session.info.backend_pid)
         with pytest.raises(StatehubError) as caught:
-            decide(session, term=1, primary="there", run="run-a", epoch=1)
+            burn(session, term=1, run="run-a", epoch=1)
     assert "connection-lost" == caught.value.code
 
 
