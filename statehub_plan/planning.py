@@ -22,6 +22,7 @@ from statehub_plan.model.spec import (
     Fallback,
     FallbackMode,
     Gate,
+    Lane,
     TransferMethod,
 )
 from statehub_plan.model.steps import StepKind
@@ -39,7 +40,7 @@ def turned(document: CutoverPlan, primary: str) -> CutoverPlan:
     """The document with `primary` as the wish and the other endpoint as retained fallback.
 
     Evidence of the way there says nothing about the way back, so tasks and entry criteria are dropped; gates, limits
-    and policies stay."""
+    and policies stay. A lane that is deferred is so on the way there: nobody waits for it to be allowed back."""
     desired = document.spec.desired
     if primary == desired.primary:
         return document
@@ -52,7 +53,8 @@ def turned(document: CutoverPlan, primary: str) -> CutoverPlan:
             "entry_criteria": (),
         }
     )
-    return document.model_copy(update={"spec": spec})
+    metadata = document.metadata.model_copy(update={"lane": Lane.ACTIVE})
+    return document.model_copy(update={"spec": spec, "metadata": metadata})
 
 
 def wish_of(document: CutoverPlan, direction: Direction) -> Wish:
