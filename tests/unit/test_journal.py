@@ -158,7 +158,7 @@ class FakeJournal:
     def verify(self) -> int:
         raise NotImplementedError
 
-    def acquire(self, service: str, holder: str, *, ttl_s: float, now: datetime) -> Lease:
+    def acquire(self, service: str, holder: str, *, ttl_s: float, now: datetime, at_least: int = 0) -> Lease:
         raise NotImplementedError
 
     def release(self, lease: Lease) -> None:
