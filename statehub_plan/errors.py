@@ -60,3 +60,13 @@ class OutcomeUnknown(StatehubError):
 
     def __init__(self, *, code: str, what: str, hint: str, details: tuple[str, ...] = ()) -> None:
         super().__init__(code=code, what=what, hint=hint, exit_status=Exit.OUTCOME_UNKNOWN, details=details)
+
+
+def refused_by_system(error: OSError, doing: str) -> StatehubError:
+    """What the operating system said about what was being done: disk full, not permitted, a file in the way."""
+    where = f"{error.filename}: " if error.filename is not None else ""
+    return StatehubError(
+        code="system-refused",
+        what=f"{doing}: {where}{error.strerror or error}",
+        hint="free space, or correct what stands in the way, then run the command again",
+    )

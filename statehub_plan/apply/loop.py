@@ -14,9 +14,17 @@ from pydantic import JsonValue
 from statehub_plan.abstraction import ground
 from statehub_plan.apply.aftermath import end_pending, recorded
 from statehub_plan.apply.around import Glance, Surroundings
-from statehub_plan.apply.refusals import database_failed, interrupted, not_approved, refused, vetoed, world_differs
+from statehub_plan.apply.refusals import (
+    database_failed,
+    interrupted,
+    named,
+    not_approved,
+    refused,
+    vetoed,
+    world_differs,
+)
 from statehub_plan.apply.staleness import changed_evidence, changed_facts, stale
-from statehub_plan.errors import OutcomeUnknown, StatehubError
+from statehub_plan.errors import OutcomeUnknown, StatehubError, refused_by_system
 from statehub_plan.history import evidence_recorded
 from statehub_plan.model.plan import Phase, Plan, Refused, Step
 from statehub_plan.model.record import GateState, RecordKind, RunContext
@@ -53,6 +61,8 @@ class Applying:
             raise
         except psycopg.Error as problem:
             raise self._ended_by(database_failed(self._step, problem)) from problem
+        except OSError as problem:
+            raise self._ended_by(refused_by_system(problem, f"during {named(self._step)}")) from problem
         except KeyboardInterrupt:
             raise self._ended_by(interrupted(self._step)) from None
         except BaseException as error:  # a defect must not leave writers waiting either

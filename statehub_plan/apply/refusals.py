@@ -57,7 +57,7 @@ def database_failed(step: Step | None, error: psycopg.Error) -> StatehubError:
     """What a server said, or that it went away."""
     return StatehubError(
         code="database-error",
-        what=f"the database refused or went away during {_named(step)}: {str(error).strip() or type(error).__name__}",
+        what=f"the database refused or went away during {named(step)}: {str(error).strip() or type(error).__name__}",
         hint="look at the server's log, then run `apply` again; it observes first and repeats nothing blindly",
     )
 
@@ -66,10 +66,11 @@ def interrupted(step: Step | None) -> StatehubError:
     """Somebody pressed Ctrl-C, ended this process or closed its terminal."""
     return StatehubError(
         code="interrupted",
-        what=f"interrupted during {_named(step)}",
+        what=f"interrupted during {named(step)}",
         hint="run `apply` again to go on, or `abort` to keep the present primary",
     )
 
 
-def _named(step: Step | None) -> str:
+def named(step: Step | None) -> str:
+    """The step for a sentence with `during`."""
     return step.id if step is not None else "the look at the world"

@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from statehub_plan import __version__
-from statehub_plan.errors import Exit, StatehubError
+from statehub_plan.errors import Exit, StatehubError, refused_by_system
 
 _COMMANDS: dict[str, tuple[str, str]] = {
     "init": ("specs:init", "write a commented starter plan that validates"),
@@ -101,6 +101,8 @@ def run(arguments: list[str]) -> int:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return Exit.ERROR
+    except OSError as problem:
+        return _tell(refused_by_system(problem, "the system refused"), as_json)
 
 
 _NOTHING_SAID: tuple[type[click.ClickException], ...] = tuple(

