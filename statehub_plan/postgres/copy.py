@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 import psycopg
@@ -126,6 +127,10 @@ def open_copy_session(target_dsn: str, *, purpose: str, epoch: int) -> Connectio
         pin_rendering(connection)
         pass_for_session(connection, epoch=epoch)
         connection.execute("SET synchronous_commit = off")
+        # Autovacuum comes for tables that were just filled, and the server takes it off them only after
+        # deadlock_timeout (manual, 24.1.6): a second per lock. Superusers and those granted SET may shorten that.
+        with suppress(psycopg.errors.InsufficientPrivilege):
+            connection.execute("SET deadlock_timeout = '20ms'")
     except BaseException:
         connection.close()
         raise
