@@ -12,7 +12,7 @@ from statehub_plan.postgres.connect import SCHEMA, Connection
 from statehub_plan.postgres.tools import major_of, run_tool
 from statehub_plan.postgres.workers import nothing_to_lose
 
-__all__ = ["EXCLUDED", "Entry", "SchemaDump", "dump_schema", "parse_dump"]
+__all__ = ["EXCLUDED", "Entry", "SchemaDump", "dump_schema", "dump_statistics", "for_this_transaction", "parse_dump"]
 
 EXCLUDED = (f"--exclude-schema={SCHEMA}", "--no-blobs", "--no-subscriptions", "--no-tablespaces")
 """What of a database is its place's own and never travels: the tool's schema, tablespaces, what it subscribes to.
@@ -83,6 +83,24 @@ def dump_schema(
     if target_major < _TRANSACTION_TIMEOUT_SINCE:
         preamble = preamble.replace("SET transaction_timeout = 0;\n", "")
     return SchemaDump(preamble, tuple(entry for entry in dump.entries if not _is_own(entry)))
+
+
+def dump_statistics(source: Connection, *, target_major: int, check: Callable[[], None] = nothing_to_lose) -> str:
+    """A script that gives the planner of a server of 18 or newer what the source's planner knows about its tables.
+
+    Without statistics of several columns together, which pg_dump 18 leaves out.
+    """
+    arguments = ["--statistics-only", _LOCK_WAIT, f"--exclude-schema={SCHEMA}"]
+    major = max(major_of(source), target_major)
+    text = _without_restrict(run_tool("pg_dump", arguments, source, min_major=major, check=check))
+    # Only what comes before the first header: a value in a histogram may begin a line with SET.
+    preamble, header, statistics = text.partition("--\n-- Statistics for Name: ")
+    return for_this_transaction(preamble) + header + statistics
+
+
+def for_this_transaction(preamble: str) -> str:
+    """pg_dump's session settings, so that they end with the transaction that runs them."""
+    return re.sub(r"^SET ", "SET LOCAL ", preamble, flags=re.MULTILINE).replace("'', false)", "'', true)")
 
 
 def parse_dump(text: str) -> SchemaDump:

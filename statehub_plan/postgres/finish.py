@@ -14,7 +14,7 @@ from statehub_plan.errors import StatehubError
 from statehub_plan.model.base import Frozen
 from statehub_plan.postgres.connect import Connection, connect
 from statehub_plan.postgres.copy import flush_copies, open_copy_session
-from statehub_plan.postgres.dump import Entry, dump_schema
+from statehub_plan.postgres.dump import Entry, dump_schema, dump_statistics
 from statehub_plan.postgres.loading import explained
 from statehub_plan.postgres.proof import fence_status
 from statehub_plan.postgres.relations import Relation, read_relations
@@ -25,6 +25,7 @@ from statehub_plan.postgres.workers import Crew, OnProgress, Progress, nobody_lo
 __all__ = ["Finished", "finish_schema"]
 
 _MAINTENANCE_MEMORY_KB = 256 * 1024
+_STATISTICS_TRAVEL_SINCE = 18
 _LAST = ("MATERIALIZED VIEW DATA", "EVENT TRIGGER")  # pg_dump puts them last; an event trigger must not fire for ours
 _NAME = r'(?:"(?:[^"]|"")+"|[^\s".(]+)'
 _ON_TABLE = re.compile(rf"(?:^ALTER TABLE (?:ONLY )?|\sON (?:ONLY )?)(?P<table>{_NAME}\.{_NAME})\s", re.MULTILINE)
@@ -33,6 +34,14 @@ _FOREIGN_KEY = re.compile(
     r"FOREIGN KEY .*?(?P<unchecked> NOT VALID)?;\s*\Z",
     re.DOTALL,
 )
+
+
+_TABLES_WITH_STATISTICS = """
+SELECT n.nspname, c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE c.relkind = 'r' AND c.reltuples >= 0
+  AND EXISTS (SELECT FROM pg_stats s WHERE s.schemaname = n.nspname AND s.tablename = c.relname)
+  AND NOT EXISTS (SELECT FROM pg_statistic_ext e WHERE e.stxrelid = c.oid)
+"""
 
 
 class Finished(Frozen):
@@ -120,7 +129,9 @@ def finish_schema(
         unchecked, checks = _foreign_keys(rest[:last], sizes, _partitioned(target))
         build.run("schema", _in_order(unchecked), in_order=True)
         build.run("foreign keys", checks)
-        build.run("statistics", _analyses(target, relations))
+        known = _carry_statistics(source, target, check)
+        unknown = [relation for relation in relations if (relation.schema, relation.name) not in known]
+        build.run("statistics", _analyses(target, unknown))
         build.run("views", _in_order(rest[last:]), in_order=True)
         flush_copies(target)
         _require_fenced(target)
@@ -197,6 +208,24 @@ def _foreign_keys(
 def _partitioned(target: Connection) -> set[str]:
     rows = target.execute("SELECT oid::regclass::text FROM pg_class WHERE relkind = 'p'")
     return {name.replace('"', "") for (name,) in rows}
+
+
+def _carry_statistics(source: Connection, target: Connection, check: Callable[[], None]) -> set[tuple[str, str]]:
+    """The tables whose statistics have been taken over, which takes no reading of rows; none for an older target.
+
+    Autovacuum still gathers its own later: to the server these tables are as changed as before.
+    """
+    if major_of(target) < _STATISTICS_TRAVEL_SINCE:
+        return set()
+    script = dump_statistics(source, target_major=major_of(target), check=check)
+    try:
+        with target.transaction():
+            target.execute(script.encode(errors="surrogateescape"))
+    except psycopg.Error:
+        if target.closed:
+            raise
+        return set()  # nothing is lost: they are gathered from the rows instead
+    return set(source.execute(_TABLES_WITH_STATISTICS.encode()).fetchall())
 
 
 def _analyses(target: Connection, relations: Iterable[Relation]) -> list[_Job]:

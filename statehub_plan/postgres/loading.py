@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import re
 from dataclasses import dataclass
 
 import psycopg
@@ -14,7 +13,7 @@ from statehub_plan.model.plan import Identity
 from statehub_plan.postgres import state
 from statehub_plan.postgres.connect import USER_TABLES, Connection
 from statehub_plan.postgres.contents import UserObject, drop_some, user_objects
-from statehub_plan.postgres.dump import Entry, SchemaDump
+from statehub_plan.postgres.dump import Entry, SchemaDump, for_this_transaction
 from statehub_plan.postgres.fence import FENCE_ALL_SQL
 from statehub_plan.postgres.proof import unsound_tables
 from statehub_plan.postgres.transaction import begin, commit_once, roll_back
@@ -151,8 +150,7 @@ def _fence_all(target: Connection) -> None:
 
 def _run(target: Connection, dump: SchemaDump) -> None:
     """Runs the script entry by entry in the caller's transaction, so that an error can name what it was about."""
-    preamble = re.sub(r"^SET ", "SET LOCAL ", dump.preamble, flags=re.MULTILINE).replace("'', false)", "'', true)")
-    target.execute(preamble.encode(errors="surrogateescape"))
+    target.execute(for_this_transaction(dump.preamble).encode(errors="surrogateescape"))
     for entry in dump.entries:
         if entry.kind == "COMMENT" and entry.name.startswith("EXTENSION "):
             continue  # an extension's comment comes with it, and only its owner may set it

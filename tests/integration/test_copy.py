@@ -41,7 +41,7 @@ from tests.integration.moving import (
 
 SMALL = "CREATE TABLE public.note (id integer PRIMARY KEY, text text); INSERT INTO public.note VALUES (1, 'one');"
 LARGE = (
-    "CREATE TABLE public.large AS SELECT n AS id, repeat(md5(n::text), 4) AS text FROM generate_series(1, 400000) n; "
+    "CREATE TABLE public.large AS SELECT n AS id, repeat(md5(n::text), 4) AS text FROM generate_series(1, 200000) n; "
     "CREATE TABLE public.small AS SELECT 1 AS one;"
 )
 
@@ -178,7 +178,7 @@ def test_a_killed_session_names_its_table(source_db: str, target_db: str, tmp_pa
     assert caught.value.code == "copy-failed"
     assert "public.large" in caught.value.what
     copy_data(source_db, target_db, epoch=EPOCH)
-    assert value(target_db, "SELECT count(*) FROM public.large") == 400000
+    assert value(target_db, "SELECT count(*) FROM public.large") == 200000
 
 
 def test_a_full_disk_is_said_to_be_one(source_db: str, target_db: str, tmp_path: Path) -> None:
@@ -293,6 +293,18 @@ def test_without_superuser(source_cluster: Cluster, target_cluster: Cluster, tmp
         fill(old, new)
         comparison = compare(old, new)
         assert (Answer.EQUAL, ()) == (comparison.answer, comparison.differences)
+
+
+@pytest.mark.parametrize("analysed", ["ANALYZE", "SELECT 1"])
+def test_the_planner_knows_its_tables(source_db: str, target_db: str, tmp_path: Path, analysed: str) -> None:
+    """Statistics are there when writes may begin, taken over where the source has them, gathered where not."""
+    run_script(source_db, LARGE + "CREATE STATISTICS public.both ON id, text FROM public.large;" + analysed)
+    prepare(source_db, target_db, tmp_path)
+    fill(source_db, target_db)
+    known = "SELECT array_agg(DISTINCT tablename || '.' || attname) FROM pg_stats WHERE schemaname = 'public'"
+    assert ["large.id", "large.text", "small.one"] == value(target_db, known)
+    assert value(target_db, "SELECT count(*) FROM pg_stats_ext") == 1
+    assert value(target_db, "SELECT reltuples FROM pg_class WHERE relname = 'large'") == pytest.approx(200000, rel=0.05)
 
 
 def test_database_settings_travel_and_the_freeze_does_not(source_db: str, target_db: str, tmp_path: Path) -> None:
