@@ -32,13 +32,14 @@ def execute(stage: Stage, step: Step) -> dict[str, JsonValue]:
 
 
 def _freeze_held(stage: Stage) -> dict[str, JsonValue]:
-    hold, stage.hold = stage.hold, None
+    hold = stage.hold
     if hold is None:
         raise ValueError("there is no hold to freeze")
     with connect(stage.dsn(stage.plan.new), purpose="read proof", read_only=True) as target:
         state = read_state(target)
     proof = state.transfer.proof if state is not None and state.transfer is not None else None
     receipt = hold.freeze(term=stage.plan.term, proof=proof, primary=stage.plan.new)
+    stage.hold = None  # until here whatever goes wrong releases it
     return {
         "summary": f"frozen for term {receipt.term}; writers had waited {receipt.held_s:.2f} s",
         "term": receipt.term,
