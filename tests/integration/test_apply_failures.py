@@ -1,0 +1,276 @@
+"""What a run leaves when something fails in the middle of it: before the decision, the old primary open again.
+
+One world with its journal in a third PostgreSQL database serves the whole file; the tests run in this order. The
+primary moves forth when a run survives a server that was away, and back when one survives a kill and an `abort`.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from statehub_plan.components import PgInstallation
+from statehub_plan.demo.world import SOURCE, TARGET, DemoWorld
+from statehub_plan.errors import Exit, StatehubError
+from tests.integration.applying import (
+    GATE,
+    At,
+    accepts_writes,
+    applied_with,
+    approved,
+    demo_world,
+    fences_enabled,
+    planned,
+    ran,
+)
+from tests.integration.killed_apply import killed_apply
+
+
+class Mishap(Exception):
+    """Something that nobody foresaw."""
+
+
+@pytest.fixture(scope="module")
+def world(pg_installations: tuple[PgInstallation, ...], opa_path: Path, ssh_keygen: Path) -> Iterator[DemoWorld]:
+    """A world whose record is kept in a database of its own, beside the one that moves."""
+    with demo_world(stabilization="1s") as built:
+        with psycopg.connect(built.sites[SOURCE].cluster.dsn(), autocommit=True) as superuser:
+            superuser.execute("CREATE DATABASE journal")
+        os.environ["STATEHUB_PLAN_JOURNAL"] = built.sites[SOURCE].cluster.dsn("journal")
+        yield built
+
+
+class Plans:
+    """The approved plan in use, and a new one where a burned term made it worthless."""
+
+    def __init__(self, world: DemoWorld) -> None:
+        self._world = world
+        self._count = 0
+        self.file = self.another()
+
+    def another(self) -> Path:
+        """A new plan of the cutover, approved."""
+        self._count += 1
+        self.file = approved(self._world, f"plan-{self._count}")
+        return self.file
+
+
+@pytest.fixture(scope="module")
+def plans(world: DemoWorld) -> Plans:
+    """Shared, since a run that failed before the freeze goes on with the plan that it has."""
+    return Plans(world)
+
+
+def serves(world: DemoWorld, name: str = SOURCE) -> bool:
+    """Whether it accepts writes without a fence; the server may need a moment to see that a client is gone."""
+    until = time.monotonic() + 3.0
+    while not (found := accepts_writes(world, name)) and time.monotonic() < until:
+        time.sleep(0.05)
+    return found and 0 == fences_enabled(world, name)
+
+
+def burned_terms(world: DemoWorld) -> set[int]:
+    """Terms that can no longer be decided for the target."""
+    with psycopg.connect(world.sites[TARGET].cluster.dsn("statehub")) as superuser:
+        rows = superuser.execute("SELECT term FROM statehub_plan.decision WHERE primary_endpoint IS NULL").fetchall()
+    return {term for (term,) in rows}
+
+
+def end_sessions(world: DemoWorld, like: str) -> None:
+    """Ends sessions of the tool on the source, as an impatient administrator would."""
+    with psycopg.connect(world.sites[SOURCE].cluster.dsn("statehub"), autocommit=True) as superuser:
+        superuser.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name LIKE %s", [like]
+        )
+
+
+def mishap(_world: DemoWorld) -> None:
+    """A defect in the middle."""
+    raise Mishap("nobody foresaw this")
+
+
+def full_disk(_world: DemoWorld) -> None:
+    """As a write to a full disk would end."""
+    raise OSError(28, "No space left on device", "/somewhere")
+
+
+def interrupt(_world: DemoWorld) -> None:
+    """Ctrl-C, which the command line turns into this."""
+    raise KeyboardInterrupt
+
+
+def hold_ended(world: DemoWorld) -> None:
+    """The session that holds the locks is gone."""
+    end_sessions(world, "statehub-plan hold %")
+
+
+def everything_ended(world: DemoWorld) -> None:
+    """All sessions of the tool are gone."""
+    end_sessions(world, "statehub-plan%")
+
+
+# Between hold and freeze: the plan stays good
+
+
+@pytest.mark.parametrize(
+    ("moment", "act"),
+    [
+        ("started:hold", full_disk),
+        ("inside:copy", everything_ended),
+        ("started:sync-sequences", mishap),
+        ("inside:compare", interrupt),
+        ("started:freeze", hold_ended),
+    ],
+    ids=lambda each: each if isinstance(each, str) else each.__name__,
+)
+def test_a_failure_before_the_freeze_lets_writers_go_on(
+    world: DemoWorld, plans: Plans, moment: str, act: Callable[[DemoWorld], None]
+) -> None:
+    """Whatever it was; no term is spent, and the same plan may be applied again."""
+    reporter = At(moment, lambda: act(world))
+    try:
+        error = applied_with(plans.file, reporter)
+    except Mishap:
+        error = None
+    assert reporter.acted
+    assert error is None or Exit.ERROR == error.exit_status
+    assert serves(world)
+    assert set() == burned_terms(world)
+
+
+def test_a_revoked_approval_stops_the_run_at_its_next_gate(world: DemoWorld, plans: Plans) -> None:
+    """Asked again right before the freeze, while writers wait: status 4, and they go on."""
+    signing = ("--gate", GATE, "--key", world.key_file, "--reason", "stop", "--yes")
+    error = applied_with(plans.file, At("ended:compare", lambda: ran("revoke", plans.file, *signing)))
+    assert (Exit.APPROVAL_MISSING, True) == (error and error.exit_status, serves(world))
+    assert set() == burned_terms(world)
+
+
+# Between freeze and decision: the term is burned, so that nothing can decide it later
+
+
+def silence_opa() -> None:
+    """Ends the policy engine that this process started."""
+    for children in Path("/proc/self/task").glob("*/children"):
+        for child in map(int, children.read_text().split()):
+            if Path(f"/proc/{child}/cmdline").read_bytes().split(b"\0")[1:2] == [b"run"]:
+                os.kill(child, signal.SIGKILL)
+
+
+@pytest.mark.parametrize(
+    ("moment", "act", "status"),
+    [
+        ("ended:freeze", mishap, None),
+        ("started:decide", interrupt, Exit.ERROR),
+        ("ended:freeze", lambda _world: silence_opa(), Exit.VETOED),
+    ],
+    ids=["defect", "interrupted", "no-opa"],
+)
+def test_a_failure_after_the_freeze_burns_the_term_and_opens_the_old_primary(
+    world: DemoWorld, plans: Plans, moment: str, act: Callable[[DemoWorld], None], status: Exit | None
+) -> None:
+    """The run says so; a new plan takes the next term."""
+    plans.another()
+    before = burned_terms(world)
+    told: StatehubError | Mishap | None
+    try:
+        told = applied_with(plans.file, At(moment, lambda: act(world)))
+        notes = told.details if told else ()
+    except Mishap as defect:
+        told, notes = None, tuple(defect.__notes__)
+    assert status == (told.exit_status if told else None)
+    assert serves(world)
+    assert len(before) + 1 == len(burned_terms(world))
+    assert any("accepts writes again; term" in line for line in notes)
+
+
+def test_a_plan_whose_term_is_burned_is_stale(plans: Plans) -> None:
+    """It can never be carried out any more, and that is not a matter of policy."""
+    again = ran("apply", plans.file, "--json")
+    assert (Exit.STALE_PLAN, True) == (again.status, "decision term" in again.out)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_to_a_real_apply_ends_it_in_order(world: DemoWorld, plans: Plans, number: signal.Signals) -> None:
+    """During the copy, twice as people do: writers go on, the record says why, the exit status is 1."""
+    plans.another()
+    with subprocess.Popen(
+        world.command("apply", str(plans.file)), env=world.command_env, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stderr is not None
+        while "copy every row" not in (line := process.stderr.readline()):
+            assert line
+        process.send_signal(number)
+        process.send_signal(number)
+        rest = process.stderr.read()
+    assert (Exit.ERROR, True) == (process.returncode, "interrupted during" in rest), rest
+    assert serves(world)
+    assert "step-failed" == ran("history", world.plan_file, "--json").json["records"][-1]["kind"]
+
+
+# Abort
+
+
+def test_abort_ends_a_pending_decision_without_anybody_being_asked(world: DemoWorld, plans: Plans) -> None:
+    """The tool was killed between freeze and decision: `abort` plans burn and open, and needs no approval."""
+    file = plans.another()
+    assert -signal.SIGKILL == killed_apply(file, "ended:freeze")
+    assert not accepts_writes(world, SOURCE)
+    aborting = planned(world, "aborting", "abort")
+    made = ran("show", aborting, "--json").json["plan"]
+    assert [("burn", None), ("open", None)] == [(step["kind"], step["gate"]) for step in made["steps"]]
+    assert Exit.DONE == ran("apply", aborting).status
+    assert serves(world)
+
+
+def test_with_nothing_pending_there_is_nothing_to_abort(world: DemoWorld) -> None:
+    """No step, status 0, also where changes would have been 2."""
+    made = ran("abort", world.plan_file, "--json", "--detailed-exitcode")
+    assert (Exit.DONE, []) == (made.status, made.json["plan"]["steps"])
+
+
+# Servers that are away, and the whole way
+
+
+def test_a_register_that_is_away_is_told_and_the_run_goes_on_once_it_is_back(world: DemoWorld, plans: Plans) -> None:
+    """The target's server dies between freeze and decision: nobody may write anywhere, and the run says so; after the
+    server is back, `apply` finishes what was proved."""
+    file = plans.another()
+    target = world.sites[TARGET].cluster
+    error = applied_with(file, At("ended:freeze", target.kill))
+    assert error is not None
+    assert any(f"whether {SOURCE} accepts writes is not known" in line for line in error.details), error
+    assert not accepts_writes(world, SOURCE)
+    target.start()
+    assert Exit.DONE == (found := ran("watch", file)).status, found.told
+    assert (False, True) == (accepts_writes(world, SOURCE), accepts_writes(world, TARGET))
+
+
+def test_after_the_decision_abort_keeps_the_primary_that_was_decided(world: DemoWorld) -> None:
+    """Killed between decision and opening on the way back: aborting now means to serve where the register says; the
+    run that was killed then finishes."""
+    file = approved(world, "back", "switchback")
+    assert -signal.SIGKILL == killed_apply(file, "ended:decide")
+    assert (False, False) == (accepts_writes(world, SOURCE), accepts_writes(world, TARGET))
+    aborting = planned(world, "keeping", "abort")
+    made = ran("show", aborting, "--json").json["plan"]
+    assert [("open", SOURCE), ("redirect", SOURCE)] == [(step["kind"], step["subject"]) for step in made["steps"]]
+    assert Exit.DONE == ran("apply", aborting).status
+    assert Exit.DONE == (found := ran("watch", file)).status, found.told
+    assert (True, False) == (accepts_writes(world, SOURCE), accepts_writes(world, TARGET))
+
+
+def test_all_of_it_is_on_record_in_the_third_database(world: DemoWorld) -> None:
+    """One hash chain from the first failure to the last run, checked; nothing was kept in a file beside it."""
+    found = ran("history", world.plan_file, "--json")
+    kinds = [record["kind"] for record in found.json["records"]]
+    assert (Exit.DONE, len(kinds)) == (found.status, found.json["checked"])
+    assert {"run-started", "run-resumed", "step-failed", "run-aborted", "gate-passed", "run-finished"} <= set(kinds)
+    assert [] == list((world.directory / "state").glob("journal*"))
