@@ -103,9 +103,13 @@ class Workspace:
 
     @property
     def journal(self) -> Journal:
-        """The journal: $STATEHUB_PLAN_JOURNAL (path or PostgreSQL URL), else a SQLite file in the home folder."""
+        """The journal: $STATEHUB_PLAN_JOURNAL (path or PostgreSQL URL), else a SQLite file in the home folder, which is
+        made if it is not there."""
         if self._journal is None:
-            self._journal = open_journal(os.environ.get(JOURNAL_ENV) or self.home / "journal.db")
+            named = os.environ.get(JOURNAL_ENV)
+            if not named:
+                self.home.mkdir(mode=0o700, exist_ok=True)
+            self._journal = open_journal(named or self.home / "journal.db")
         return self._journal
 
     def records(self) -> tuple[Record, ...]:

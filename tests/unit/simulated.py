@@ -1,0 +1,259 @@
+"""A move in memory: two endpoints as facts, steps that change them, and a mishap at any one call from the outside.
+
+Stands for everything that the applier is given as functions, so that its own order of doing things can be looked at
+call by call; the real steps on real servers are in tests/integration.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+from pydantic import JsonValue
+
+from statehub_plan.apply.around import Glance, Surroundings
+from statehub_plan.apply.loop import Applying
+from statehub_plan.errors import StatehubError
+from statehub_plan.history import journal_facts
+from statehub_plan.model.base import epoch_s
+from statehub_plan.model.facts import Evidence, Observation
+from statehub_plan.model.plan import Phase, Plan, Step, Verdict
+from statehub_plan.model.record import GateState, Record, RecordKind, RunContext
+from statehub_plan.model.steps import StepKind
+from statehub_plan.planning import evidence_digest
+from statehub_plan.postgres.hold import Hold
+from statehub_plan.steps.stage import Execute, Stage
+from tests.unit.facts import NOW, evidence, facts, identity, observation, record
+
+HOLD = "hold-1"
+CHECK = evidence_digest(evidence())
+
+
+class Simulated:
+    """Both databases, the journal and the way to them.
+
+    `mishaps` happen at the calls of these numbers, before anything or `after` all that the call does; nothing can be
+    appended from call `journal_gone_at` on. `executed` says at which call each step was carried out."""
+
+    def __init__(self, plan: Plan) -> None:
+        self.plan = plan
+        self.values: dict[str, Any] = facts()
+        self.journal: list[Record] = []
+        self.calls = 0
+        self.executed: dict[StepKind, int] = {}
+        self.mishaps: dict[int, Callable[[], object]] = {}
+        self.after = False
+        self.journal_gone_at: int | None = None
+        self.approved = self.allowed = True
+
+    # What a step does
+
+    def check_evidence(self, _stage: object) -> None:
+        """On record."""
+        self._fact(StepKind.CHECK_EVIDENCE, {"evidence_digest": CHECK})
+
+    def backup(self, _stage: object) -> None:
+        """Fresh and whole."""
+        self.values["backup"] = {"taken_at": epoch_s(NOW), "checksum_ok": True, **identity("home")}
+
+    def prepare_target(self, _stage: object) -> None:
+        """Fenced and empty."""
+        self.values |= {
+            "away.writes": "frozen",
+            "away.fence": {"term": self.plan.term, "hold": None, "retired": False},
+        }
+        self._reach("prepared", None)
+
+    def hold(self, stage: Stage) -> None:
+        """In this process or nowhere."""
+        self.values |= {"home.writes": "held", "home.fence": {"term": None, "hold": HOLD, "retired": False}}
+        stage.hold, stage.hold_id = cast(Hold, self), HOLD
+
+    def copy(self, _stage: object) -> None:
+        """Arrived."""
+        self._reach("arrived", HOLD)
+
+    def sync_sequences(self, _stage: object) -> None:
+        """Sequenced."""
+        self._reach("sequenced", HOLD)
+
+    def compare(self, _stage: object) -> None:
+        """Proved."""
+        self._reach("proved", HOLD)
+
+    def freeze(self, stage: Stage) -> None:
+        """Durable; the hold is over."""
+        stage.hold = None
+        self.values |= {
+            "home.writes": "frozen",
+            "home.fence": {"term": self.plan.term, "hold": HOLD, "retired": False},
+        }
+
+    def decide(self, _stage: object) -> None:
+        """The point of no return; a burned term is refused by the register."""
+        if not any(row["term"] == self.plan.term for row in self.values["away.register"]):
+            self.values["away.register"] = [*self.values["away.register"], self._row("away")]
+
+    def burn(self, _stage: object) -> None:
+        """No late decision can fall."""
+        if not any(row["term"] == self.plan.term for row in self.values["away.register"]):
+            self.values["away.register"] = [*self.values["away.register"], self._row(None)]
+
+    def open_home(self, _stage: object) -> None:
+        """The old primary serves again."""
+        self.values |= {"home.writes": "open", "home.fence": {"term": None, "hold": None, "retired": False}}
+
+    def open_away(self, _stage: object) -> None:
+        """The new primary serves."""
+        self.values |= {"away.writes": "open", "away.fence": {"term": None, "hold": None, "retired": False}}
+
+    def redirect(self, _stage: object) -> None:
+        """Clients follow."""
+        self.values["access.mcp"] = {"value": "http://127.0.0.1:2", "endpoint": "away", "answers": True, "detail": ""}
+
+    def stabilize(self, _stage: object) -> None:
+        """Long enough at once."""
+        self._fact(StepKind.STABILIZE, {"term": self.plan.term})
+
+    def document(self, _stage: object) -> None:
+        """Written."""
+        self.values["document"] = {"path": "operating-model.md", "exists": True}
+        self._fact(StepKind.DOCUMENT, {"term": self.plan.term})
+
+    # As a hold
+
+    def check(self) -> None:
+        """Never lost by itself."""
+
+    def release(self) -> None:
+        """Writers go on."""
+        if self.values["home.writes"] == "held":
+            self.open_home(None)
+
+    # What can be asked afterwards
+
+    @property
+    def decided(self) -> bool:
+        """Whether the point of no return is behind us."""
+        return any(row["primary"] == "away" for row in self.values["away.register"])
+
+    @property
+    def open(self) -> set[str]:
+        """Endpoints that accept writes."""
+        return {name for name in ("home", "away") if self.values[f"{name}.writes"] == "open"}
+
+    @property
+    def held(self) -> bool:
+        """Whether writers wait."""
+        return bool(self.values["home.writes"] == "held")
+
+    def left_pending(self) -> None:
+        """The world of a run that was killed right after the freeze."""
+        dead = cast(Stage, SimpleNamespace())
+        self._append(RecordKind.RUN_STARTED, None, {})
+        self.check_evidence(dead)
+        self._append(RecordKind.STEP_INTENT, "07-freeze", {})
+        for step in (self.prepare_target, self.hold, self.compare, self.freeze):
+            step(dead)
+
+    def run(self) -> None:
+        """One process that applies the plan."""
+        stage = Stage(
+            plan=self.plan,
+            base_dir=Path(),
+            home=Path(),
+            run="r",
+            epoch=1,
+            owner="r.1",
+            now=lambda: NOW,
+            record_fact=lambda kind, state, payload: None,
+            check_lease=lambda: self._outside(lambda: None),
+            look=lambda: self._seen(False),
+            records=lambda: tuple(self.journal),
+            reporter=Silent(),
+        )
+        Applying(self.plan, stage, self._surroundings(), "bob@ops").run()
+
+    def _surroundings(self) -> Surroundings:
+        return Surroundings(
+            observe=lambda deep: self._outside(lambda: self._seen(deep)),
+            judge=lambda *asked: self._outside(lambda: self._verdict(*asked)),
+            gates=lambda plan: self._outside(self._gates),
+            records=lambda: self._outside(lambda: tuple(self.journal)),
+            append=lambda kind, step, payload: self._outside(lambda: self._append(kind, step, payload)),
+            executor=self._executor,
+            now=lambda: NOW,
+        )
+
+    def _outside(self, answer: Callable[[], Any]) -> Any:
+        self.calls += 1
+        mishap = self.mishaps.get(self.calls, lambda: None)
+        if not self.after:
+            mishap()
+        answered = answer()
+        if self.after:
+            mishap()
+        return answered
+
+    def _executor(self, kind: StepKind) -> Execute:
+        def execute(stage: Stage, step: Step) -> dict[str, JsonValue]:
+            name = f"open_{step.subject}" if kind is StepKind.OPEN else kind.value.replace("-", "_")
+            self.executed[kind] = self.calls + 1
+            self._outside(lambda: getattr(self, name)(stage))
+            return {}
+
+        return execute
+
+    def _seen(self, _deep: bool) -> tuple[Observation, tuple[Evidence, ...]]:
+        known = self.values | {fact.id: fact.value for fact in journal_facts(tuple(self.journal), NOW)}
+        return observation(known), evidence()
+
+    def _verdict(
+        self, _plan: Plan, phase: Phase, _run: RunContext, _glance: Glance, _gates: tuple[GateState, ...]
+    ) -> Verdict:
+        return Verdict(
+            allowed=self.allowed,
+            phase=phase,
+            evaluated=(),
+            findings=(),
+            input_digest="",
+            bundle_digest="",
+            judged_at=NOW,
+        )
+
+    def _gates(self) -> tuple[GateState, ...]:
+        keys = ("SHA256:k",) if self.approved else ()
+        return (GateState(gate="T07", quorum=1, satisfied=self.approved, fingerprints=keys, approvals=()),)
+
+    def _append(self, kind: RecordKind, step: str | None, payload: dict[str, JsonValue]) -> None:
+        if self.journal_gone_at is not None and self.journal_gone_at <= self.calls:
+            raise StatehubError(code="journal-disk-full", what="the journal's disk is full", hint="free some space")
+        self.journal.append(record(len(self.journal) + 1, kind, payload, step=step))
+
+    def _fact(self, kind: StepKind, payload: dict[str, JsonValue]) -> None:
+        self._append(RecordKind.FACT, None, {"kind": kind.value, "state": "passed", **payload})
+
+    def _reach(self, stage: str, hold: str | None) -> None:
+        source = identity("home")["system_identifier"]
+        self.values["away.transfer"] = {"stage": stage, "term": self.plan.term, "hold": hold, "source": source}
+
+    def _row(self, primary: str | None) -> dict[str, Any]:
+        return {"term": self.plan.term, "primary": primary, "run": "r", "decided_at": 0}
+
+
+class Silent:
+    """A reporter that nobody listens to."""
+
+    def step_started(self, step: Step, index: int, total: int) -> None:
+        """Nothing."""
+
+    def step_ended(self, step: Step, outcome: str, elapsed_s: float) -> None:
+        """Nothing."""
+
+    def progress(self, label: str, done: float, total: float | None, unit: str) -> None:
+        """Nothing."""
+
+    def note(self, text: str) -> None:
+        """Nothing."""

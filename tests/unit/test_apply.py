@@ -1,0 +1,256 @@
+"""The applier, call by call: whatever fails at whatever moment, and what it says about a world that has changed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NoReturn
+
+import psycopg
+import pytest
+
+from statehub_plan.apply.loop import unexplained
+from statehub_plan.apply.staleness import changed_evidence, changed_facts
+from statehub_plan.errors import Exit, OutcomeUnknown, StatehubError
+from statehub_plan.model.facts import EvidenceStatus
+from statehub_plan.model.plan import Direction
+from statehub_plan.model.record import RecordKind
+from statehub_plan.model.steps import StepKind
+from statehub_plan.planner import Wish, next_step
+from statehub_plan.planning import turned, wish_of
+from statehub_plan.world import Access, Data, Due, Health, Role, Side, Stable, Term, World, Writes
+from tests.unit.facts import document, evidence, facts, observation, plan
+from tests.unit.simulated import Simulated
+
+REPLACE = document(transfer={"method": "dump", "targetContent": "replace"})
+PLAN = plan(doc=REPLACE)
+WHATEVER: tuple[Callable[[], BaseException], ...] = (
+    lambda: RuntimeError("a defect"),
+    KeyboardInterrupt,
+    lambda: psycopg.OperationalError("the connection was lost"),
+    lambda: OSError(28, "No space left on device"),
+    lambda: StatehubError(code="some-refusal", what="it said no", hint="ask again"),
+)
+
+
+def raising(number: int) -> Callable[[], NoReturn]:
+    """One of the things that may go wrong."""
+
+    def go_wrong() -> NoReturn:
+        raise WHATEVER[number % len(WHATEVER)]()
+
+    return go_wrong
+
+
+def undisturbed() -> Simulated:
+    """A whole run in which nothing goes wrong; it says what is called when."""
+    world = Simulated(PLAN)
+    world.run()
+    assert ({"away"}, True) == (world.open, world.decided)
+    return world
+
+
+def ended(world: Simulated) -> BaseException | None:
+    """How one process that applies the plan ended."""
+    try:
+        world.run()
+    except (StatehubError, RuntimeError, KeyboardInterrupt) as error:
+        return error
+    return None
+
+
+def assert_nobody_waits(world: Simulated) -> None:
+    """Undecided, the old primary accepts writes; decided, it does not."""
+    assert not world.held
+    assert world.decided != ("home" in world.open), world.values
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+def test_whatever_fails_at_whatever_call_nobody_is_left_waiting_before_the_decision(after: bool) -> None:
+    """Every call of a whole run fails once, before or after its effect. Running again ends with the new primary, or
+    says that the plan is spent while the old primary serves."""
+    spent = finished = 0
+    for at in range(1, undisturbed().calls + 1):
+        world = Simulated(PLAN)
+        world.after, world.mishaps = after, {at: raising(at)}
+        assert ended(world) is not None, at
+        assert_nobody_waits(world)
+        again = ended(world)
+        assert_nobody_waits(world)
+        if world.decided:
+            finished += 1
+            assert {"away"} == world.open, (at, again)
+        else:
+            spent += 1
+            assert isinstance(again, StatehubError), (at, again)
+            assert Exit.STALE_PLAN == again.exit_status, (at, again)
+    assert finished > spent > 0
+
+
+def test_a_second_interruption_while_the_first_is_ended_leaves_nobody_waiting_either() -> None:
+    """Somebody presses Ctrl-C again while a pending decision is being burned."""
+    frozen = undisturbed().executed[StepKind.FREEZE]
+    for first in range(frozen, frozen + 4):
+        for second in range(first + 1, first + 12):
+            world = Simulated(PLAN)
+            world.after, world.mishaps = True, {first: raising(0), second: raising(1)}
+            assert ended(world) is not None
+            assert_nobody_waits(world)
+
+
+def test_a_journal_that_fails_for_good_does_not_keep_the_old_primary_shut() -> None:
+    """From any call on nothing can be put on record any more; ending the outage comes first, and that is told."""
+    told = set()
+    for at in range(1, undisturbed().calls + 1):
+        world = Simulated(PLAN)
+        world.journal_gone_at = at
+        error = ended(world)
+        assert error is None or isinstance(error, StatehubError)
+        assert_nobody_waits(world)
+        told |= set(error.details) if isinstance(error, StatehubError) else set()
+    assert "not on record: the journal's disk is full" in told
+    assert any("home accepts writes again; term 1 is burned" in line for line in told)
+
+
+@pytest.mark.parametrize("fallen", [False, True])
+def test_a_decision_that_nobody_can_tell_is_left_alone(fallen: bool) -> None:
+    """Neither burned nor opened: `apply` looks again first, and goes forward whether it had fallen or not."""
+
+    def nobody_can_tell() -> NoReturn:
+        raise OutcomeUnknown(code="decision-unknown", what="nobody can tell", hint="look")
+
+    world = Simulated(PLAN)
+    world.after, world.mishaps = fallen, {undisturbed().executed[StepKind.DECIDE]: nobody_can_tell}
+    assert isinstance(ended(world), OutcomeUnknown)
+    assert set() == world.open
+    assert ended(world) is None
+    assert {"away"} == world.open
+
+
+STATUS = {"approved": Exit.APPROVAL_MISSING, "allowed": Exit.VETOED}
+
+
+@pytest.mark.parametrize("missing", STATUS)
+def test_a_refusal_at_the_very_last_gate_opens_the_old_primary_again(missing: str) -> None:
+    """Revoked or vetoed between freeze and decision."""
+    world = Simulated(PLAN)
+    world.after = True
+    world.mishaps = {undisturbed().executed[StepKind.FREEZE]: lambda: setattr(world, missing, False)}
+    assert_refused_and_reopened(world, STATUS[missing])
+
+
+@pytest.mark.parametrize("missing", STATUS)
+def test_a_killed_run_that_is_refused_when_it_is_resumed_opens_the_old_primary_again(missing: str) -> None:
+    """The tool died between freeze and decision, and whoever runs it again may not decide any more."""
+    world = Simulated(PLAN)
+    world.left_pending()
+    setattr(world, missing, False)
+    assert_refused_and_reopened(world, STATUS[missing])
+
+
+def test_a_killed_run_goes_on_with_the_decision_that_it_had_proved() -> None:
+    """Frozen, proved, approved: forward."""
+    world = Simulated(PLAN)
+    world.left_pending()
+    assert ended(world) is None
+    assert {"away"} == world.open
+
+
+def assert_refused_and_reopened(world: Simulated, status: Exit) -> None:
+    """Whatever the run ended with, the old primary serves and the record says that it was given up."""
+    error = ended(world)
+    assert isinstance(error, StatehubError)
+    assert status == error.exit_status
+    assert "home" in world.open
+    assert not world.decided
+    assert RecordKind.RUN_ABORTED in {record.kind for record in world.journal}
+
+
+def test_a_fresh_run_that_is_refused_touches_nothing() -> None:
+    """Not even a record of it, before the gate; and nobody is told about a primary that was never touched."""
+    world = Simulated(PLAN)
+    world.approved = False
+    error = ended(world)
+    assert isinstance(error, StatehubError)
+    assert (Exit.APPROVAL_MISSING, [], facts()) == (error.exit_status, world.journal, world.values)
+    assert ("no approval found for this gate",) == error.details
+
+
+def test_a_vetoed_run_is_still_held_to_the_world_of_its_plan() -> None:
+    """A run that never took a step is not resumed but begun: what changed since the plan makes it stale."""
+    world = Simulated(PLAN)
+    world.allowed = False
+    assert isinstance(ended(world), StatehubError)
+    world.allowed = True
+    world.values["home.version_num"] = 180000
+    error = ended(world)
+    assert isinstance(error, StatehubError)
+    assert (Exit.STALE_PLAN, ("home.version_num: 150000 → 180000",)) == (error.exit_status, error.details)
+
+
+def test_a_burned_term_makes_a_plan_stale_before_anybody_judges_it() -> None:
+    """Somebody aborted it: there is nothing left that policies could allow."""
+    world = Simulated(PLAN)
+    world.left_pending()
+    world.burn(None)
+    world.allowed = False
+    error = ended(world)
+    assert isinstance(error, StatehubError)
+    assert (Exit.STALE_PLAN, "decision term: 1 → 2") == (error.exit_status, error.details[0])
+    assert "home" in world.open
+
+
+# What has changed
+
+
+def test_facts_that_one_reason_made_unknown_share_a_line() -> None:
+    """Twenty facts of an endpoint that is down are one piece of news."""
+    then = facts(home__in_recovery=False)
+    gone = [key for key in then if key.startswith("home.")]
+    fresh = observation({key: value for key, value in then.items() if key not in gone}, *gone)
+    lines = changed_facts(plan(then, REPLACE), fresh, PLAN.trajectory[0])
+    assert (
+        "home.identity, home.version_num, home.in_recovery, home.writes, home.register: known → unknown (time-out)",
+    ) == lines
+
+
+def test_only_evidence_that_changed_is_told() -> None:
+    """Then and now, with the detail of now; what is asked no more is told as well."""
+    failed = evidence(EvidenceStatus.FAILED)
+    assert () == changed_evidence(PLAN, evidence())
+    assert ("evidence T01/image: passed → failed ()",) == changed_evidence(PLAN, failed)
+    assert ("evidence T01/image: passed → not asked",) == changed_evidence(PLAN, ())
+
+
+def test_what_moves_by_itself_is_no_surprise() -> None:
+    """Health at any time; backups, evidence and the fallback's content once the decision has fallen; nothing else."""
+    serving = World(
+        old=Side(writes=Writes.FROZEN, data=Data.EQUAL), new=Side(writes=Writes.OPEN), primary=Role.NEW, backup=Due.DONE
+    )
+    moved = World(
+        old=Side(writes=Writes.FROZEN, data=Data.STALE, health=Health.FAILING),
+        new=Side(writes=Writes.OPEN),
+        primary=Role.NEW,
+        backup=Due.DUE,
+    )
+    assert () == unexplained(serving, moved)
+    stray = World(old=Side(writes=Writes.OPEN, data=Data.DIVERGED), new=serving.new, primary=Role.NEW, backup=Due.DONE)
+    assert ("old.writes: frozen → open", "old.data: equal → diverged") == unexplained(serving, stray)
+
+
+# Abort
+
+
+def test_an_abort_is_over_when_the_present_primary_serves() -> None:
+    """It neither waits for stabilization nor retires a fallback, whatever the document wishes in the end."""
+    retiring = document(desired={"primary": "away", "fallback": {"endpoint": "home", "mode": "retired"}})
+    moved = World(
+        old=Side(writes=Writes.FROZEN, data=Data.STALE),
+        new=Side(writes=Writes.OPEN, data=Data.EQUAL),
+        primary=Role.NEW,
+        term=Term.SETTLED,
+        access=Access.NEW,
+        stabilization=Stable.NONE,
+    )
+    assert next_step(moved, wish_of(retiring, Direction.FORWARD)) is not None
+    assert next_step(moved, wish_of(retiring, Direction.ABORT)) is None
+    assert Wish(settle=False).fallback == wish_of(turned(retiring, "home"), Direction.ABORT).fallback
