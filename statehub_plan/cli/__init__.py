@@ -142,11 +142,11 @@ def main() -> Any:
         status = run(sys.argv[1:])
         sys.stdout.flush()
     except Exception as defect:  # noqa: BLE001 the one place: a defect must not print secrets
-        status = _tell_defect(defect, sys.argv[1:])
+        status = tell_defect(defect, sys.argv[1:])
     sys.exit(int(status))
 
 
-def _tell_defect(defect: Exception, arguments: list[str]) -> int:
+def tell_defect(defect: Exception, arguments: list[str]) -> int:
     """A traceback, redacted: it may hold connection strings."""
     import traceback
 

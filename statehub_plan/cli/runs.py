@@ -48,7 +48,7 @@ class _Eyes:
 
 
 @contextmanager
-def _ended_in_order() -> Iterator[None]:
+def ended_in_order() -> Iterator[None]:
     """Ctrl-C, SIGTERM and a closed terminal all end a run in order: writers are released, the record says why. A second
     signal while that is under way is only answered, a third is obeyed at once."""
     received = 0
@@ -182,7 +182,7 @@ def _require_outside(journal: Journal, plan: Plan) -> None:
 def _with_outcome(as_json: bool, plan: Plan, work: Callable[[], None]) -> int:
     """Runs `work` and tells how it ended, in words or as one JSON object."""
     try:
-        with _ended_in_order():
+        with ended_in_order():
             work()
     except StatehubError as error:
         if as_json:

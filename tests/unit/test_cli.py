@@ -1,0 +1,237 @@
+"""The command line's own manners: statuses of wrong usage, errors as JSON, signals, progress, what is imported when."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import signal
+import stat
+import subprocess
+import sys
+from contextlib import redirect_stderr, redirect_stdout
+from pathlib import Path
+
+import click
+import pytest
+
+from statehub_plan import cli
+from statehub_plan.cli.output import TerminalReporter, progress_text
+from statehub_plan.cli.runs import ended_in_order
+from statehub_plan.cli.workspace import Workspace
+from statehub_plan.errors import Exit
+from tests.unit.facts import document, plan
+
+WITHOUT_JSON = {"init", "graph", "report", "completion"}
+"""What they print or write is in a format of its own."""
+
+STEP = plan(doc=document(transfer={"method": "dump", "targetContent": "replace"})).steps[0]
+
+
+def run(*arguments: str) -> tuple[int, str, str]:
+    """Status, stdout and stderr of one command."""
+    out, err = io.StringIO(), io.StringIO()
+    with redirect_stdout(out), redirect_stderr(err):
+        status = cli.run(list(arguments))
+    return int(status), out.getvalue(), err.getvalue()
+
+
+def commands(group: click.Group = cli.cli, path: str = "") -> dict[str, click.Command]:
+    """Every command by its full name, those of subgroups included."""
+    found: dict[str, click.Command] = {}
+    context = click.Context(group)
+    for name in group.list_commands(context):
+        command = group.get_command(context, name)
+        assert command is not None
+        if isinstance(command, click.Group):
+            found |= commands(command, f"{path}{name} ")
+        else:
+            found[path + name] = command
+    return found
+
+
+# Usage
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        (),
+        ("nope",),
+        ("--frob",),
+        ("plan",),
+        ("plan", "a.yaml", "b.yaml"),
+        ("plan", "a.yaml", "--force"),
+        ("plan", "a.yaml", "-out"),
+        ("apply", "a.plan", "--yes"),
+        ("apply", "a.plan", "--target", "hold"),
+        ("approve", "a.plan"),
+        ("policy",),
+        ("policy", "nope"),
+        ("drill",),
+        ("status", "plans", "--format", "pdf"),
+        ("demo", "--rows", "many"),
+        ("completion", "tcsh"),
+    ],
+    ids=" ".join,
+)
+def test_wrong_usage_ends_with_64(arguments: tuple[str, ...]) -> None:
+    """EX_USAGE of sysexits.h, so that a script can tell a typo from a refusal; nothing on stdout."""
+    status, out, err = run(*arguments)
+    assert (Exit.USAGE, "") == (status, out)
+    assert "sage: " in err
+
+
+def test_wrong_usage_is_json_where_json_was_asked_for() -> None:
+    """One object on stdout, in either spelling of the option, the same as for every other error."""
+    for spelling in ("--json", "-json"):
+        status, out, _ = run("plan", spelling)
+        error = json.loads(out)["error"]
+        assert (64, 64, "usage") == (status, error["exit_status"], error["code"])
+        assert "DOCUMENT" in error["what"]
+
+
+@pytest.mark.parametrize("name", sorted(commands()))
+def test_every_command_explains_itself(name: str) -> None:
+    """`--help` and `-h` end with 0 and say what the command is for."""
+    for option in ("--help", "-h"):
+        status, out, _ = run(*name.split(), option)
+        assert (Exit.DONE, True) == (status, out.startswith(f"Usage: statehub-plan {name}"))
+
+
+def test_every_command_that_tells_something_tells_it_as_json_too() -> None:
+    """In both spellings."""
+    for name, command in commands().items():
+        spellings = {each for parameter in command.params for each in parameter.opts}
+        assert (name in WITHOUT_JSON) != ({"-json", "--json"} <= spellings), name
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_is_a_script_of_that_shell(shell: str) -> None:
+    """It asks the tool itself, by the variable that click answers to."""
+    status, out, _ = run("completion", shell)
+    assert (Exit.DONE, True) == (status, f"_STATEHUB_PLAN_COMPLETE={shell}_complete" in out)
+
+
+def test_help_imports_nothing_heavy() -> None:
+    """What makes it instant."""
+    code = "import sys; from statehub_plan import cli; cli.run(['--help']); print(*sys.modules, file=sys.stderr)"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert set() == {"pydantic", "psycopg", "yaml", "rich", "jsonschema", "requests"} & set(found.stderr.split())
+
+
+# Errors
+
+
+def test_a_file_that_is_not_there_is_an_error_with_a_remedy() -> None:
+    """Not a traceback, whatever reads it; on stderr for people, on stdout for programs."""
+    for command in (("show",), ("apply",), ("graph",), ("approvals",), ("policy", "check")):
+        status, out, err = run(*command, "no-such.plan")
+        assert (Exit.ERROR, "") == (status, out)
+        assert "no-such.plan" in err
+        assert "remedy: " in err
+    status, out, _ = run("show", "no-such.plan", "--json")
+    assert (1, "plan-unreadable") == (status, json.loads(out)["error"]["code"])
+
+
+def test_a_directory_in_place_of_a_file_is_told_by_what_the_system_says(tmp_path: Path) -> None:
+    """Reading, and writing."""
+    assert Exit.ERROR == run("show", str(tmp_path))[0]
+    assert Exit.ERROR == run("plan", str(tmp_path))[0]
+    status, _, err = run("init", "my-move", "-out", str(tmp_path))
+    assert (Exit.ERROR, True) == (status, str(tmp_path) in err)
+
+
+def test_a_defect_is_told_without_secrets_and_ends_with_one() -> None:
+    """The traceback goes through the redactor, and so does the JSON."""
+    out, err = io.StringIO(), io.StringIO()
+    defect = RuntimeError("postgresql://somebody:hunter2@host/db does not parse")
+    with redirect_stdout(out), redirect_stderr(err):
+        status = cli.tell_defect(defect, ["plan", "--json"])
+    assert (1, "defect") == (status, json.loads(out.getvalue())["error"]["code"])
+    assert "RuntimeError" in err.getvalue()
+    assert "hunter2" not in out.getvalue() + err.getvalue()
+
+
+# Signals
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_the_first_signal_ends_a_run_in_order_and_only_the_third_ends_that(
+    number: signal.Signals, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """The second says what is going on; afterwards everything is as it was before."""
+    before = signal.getsignal(number)
+    with ended_in_order():
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), number)
+        os.kill(os.getpid(), number)
+        assert "ending in order" in capfd.readouterr().err
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), number)
+    assert before == signal.getsignal(number)
+
+
+def test_a_signal_that_is_ignored_on_purpose_stays_ignored() -> None:
+    """`nohup` is meant."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with ended_in_order():
+            os.kill(os.getpid(), signal.SIGHUP)
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+# Progress
+
+
+def test_progress_that_nobody_can_read_does_not_end_a_run() -> None:
+    """The terminal is gone, or the log's disk is full."""
+    full = open("/dev/full", "w")  # noqa: SIM115  # closing it complains once more
+    with redirect_stderr(full):
+        reporter = TerminalReporter()
+        reporter.step_started(STEP, 1, 2)
+        reporter.note("still going")
+        reporter.progress("copy", 1, 2, "rows")
+        reporter.step_ended(STEP, "done", 1.0)
+    with pytest.raises(OSError, match="No space left"):
+        full.close()
+
+
+def test_what_is_not_a_terminal_gets_plain_lines() -> None:
+    """No escape sequences in a log; passwords never."""
+    said = io.StringIO()
+    with redirect_stderr(said):
+        TerminalReporter().note("connecting to postgresql://u:hunter2@h/db")
+        TerminalReporter(quiet=True).note("not this")
+    assert "      connecting to postgresql://u:***@h/db\n" == said.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("done", "total", "unit", "elapsed_s", "text"),
+    [
+        (12.3e6, 40e6, "bytes", 2.0, "12.3 of 40.0 MB, 6.2 MB/s, 5 s left"),
+        (10, None, "rows", 5.0, "10.0 rows, 2.0 rows/s"),
+        (0, 100, "rows", 0.0, "0.0 of 100.0 rows, 0.0 rows/s"),
+        (120, 100, "rows", 1.0, "120.0 of 100.0 rows, 120.0 rows/s"),
+    ],
+)
+def test_progress_says_rate_and_time_left(
+    done: float, total: float | None, unit: str, elapsed_s: float, text: str
+) -> None:
+    """As far as they can be known; an estimate that was too low is no reason for negative time."""
+    assert text == progress_text(done, total, unit, elapsed_s)
+
+
+# The folder that things are kept in
+
+
+def test_the_default_journal_makes_its_own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beside the document, for nobody else's eyes; only when something is to be recorded."""
+    for name in ("STATEHUB_PLAN_HOME", "STATEHUB_PLAN_JOURNAL"):
+        monkeypatch.delenv(name, raising=False)
+    home = tmp_path / ".statehub-plan"
+    with Workspace(document(), tmp_path / "move.yaml", "sha256:0") as workspace:
+        assert ((), False) == (workspace.records(), home.exists())
+        assert str(home) in workspace.journal.location
+    assert 0o700 == stat.S_IMODE(home.stat().st_mode)
