@@ -23,7 +23,6 @@ from statehub_plan.model.spec import (
     FallbackMode,
     Gate,
     Lane,
-    TransferMethod,
 )
 from statehub_plan.model.steps import StepKind
 from statehub_plan.planner import Next, Wish, unfold
@@ -264,15 +263,3 @@ def read_plan_file(text: bytes, source: str, parse: Callable[[bytes], PlanFile])
             exit_status=Exit.STALE_PLAN,
         )
     return saved.plan
-
-
-def unaffordable(plan: Plan) -> str | None:
-    """What this version cannot carry out though it can plan it, or None."""
-    if plan.spec.spec.transfer.method is TransferMethod.REPLICATION:
-        return "transfer.method: replication is planned and model-checked but not carried out yet; use `dump`"
-    return None
-
-
-def guarded_steps(plan: Plan, gate: str) -> tuple[str, ...]:
-    """Ids of the steps that a gate guards."""
-    return tuple(step.id for step in plan.steps if step.gate == gate)

@@ -94,6 +94,7 @@ class Applying:
             self._refuse_other_term(glance)
         else:
             self._refuse_stale(glance)
+        self._require_able(glance)
         self._require_gate_ahead(glance)
         if RecordKind.RUN_STARTED in mine:
             self.around.append(RecordKind.RUN_RESUMED, None, {"world": _world_json(glance.world)})
@@ -107,6 +108,12 @@ class Applying:
         mine = [record for record in self.around.records() if record.run == self.stage.run]
         of_redirect = [record for record in mine if (record.step or "").endswith(StepKind.REDIRECT.value)]
         return bool(of_redirect) and of_redirect[-1].kind is not RecordKind.STEP_DONE
+
+    def _require_able(self, glance: Glance) -> None:
+        """Refuse before anything is touched when a step on the way to the decision is one that nobody can carry out."""
+        if glance.world.primary is Role.OLD:
+            for found in unfold(glance.world, self.wish).steps:
+                self.around.executor(found.kind)
 
     def _identity_payload(self) -> dict[str, JsonValue]:
         return {
@@ -265,7 +272,7 @@ class Applying:
             told += end_pending(self.plan, self.stage, self.around, lambda: self.look(deep=False), what)
         if isinstance(error, StatehubError):
             error.details += told
-        else:
+        elif told:
             error.add_note("\n".join(told))
         return error
 

@@ -197,24 +197,6 @@ def test_a_plan_whose_term_is_burned_is_stale(plans: Plans) -> None:
     assert (Exit.STALE_PLAN, True) == (again.status, "decision term" in again.out)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_to_a_real_apply_ends_it_in_order(world: DemoWorld, plans: Plans, number: signal.Signals) -> None:
-    """During the copy, twice as people do: writers go on, the record says why, the exit status is 1."""
-    plans.another()
-    with subprocess.Popen(
-        world.command("apply", str(plans.file)), env=world.command_env, stderr=subprocess.PIPE, text=True
-    ) as process:
-        assert process.stderr is not None
-        while "copy every row" not in (line := process.stderr.readline()):
-            assert line
-        process.send_signal(number)
-        process.send_signal(number)
-        rest = process.stderr.read()
-    assert (Exit.ERROR, True) == (process.returncode, "interrupted during" in rest), rest
-    assert serves(world)
-    assert "step-failed" == ran("history", world.plan_file, "--json").json["records"][-1]["kind"]
-
-
 # Abort
 
 
@@ -236,13 +218,33 @@ def test_with_nothing_pending_there_is_nothing_to_abort(world: DemoWorld) -> Non
     assert (Exit.DONE, []) == (made.status, made.json["plan"]["steps"])
 
 
-# Servers that are away, and the whole way
+# Signals, servers that are away, and the whole way
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_to_a_real_apply_ends_it_in_order(world: DemoWorld, plans: Plans, number: signal.Signals) -> None:
+    """During the copy, twice as people do: writers go on, the record says why, the exit status is 1; the plan is as
+    good as before."""
+    if number == signal.SIGINT:
+        plans.another()
+    with subprocess.Popen(
+        world.command("apply", str(plans.file)), env=world.command_env, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stderr is not None
+        while "copy every row" not in (line := process.stderr.readline()):
+            assert line
+        process.send_signal(number)
+        process.send_signal(number)
+        rest = process.stderr.read()
+    assert (Exit.ERROR, True) == (process.returncode, "interrupted during" in rest), rest
+    assert serves(world)
+    assert "step-failed" == ran("history", world.plan_file, "--json").json["records"][-1]["kind"]
 
 
 def test_a_register_that_is_away_is_told_and_the_run_goes_on_once_it_is_back(world: DemoWorld, plans: Plans) -> None:
     """The target's server dies between freeze and decision: nobody may write anywhere, and the run says so; after the
-    server is back, `apply` finishes what was proved."""
-    file = plans.another()
+    server is back, `apply` finishes what was proved. Its plan is the one that was interrupted twice."""
+    file = plans.file
     target = world.sites[TARGET].cluster
     error = applied_with(file, At("ended:freeze", target.kill))
     assert error is not None
