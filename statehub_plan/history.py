@@ -190,12 +190,40 @@ def history_of(
     )
 
 
+_LOOKED = (RecordKind.RUN_STARTED, RecordKind.RUN_RESUMED, RecordKind.RUN_FINISHED, RecordKind.RUN_ABORTED)
+
+
 def unknown_steps(records: tuple[Record, ...]) -> tuple[str, ...]:
-    """`run/step` of every intent that was never followed by an outcome or by a look at the world (`run-resumed`)."""
+    """`run/step` of every intent that was never followed by an outcome, nor by a run of the service that looked at the
+    world afterwards: whoever holds the lease begins with observing what an earlier holder left."""
     open_steps: dict[str, str] = {}
     for record in records:
         if record.kind is RecordKind.STEP_INTENT:
             open_steps[record.run] = f"{record.run}/{record.step}"
-        elif record.kind in (*OUTCOMES, RecordKind.RUN_RESUMED):
+        elif record.kind in _LOOKED:
+            open_steps.clear()
+        elif record.kind in OUTCOMES:
             open_steps.pop(record.run, None)
     return tuple(sorted(open_steps.values()))
+
+
+class Unfinished(NamedTuple):
+    """A run that began and neither finished nor was aborted, nor was followed by another: where it stands."""
+
+    run: str
+    step: str | None
+    since: datetime
+    failed: str | None
+
+
+def unfinished_run(plan_name: str, records: tuple[Record, ...]) -> Unfinished | None:
+    """The newest run of the service, if it is this plan's, is not over, and does not wait for stabilization."""
+    mine = [record for record in records if record.kind not in (RecordKind.FACT, RecordKind.VERDICT)]
+    if not mine or mine[-1].plan_name != plan_name:
+        return None
+    last = mine[-1]
+    if last.kind in (RecordKind.RUN_FINISHED, RecordKind.RUN_ABORTED, RecordKind.STEP_WAITING):
+        return None
+    steps = [record for record in mine if record.run == last.run and record.step is not None]
+    failed = str(last.payload.get("what")) if last.kind is RecordKind.STEP_FAILED else None
+    return Unfinished(last.run, steps[-1].step if steps else None, last.at, failed)

@@ -79,7 +79,12 @@ def gate_of(document: CutoverPlan, step: Next) -> Gate | None:
     return next((gate for gate in document.spec.gates if step.kind in gate.guards), None)
 
 
-def _title(kind: StepKind, subject: str, away: str, document: CutoverPlan, primary: str | None) -> str:
+def _replacing(subject: str, away: str) -> str:
+    """Whoever signs must see that rows go away, and where they can be found again."""
+    return f"fence {subject}, dump what it holds into the backup folder, REPLACE it by the empty schema of {away}"
+
+
+def _title(kind: StepKind, subject: str, away: str, document: CutoverPlan) -> str:
     titles = {
         StepKind.CHECK_EVIDENCE: "put the evidence of the earlier tasks on record",
         StepKind.BACKUP: f"back up {subject} with a checksummed manifest",
@@ -145,16 +150,19 @@ def dress(document: CutoverPlan, grounded: Grounded, index: int, step: Next, bef
     """One step of the planner as it is shown, signed and carried out."""
     subject, away = (grounded.old, grounded.new) if step.role is Role.OLD else (grounded.new, grounded.old)
     gate = gate_of(document, step)
+    params = _params(step, document, grounded, before, away)
     return Step(
         id=f"{index:02d}-{step.kind.value}",
         kind=step.kind,
         subject=subject,
         step_class=TRANSITIONS[step.kind].step_class,
-        title=_title(step.kind, subject, away, document, grounded.register.primary),
+        title=_replacing(subject, away)
+        if params.get("replaces_content")
+        else _title(step.kind, subject, away, document),
         serves=step.serves,
         because=step.because,
         gate=gate.name if gate is not None else None,
-        params=_params(step, document, grounded, before, away),
+        params=params,
     )
 
 

@@ -230,10 +230,10 @@ class Applying:
         if not self._gated(step, glance.world):
             return
         state = self._satisfied_gate(step)
+        self._judge(Phase.STEP, step, glance)
         self.around.append(
             RecordKind.GATE_PASSED, step.id, {"gate": state.gate, "fingerprints": list(state.fingerprints)}
         )
-        self._judge(Phase.STEP, step, glance)
 
     def _judge(self, phase: Phase, step: Step | None, glance: Glance) -> None:
         context = RunContext(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from importlib import import_module
@@ -138,6 +139,8 @@ def _tell(error: StatehubError, as_json: bool) -> int:
 
 def main() -> Any:
     """Entry point of the installed command. The only place where everything is caught."""
+    if isinstance(sys.stdout, io.TextIOWrapper):  # what its encoding lacks (an arrow in Latin-1) ends no command
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         status = run(sys.argv[1:])
         sys.stdout.flush()

@@ -10,7 +10,7 @@ from statehub_plan.cli.judging import judged
 from statehub_plan.cli.options import document_argument, json_option, plan_argument
 from statehub_plan.cli.output import print_json, print_rich, print_text
 from statehub_plan.cli.workspace import Workspace, load_plan, save_plan
-from statehub_plan.errors import Exit, StatehubError
+from statehub_plan.errors import Exit, Refusal, StatehubError
 from statehub_plan.model.plan import Direction, Plan, PlanFile
 from statehub_plan.model.spec import CutoverPlan
 from statehub_plan.planning import turned
@@ -41,6 +41,13 @@ def _document(workspace: Workspace, direction: Direction, forward: Plan) -> Cuto
             code="primary-unknown",
             what=f"which endpoint is primary could not be observed: {register.basis}",
             hint="make both databases reachable; `observe` names what could not be seen",
+        )
+    wished = workspace.document.spec.desired.primary
+    if direction is Direction.SWITCHBACK and register.primary != wished:
+        raise Refusal(
+            code="not-switched",
+            what=f"{register.primary} is primary and the document wishes {wished}: there is no move to go back on",
+            hint="`plan` shows the way to what the document wishes",
         )
     away = next(name for name in workspace.document.spec.endpoints if name != register.primary)
     return turned(workspace.document, away if direction is Direction.SWITCHBACK else register.primary)

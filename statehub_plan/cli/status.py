@@ -41,14 +41,14 @@ _AT_ONCE = 8
 @json_option
 @click.option("-out", "--out", "out", type=click.Path(path_type=Path), help="write it to this file instead of stdout")
 def status(folder: Path, form: str, as_json: bool, out: Path | None) -> int:
-    """Show where every lane of the plans in FOLDER stands: tasks, primary, fallback, gates, next action.
+    """Show where every lane of the plans in FOLDER (or beside a document) stands: tasks, primary, gates, next action.
 
     Everything is observed now; an endpoint that is down is told and never hides the rest.
     """
     from statehub_plan.spec import load_folder
     from statehub_plan.status import build_status
 
-    loaded = load_folder(folder)
+    loaded = load_folder(folder if folder.is_dir() else folder.parent)
     if not loaded:
         raise StatehubError(
             code="folder-empty",
@@ -89,7 +89,8 @@ def _look(found: LaneInput, document: CutoverPlan, loaded: LoadedDocument) -> La
         try:
             observation, evidence = workspace.observe()
             plan = workspace.plan(document, observation, evidence)
-            return replace(found, evidence=evidence, plan=plan, gates=workspace.gates(plan))
+            lease = workspace.journal.current_lease(workspace.service) if found.records else None
+            return replace(found, evidence=evidence, plan=plan, gates=workspace.gates(plan), lease=lease)
         except StatehubError as error:
             return replace(found, problem=redact(f"{error.what}; {error.hint}"))
 

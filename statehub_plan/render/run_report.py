@@ -13,7 +13,7 @@ from statehub_plan.model.record import ApprovalStatus, GateState, JudgedApproval
 from statehub_plan.model.steps import StepKind
 from statehub_plan.render.html import Html, el, page, section, table, terms, when
 from statehub_plan.render.plan_words import sorted_findings, wish_text
-from statehub_plan.render.timeline import Attempt, attempts, last_payload, pauses
+from statehub_plan.render.timeline import Attempt, Pause, attempts, last_payload, pauses
 from statehub_plan.render.words import counted, identity_text, moment, shown, span
 
 _NOT_ON_RECORD = "not on record"
@@ -95,7 +95,7 @@ def _pauses(records: tuple[Record, ...]) -> Html:
             when(pause.ended_at),
             _span(pause.write_gap_s),
             _span(pause.until_clients_s),
-            "the new primary opened" if pause.opened else "writers went on at the old primary",
+            _how_it_ended(pause),
         )
         for number, pause in enumerate(pauses(records), start=1)
     ]
@@ -104,6 +104,14 @@ def _pauses(records: tuple[Record, ...]) -> Html:
     caption = "From when the locks were first asked for until writes were open again, by the journal's clock"
     titles = ("#", "Writers held", "Writes open again", "Write gap", "Until clients were redirected", "How it ended")
     return section("Write gap", table(caption, titles, rows))
+
+
+def _how_it_ended(pause: Pause) -> str:
+    if pause.opened:
+        return "the new primary opened"
+    if pause.ended_at is None:
+        return "the tool died: its locks went with it; a freeze that it had committed stays until a run ends it"
+    return "writers went on at the old primary"
 
 
 def _span(seconds: float | None) -> str:

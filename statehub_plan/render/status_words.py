@@ -148,8 +148,13 @@ def _drills(lane: LaneStatus) -> Iterator[str]:
 
 
 def _trouble(lane: LaneStatus) -> Iterator[str]:
-    if lane.standing is LaneStanding.BLOCKED:
-        yield f"Blocked: {lane.because}."
+    told = {
+        LaneStanding.BLOCKED: "Blocked",
+        LaneStanding.RUNNING: "Under way",
+        LaneStanding.INTERRUPTED: "INTERRUPTED",
+    }.get(lane.standing)
+    if told is not None:
+        yield f"{told}: {lane.because.rstrip('.')}."
     groups = [group.text(most=3) for group in gather_unknown(lane.unknown)]
     if groups:
         yield f"Could not be observed: {'; '.join(groups)}."

@@ -113,7 +113,8 @@ def pauses(records: Sequence[Record]) -> tuple[Pause, ...]:
             found.append(Pause(held.at, _ended_at(record, intents), True, _redirected(records, record)))
             held = None
         elif held is not None and record.kind in _RELEASES and not _frozen(records, held, record):
-            found.append(Pause(held.at, record.at, False, None))
+            # A process that was killed left no time of its death; the locks died with it, not when somebody came back.
+            found.append(Pause(held.at, None if record.kind is RecordKind.RUN_RESUMED else record.at, False, None))
             held = None
     return (*found, *([Pause(held.at, None, False, None)] if held is not None else ()))
 

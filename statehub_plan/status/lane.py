@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from statehub_plan.abstraction import Register, read_register
-from statehub_plan.history import Lane, decided_term
+from statehub_plan.history import Lane, Unfinished, decided_term, unfinished_run
 from statehub_plan.model.facts import Evidence
 from statehub_plan.model.plan import Plan
 from statehub_plan.model.record import CriterionStatus, GateState, History, Record
+from statehub_plan.model.record import Lease as LeaseHeld
 from statehub_plan.model.spec import CutoverPlan, ObservedLane
 from statehub_plan.model.spec import Lane as DeclaredLane
 from statehub_plan.model.steps import StepKind
@@ -32,7 +33,8 @@ _RETIRED_BY_ANOTHER_LANE = "fallback-retired"
 @dataclass(frozen=True, slots=True)
 class LaneInput:
     """Everything known about one lane. `plan` is the plan made now, None for an observed lane and where none could be
-    made; then `problem` says why. `records` are all of the lane's service, `gates` the plan's gates as approved now."""
+    made; then `problem` says why. `lease` is who is at work on the service now. `records` are all of the service,
+    `gates` the plan's gates as approved now."""
 
     document: CutoverPlan | ObservedLane
     history: History
@@ -42,6 +44,7 @@ class LaneInput:
     plan: Plan | None = None
     gates: tuple[GateState, ...] = ()
     problem: str | None = None
+    lease: LeaseHeld | None = None
 
 
 def lane_status(lane: LaneInput) -> LaneStatus:
@@ -139,7 +142,19 @@ def _standing(lane: LaneInput, tasks: tuple[TaskStatus, ...]) -> tuple[LaneStand
     unmet = [one.detail for one in lane.history.criteria if one.status is not CriterionStatus.MET]
     if meta.lane is DeclaredLane.DEFERRED and unmet:
         return LaneStanding.DEFERRED, "; ".join(unmet)
+    begun = unfinished_run(meta.name, lane.records)
+    if begun is not None:
+        return _begun(begun, lane.lease)
     return _running(lane.plan, lane.problem, tasks, finished)
+
+
+def _begun(begun: Unfinished, lease: LeaseHeld | None) -> tuple[LaneStanding, str]:
+    where = f"run {begun.run} at {begun.step or 'its beginning'}"
+    if lease is not None:
+        who = f"{lease.holder} (process {lease.pid} on {lease.host})" if lease.pid is not None else lease.holder
+        return LaneStanding.RUNNING, f"{where} is under way, carried out by {who}"
+    why = f": {begun.failed}" if begun.failed else "; it ended without a word"
+    return LaneStanding.INTERRUPTED, f"{where} was interrupted{why}"
 
 
 def _running(
@@ -170,6 +185,10 @@ def _next_action(lane: LaneInput, tasks: tuple[TaskStatus, ...], standing: LaneS
         return "Nothing is left to do in this lane."
     if standing in (LaneStanding.DEFERRED, LaneStanding.OBSERVED, LaneStanding.SUPERSEDED):
         return narrative or "Nothing to do here now."
+    if standing is LaneStanding.RUNNING:
+        return "Wait for the run that is under way."
+    if standing is LaneStanding.INTERRUPTED:
+        return "Go on: run `apply` again with the plan of the interrupted run; or keep the present primary: `abort`."
     prefix, plan = f"{task.id}: " if task is not None else "", lane.plan
     if plan is None:
         return f"{prefix}make it observable first: {lane.problem or 'it was not observed'}"

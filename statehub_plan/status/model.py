@@ -13,12 +13,15 @@ from statehub_plan.model.steps import StepKind
 
 
 class LaneStanding(StrEnum):
-    """`active`: there are steps to take. `waiting`: stabilization runs. `blocked`: something stands in the way or could
+    """`active`: there are steps to take. `waiting`: stabilization runs. `running`: a plan is being carried out now.
+    `interrupted`: a run began, is not over, and nobody carries it on. `blocked`: something stands in the way or could
     not be observed. `deferred`: its entry criteria don't hold. `observed`: watched, never carried out."""
 
     DONE = "done"
     ACTIVE = "active"
     WAITING = "waiting"
+    RUNNING = "running"
+    INTERRUPTED = "interrupted"
     BLOCKED = "blocked"
     DEFERRED = "deferred"
     OBSERVED = "observed"

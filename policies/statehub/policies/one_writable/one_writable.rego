@@ -46,7 +46,8 @@ deny contains finding if {
 #   remedy: Find out who opened it (`observe` names the sessions), then plan again.
 deny contains finding if {
 	input.phase == "apply"
-	_two_accept(input.observed.world)
+	_seen_open(input.observed.world, "old")
+	_seen_open(input.observed.world, "new")
 	not _two_accept(input.plan.trajectory[0])
 	finding := {
 		"code": "one_writable.opened_since",
@@ -108,6 +109,11 @@ _two_accept(world) if {
 	not _closed(world, "old")
 	not _closed(world, "new")
 }
+
+# METADATA
+# title: Seen to accept writes
+# description: A side that is out of sight was not seen to; that it is unknown is told by another package.
+_seen_open(world, role) if world[role].writes in {"open", "held"}
 
 # METADATA
 # title: Proved frozen

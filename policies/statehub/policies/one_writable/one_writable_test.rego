@@ -61,6 +61,11 @@ test_opened_since_denies_a_second_open_side_that_was_not_planned_for if {
 	_codes(document) == {"one_writable.opened_since"}
 }
 
+test_opened_since_allows_a_side_that_is_merely_out_of_sight if {
+	document := fixture.patched(fixture.cutover, "/observed/world/new/writes", "unknown")
+	not "one_writable.opened_since" in _codes(fixture.patched(document, "/phase", "apply"))
+}
+
 test_opened_since_allows_the_start_that_was_planned_for if {
 	_codes(fixture.patched(fixture.cutover, "/observed/world", _both_open)) == set()
 }

@@ -1,0 +1,35 @@
+"""What the journal remembers of runs that did not end."""
+
+from __future__ import annotations
+
+from statehub_plan.history import unfinished_run, unknown_steps
+from statehub_plan.model.record import RecordKind
+from tests.unit.facts import record
+
+STARTED = record(1, RecordKind.RUN_STARTED, {})
+INTENT = record(2, RecordKind.STEP_INTENT, {"kind": "copy"}, step="05-copy")
+
+
+def test_a_step_without_an_outcome_is_unknown_until_any_run_of_the_service_looked() -> None:
+    """An `abort` settles what the killed run left; nobody has to give up the journal to go on."""
+    assert ("r/05-copy",) == unknown_steps((STARTED, INTENT))
+    another = record(3, RecordKind.RUN_STARTED, {}, run="abort")
+    assert () == unknown_steps((STARTED, INTENT, another))
+
+
+def test_a_run_that_was_killed_is_unfinished_and_one_that_ended_or_waits_is_not() -> None:
+    """What `status` says first to somebody who comes to a service in trouble."""
+    killed = unfinished_run("move", (STARTED, INTENT))
+    assert killed is not None
+    assert ("r", "05-copy", None) == (killed.run, killed.step, killed.failed)
+    assert unfinished_run("another", (STARTED, INTENT)) is None
+    for kind in (RecordKind.RUN_FINISHED, RecordKind.RUN_ABORTED, RecordKind.STEP_WAITING):
+        assert unfinished_run("move", (STARTED, INTENT, record(3, kind, {}, step="05-copy"))) is None
+
+
+def test_a_run_that_failed_is_unfinished_and_says_why() -> None:
+    """The reason is told again to whoever asks later."""
+    failed = record(3, RecordKind.STEP_FAILED, {"what": "disk full"}, step="05-copy")
+    told = unfinished_run("move", (STARTED, INTENT, failed))
+    assert told is not None
+    assert "disk full" == told.failed
