@@ -155,6 +155,15 @@ def test_a_killed_run_goes_on_with_the_decision_that_it_had_proved() -> None:
     assert {"away"} == world.open
 
 
+def test_a_gate_is_passed_when_its_step_begins_and_not_when_policies_still_object() -> None:
+    """Its deciding clock stops only then: a vetoed run can't keep an approval alive."""
+    world = Simulated(PLAN)
+    world.after, judged = True, undisturbed().executed[StepKind.PREPARE_TARGET]
+    world.mishaps = {judged: lambda: setattr(world, "allowed", False)}
+    assert isinstance(ended(world), StatehubError)
+    assert RecordKind.GATE_PASSED not in {record.kind for record in world.journal}
+
+
 def assert_refused_and_reopened(world: Simulated, status: Exit) -> None:
     """Whatever the run ended with, the old primary serves and the record says that it was given up."""
     error = ended(world)
@@ -222,7 +231,8 @@ def test_only_evidence_that_changed_is_told() -> None:
 
 
 def test_what_moves_by_itself_is_no_surprise() -> None:
-    """Health at any time; backups, evidence and the fallback's content once the decision has fallen; nothing else."""
+    """Health and the age of a backup at any time; evidence and the fallback's content once the decision has fallen;
+    nothing else."""
     serving = World(
         old=Side(writes=Writes.FROZEN, data=Data.EQUAL), new=Side(writes=Writes.OPEN), primary=Role.NEW, backup=Due.DONE
     )
@@ -233,6 +243,9 @@ def test_what_moves_by_itself_is_no_surprise() -> None:
         backup=Due.DUE,
     )
     assert () == unexplained(serving, moved)
+    before = World(primary=Role.OLD, backup=Due.DONE)
+    assert () == unexplained(before, World(primary=Role.OLD, backup=Due.DUE))
+    assert ("backup: done → unknown",) == unexplained(before, World(primary=Role.OLD, backup=Due.UNKNOWN))
     stray = World(old=Side(writes=Writes.OPEN, data=Data.DIVERGED), new=serving.new, primary=Role.NEW, backup=Due.DONE)
     assert ("old.writes: frozen → open", "old.data: equal → diverged") == unexplained(serving, stray)
 

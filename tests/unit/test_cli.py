@@ -18,7 +18,7 @@ import pytest
 from statehub_plan import cli
 from statehub_plan.cli.output import TerminalReporter, progress_text
 from statehub_plan.cli.runs import ended_in_order
-from statehub_plan.cli.workspace import Workspace
+from statehub_plan.cli.workspace import Workspace, save_plan
 from statehub_plan.errors import Exit
 from tests.unit.facts import document, plan
 
@@ -221,6 +221,16 @@ def test_progress_says_rate_and_time_left(
 ) -> None:
     """As far as they can be known; an estimate that was too low is no reason for negative time."""
     assert text == progress_text(done, total, unit, elapsed_s)
+
+
+def test_an_encoding_that_lacks_an_arrow_ends_no_command(tmp_path: Path) -> None:
+    """A terminal of another century gets an escape instead."""
+    file = tmp_path / "move.plan"
+    save_plan(plan(doc=document(transfer={"method": "dump", "targetContent": "replace"})), file)
+    command = [sys.executable, "-m", "statehub_plan", "show", str(file)]
+    env = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    found = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
+    assert (Exit.DONE, True) == (found.returncode, "\\u2192" in found.stdout), found.stderr
 
 
 # The folder that things are kept in
