@@ -26,10 +26,11 @@ def words(line: str) -> list[str]:
 def test_every_command_shown_is_understood(line: str) -> None:
     """Options and arguments are those that the command has."""
     name, *arguments = words(line)[1:]
-    command = cli.get_command(click.Context(cli), name)
+    group = click.Context(cli, **cli.context_settings)
+    command = cli.get_command(group, name)
     assert command is not None
     assert arguments
-    command.make_context(name, arguments)
+    command.make_context(name, arguments, parent=group)  # without a parent, click would forget `-h` from then on
 
 
 def test_the_two_set_up_commands_are_targets_of_make() -> None:
