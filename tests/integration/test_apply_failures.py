@@ -201,9 +201,10 @@ def test_a_plan_whose_term_is_burned_is_stale(plans: Plans) -> None:
 
 
 def test_abort_ends_a_pending_decision_without_anybody_being_asked(world: DemoWorld, plans: Plans) -> None:
-    """The tool was killed between freeze and decision: `abort` plans burn and open, and needs no approval."""
+    """The tool was killed in the middle of the freeze: `abort` plans burn and open, needs no approval, and settles what
+    nobody knew about that step, so that the next plan may be made."""
     file = plans.another()
-    assert -signal.SIGKILL == killed_apply(file, "ended:freeze")
+    assert -signal.SIGKILL == killed_apply(file, "inside:freeze")
     assert not accepts_writes(world, SOURCE)
     aborting = planned(world, "aborting", "abort")
     made = ran("show", aborting, "--json").json["plan"]
