@@ -21,7 +21,7 @@ from statehub_plan.world import Role, Term, Writes
 _WAY_OUT = (StepKind.BURN, StepKind.FREEZE, StepKind.OPEN)
 """Burn the term, shut whatever opened meanwhile, open the old primary."""
 
-_REMEDY = "run `apply` or `abort` as soon as that is mended; until then writers may have to wait"
+_REMEDY = "run `apply` or `abort` as soon as that is mended; until then writes may be refused everywhere"
 
 
 def recorded(

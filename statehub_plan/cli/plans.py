@@ -14,6 +14,7 @@ from statehub_plan.errors import Exit, Refusal, StatehubError
 from statehub_plan.model.plan import Direction, Plan, PlanFile
 from statehub_plan.model.spec import CutoverPlan
 from statehub_plan.planning import turned
+from statehub_plan.world import Role, Term, Writes
 
 _out = click.option("-out", "--out", "out", type=click.Path(path_type=Path), help="save the plan for approve and apply")
 _detailed = click.option(
@@ -24,9 +25,25 @@ _detailed = click.option(
 def _planned(path: Path, direction: Direction) -> Plan:
     with Workspace.load(path) as workspace:
         observation, evidence = workspace.observe()
-        document = _document(workspace, direction, workspace.plan(workspace.document, observation, evidence, direction))
+        forward = workspace.plan(workspace.document, observation, evidence, direction)
+        document = _document(workspace, direction, forward)
         plan = workspace.plan(document, observation, evidence if document is workspace.document else (), direction)
+        if direction is Direction.ABORT:
+            _require_begun(forward, plan)
         return judged(workspace, plan)
+
+
+def _require_begun(forward: Plan, plan: Plan) -> None:
+    """Seen by somebody who wishes it to be primary, a side that clients are pointed at before any decision could have
+    been redirected to too early; seen from the document it is primary, and there was never anything to abort."""
+    world = forward.trajectory[0]
+    untouched = (world.primary, world.term, world.old.writes) == (Role.OLD, Term.SETTLED, Writes.OPEN)
+    if untouched and plan.refused is not None:
+        raise Refusal(
+            code="nothing-to-abort",
+            what=f"{forward.old} is primary and accepts writes, and no decision is pending",
+            hint="nothing has to be done",
+        )
 
 
 def _document(workspace: Workspace, direction: Direction, forward: Plan) -> CutoverPlan:

@@ -131,6 +131,13 @@ def test_pending_changes_end_with_two_where_asked(world: DemoWorld, spelling: tu
     saved.unlink()
 
 
+def test_before_anything_was_begun_there_is_nothing_to_abort_or_to_go_back_on(world: DemoWorld) -> None:
+    """Both say so instead of inventing steps."""
+    for command, code in (("abort", "nothing-to-abort"), ("switchback", "not-switched")):
+        found = ran(command, world.plan_file, "--json")
+        assert (Exit.ERROR, code) == (found.status, found.json["error"]["code"])
+
+
 # 4: approvals
 
 
