@@ -6,6 +6,7 @@ import contextlib
 import os
 import shutil
 import stat
+import threading
 from pathlib import Path
 
 import psycopg
@@ -180,13 +181,21 @@ def test_too_little_room_is_a_refusal(tmp_path: Path) -> None:
 def test_no_password_on_a_command_line(backup: Backup, source_db: str, tmp_path: Path) -> None:
     """pg_dump gets it by its environment, which other users cannot read; a command line they can."""
     password = str(conninfo_to_dict(source_db)["password"])
-    seen: list[str] = []
+    seen: set[str] = set()
+    done = threading.Event()
 
     def look() -> None:
-        for path in Path("/proc").glob("[0-9]*/cmdline"):
-            with contextlib.suppress(OSError):
-                seen.append(path.read_bytes().replace(b"\0", b" ").decode(errors="replace"))
+        while not done.wait(0.002):
+            for path in Path("/proc").glob("[0-9]*/cmdline"):
+                with contextlib.suppress(OSError):
+                    seen.add(path.read_bytes().replace(b"\0", b" ").decode(errors="replace"))
 
-    take_backup(source_db, tmp_path, endpoint="old", check=look)
+    watcher = threading.Thread(target=look)
+    watcher.start()
+    try:
+        take_backup(source_db, tmp_path, endpoint="old")
+    finally:
+        done.set()
+        watcher.join()
     assert [] == [line for line in seen if password in line]
     assert any("pg_dump" in line and str(tmp_path) in line for line in seen)
