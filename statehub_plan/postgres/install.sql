@@ -43,9 +43,28 @@ CREATE TABLE IF NOT EXISTS statehub_plan.decision (
     decided_at timestamptz NOT NULL DEFAULT clock_timestamp()
 );
 
+-- Published with the user's tables: a change of its one row is a barrier that travels down the stream.
+CREATE TABLE IF NOT EXISTS statehub_plan.barrier (
+    singleton boolean PRIMARY KEY DEFAULT true CHECK (singleton),
+    token text NOT NULL DEFAULT ''
+);
+INSERT INTO statehub_plan.barrier DEFAULT VALUES ON CONFLICT DO NOTHING;
+
+-- Tables that a fill of this database has finished; each row is committed with the table's last rows.
+CREATE TABLE IF NOT EXISTS statehub_plan.filled (
+    schema_name text,
+    table_name text,
+    rows bigint NOT NULL,
+    bytes bigint NOT NULL,
+    PRIMARY KEY (schema_name, table_name)
+);
+
 -- What earlier layouts did not have.
 ALTER TABLE statehub_plan.state ADD COLUMN IF NOT EXISTS owner text;
 ALTER TABLE statehub_plan.passage ADD COLUMN IF NOT EXISTS owner text;
+ALTER TABLE statehub_plan.state ADD COLUMN IF NOT EXISTS fill_stage text;
+ALTER TABLE statehub_plan.state ADD COLUMN IF NOT EXISTS fill_slot text;
+ALTER TABLE statehub_plan.state ADD COLUMN IF NOT EXISTS fill_point text;
 
 CREATE OR REPLACE VIEW statehub_plan.user_table AS {{user_tables}};
 
