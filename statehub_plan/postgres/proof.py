@@ -27,7 +27,8 @@ _FENCE_MESSAGE = "frozen by statehub-plan"
 
 class FenceStatus(Frozen):
     """What the catalogs say. `triggers_total` counts sound fence triggers, `unfenced` the tables without an enabled
-    one; `copied` = the tool's schema came here from another database and says nothing about this one."""
+    one; `copied` = the tool's schema came here from another database and says nothing about this one; `gate_open` =
+    enabled triggers let everybody pass."""
 
     tables: int
     triggers_enabled: int
@@ -40,11 +41,13 @@ class FenceStatus(Frozen):
     primary: str | None
     retired: bool
     copied: bool
+    gate_open: bool
 
     @property
     def complete(self) -> bool:
         """Whether everything that freezes is in place; the proof still has to follow."""
-        return self.term is not None and self.default_read_only and not self.unfenced and not self.copied
+        frozen = self.term is not None and self.default_read_only and not self.unfenced
+        return frozen and not self.copied and not self.gate_open
 
 
 CanaryResult = Literal["open", "held", "blocked", "frozen", "no-privilege", "unknown"]
@@ -79,6 +82,7 @@ def fence_status(connection: Connection) -> FenceStatus:
         primary=mark.primary if mark else None,
         retired=current is not None and current.retired_run is not None,
         copied=current is not None and current.copied,
+        gate_open=current is not None and _gate_open(connection),
     )
 
 
@@ -156,6 +160,13 @@ def prove_frozen(
         *_canary_problems(connection, app_roles, app_dsn),
         *_transaction_problems(connection, settle_s),
     )
+
+
+def _gate_open(connection: Connection) -> bool:
+    """False also for an older layout, whose fence has no gate."""
+    if connection.execute("SELECT to_regprocedure('statehub_plan.gate()')").fetchone() == (None,):
+        return False
+    return connection.execute("SELECT statehub_plan.gate()").fetchone() == (True,)
 
 
 def _trigger_modes(connection: Connection) -> dict[int, str]:
@@ -308,6 +319,12 @@ def _catalog_problems(status: FenceStatus) -> Iterator[Problem]:
         )
     if status.term is None:
         yield Problem(code="not-marked", what="no freeze is recorded here", remedy="freeze first")
+    if status.gate_open:
+        yield Problem(
+            code="gate-open",
+            what="the fence lets everybody pass",
+            remedy="freeze again; nothing may be opened elsewhere meanwhile",
+        )
     if not status.default_read_only:
         yield Problem(
             code="default-not-read-only",

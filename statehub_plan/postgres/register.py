@@ -55,10 +55,21 @@ def read_decisions(connection: Connection) -> tuple[Decision, ...]:
     )
 
 
-def decide(connection: Connection, *, term: int, primary: str, run: str, epoch: int, hold: str, proof: str) -> Outcome:
+def decide(
+    connection: Connection,
+    *,
+    term: int,
+    primary: str,
+    run: str,
+    epoch: int,
+    hold: str,
+    proof: str,
+    also: Callable[[Connection], None] | None = None,
+) -> Outcome:
     """Makes `primary` the primary of `term`, if no row for this or a higher term exists: the point of no return.
 
-    `hold` and `proof` are those of the source's freeze for `term`. One transaction with `synchronous_commit` on.
+    `hold` and `proof` are those of the source's freeze for `term`. `also` is done in the same transaction, if it wins.
+    One transaction with `synchronous_commit` on.
     `already-ours`: this run had decided just that. `lost`: the term was decided otherwise, by another run, or burned.
     `stale`: a higher term exists. `unproved`: this database is not (or no longer) the one that was proved equal under
     that hold with that proof, and fenced since. A connection lost at COMMIT is answered by reading the register again;
@@ -68,7 +79,7 @@ def decide(connection: Connection, *, term: int, primary: str, run: str, epoch: 
     def proved(conn: Connection) -> bool:
         return _is_proved(conn, term, hold, proof)
 
-    return _write(connection, proved, term=term, primary=primary, run=run, epoch=epoch)
+    return _write(connection, proved, term=term, primary=primary, run=run, epoch=epoch, also=also)
 
 
 def burn(connection: Connection, *, term: int, run: str, epoch: int) -> Outcome:
@@ -87,6 +98,7 @@ def _write(
     primary: str | None,
     run: str,
     epoch: int,
+    also: Callable[[Connection], None] | None = None,
 ) -> Outcome:
     def insert(conn: Connection) -> Outcome:
         claim_epoch(conn, epoch)  # its row lock makes deciding, burning and preparing of two runs take turns
@@ -98,6 +110,8 @@ def _write(
                 "INSERT INTO statehub_plan.decision (term, primary_endpoint, identity, run) VALUES (%s, %s, %s, %s)",
                 [term, primary, Jsonb(identity(conn).model_dump(mode="json")), run],
             )
+            if also is not None:
+                also(conn)
         return found or Outcome.WON
 
     def landed(conn: Connection, outcome: Outcome) -> bool:
