@@ -108,6 +108,19 @@ def end_sessions(connection: Connection, *, began_before: datetime | None = None
     return Ended(ended=tuple(s for s in found.values() if s not in remaining), remaining=remaining)
 
 
+def end_others_at_once(connection: Connection) -> int:
+    """Asks every other client session of this database to end that this role may end, in one round trip, without
+    waiting for any; how many were asked. Spares whom `end_sessions` spares."""
+    row = connection.execute(
+        f"SELECT count(pg_terminate_backend(o.pid)) FROM ({_OTHERS.replace('ORDER BY a.pid', '')}) AS o "
+        "JOIN pg_roles other ON other.rolname = o.usename, pg_roles me WHERE me.rolname = current_user "
+        "AND (me.rolsuper OR (NOT other.rolsuper AND "
+        "(pg_has_role(other.oid, 'USAGE') OR pg_has_role('pg_signal_backend', 'USAGE'))))".encode(),
+        [APPLICATION_PREFIX],
+    ).fetchone()
+    return int(row[0]) if row is not None else 0
+
+
 def end_session(connection: Connection, session: Session) -> bool:
     """Asks one session's server process to end; False when this role may not."""
     try:
