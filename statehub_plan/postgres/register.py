@@ -132,10 +132,11 @@ def _outcome(connection: Connection, term: int, primary: str | None, run: str) -
 
 
 def _is_proved(connection: Connection, term: int, hold: str, proof: str) -> bool:
-    """Under the state row's lock: whoever refills, empties or opens this database says so in that row."""
+    """Under the state row's lock: whoever refills, empties or opens this database says so in that row. A side that
+    follows has been frozen since an earlier term, a side that was filled since this one."""
     current = read_state(connection)
     if current is None or current.fence is None or current.transfer is None:
         return False
     mark = current.transfer
-    found = (current.fence.term, mark.stage, mark.term, mark.hold, mark.proof)
-    return found == (term, TransferStage.PROVED, term, hold, proof)
+    found = (mark.stage, mark.term, mark.hold, mark.proof)
+    return current.fence.term <= term and found == (TransferStage.PROVED, term, hold, proof)

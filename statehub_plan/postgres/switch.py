@@ -58,7 +58,7 @@ class SwitchLimits:
 
 
 class Timings(Frozen):
-    """Milliseconds of each part; `gap_ms` from the lock request to the committed opening (in a rehearsal: the release)."""
+    """Milliseconds of each part; `gap_ms` from the lock request to the committed opening (rehearsed: the release)."""
 
     lock_ms: float = 0.0
     drain_ms: float = 0.0
@@ -324,7 +324,7 @@ class Switch:
         if self._left_s() <= 0:
             raise StatehubError(
                 code="switch-timeout",
-                what=f"{what} would come more than {self._limits.switch_s:g} s after the locks; everything was released",
+                what=f"{what} would come over {self._limits.switch_s:g} s after the locks; everything was released",
                 hint="see in the record which part took long; `freeze.switchTimeout` says how long writers may wait",
                 details=tuple(f"{part}: {value:.0f}" for part, value in self._clock.parts.items()),
             )
