@@ -15,7 +15,7 @@ import time
 
 import psycopg
 
-_RETRY_S = 0.001
+_RETRY_S = 0.01
 
 
 class Writer(threading.Thread):

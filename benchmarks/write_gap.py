@@ -93,10 +93,11 @@ class Mover:
             switch.sync_sequences()
             switch.prove("bench", lambda *_: None)
             switch.freeze("new")
-            assert switch.decide("new").stands
+            assert switch.decide().stands
             timings = switch.timings
         with connect(self.new, purpose="bench") as new, connect(self.old, purpose="bench") as old:
             end_others_at_once(new)
+            end_others_at_once(old)
             forward, back = stream_name(identity(new)), stream_name(identity(old))
             drop_subscription(new, forward)
             drop_slot(old, forward)

@@ -24,7 +24,7 @@ from statehub_plan.postgres.connect import Connection, Table, connect, user_tabl
 from statehub_plan.postgres.fence import is_marked, mark_sealed, seal_tables
 from statehub_plan.postgres.order import Edge, lock_order
 from statehub_plan.postgres.privileges import LOCKABLE_SEQUENCES, require_privileges
-from statehub_plan.postgres.proof import prepared_problem, unsound_tables
+from statehub_plan.postgres.proof import prepared_problem, unknown_tables, unsound_tables
 from statehub_plan.postgres.sessions import (
     HOLD_LOCK,
     HOLD_PURPOSE,
@@ -258,7 +258,7 @@ class Hold:
         self._names.update({oid: table.qualified for oid, table in tables.items()})
         order = [tables[oid] for oid in lock_order(tables, customary, self._watch.learned)]
         sequences = _sequence_locks(connection)
-        unsound_tables(connection)  # asked again under the locks; asked first here, where a cold catalog costs nobody
+        unknown_tables(connection, list(tables))  # asked first here, where a cold catalog costs nobody
         begin(connection)
         remaining_ms = max(1, round((deadline - time.monotonic()) * 1000))
         connection.execute("SELECT set_config('statement_timeout', %s, true)", [f"{remaining_ms}ms"])
@@ -269,14 +269,14 @@ class Hold:
         if sequences is not None:
             connection.execute(sequences)
         for _ in range(_LISTINGS):  # what was created until the locks stood
-            late = [table for table in user_tables(connection) if table.oid not in tables]
-            if not late:
+            if not unknown_tables(connection, list(tables)):
                 break
+            late = [table for table in user_tables(connection) if table.oid not in tables]
             _lock(connection, late)
             order += late
             tables |= {table.oid: table for table in late}
-        for oid, _name in unsound_tables(connection):
-            connection.execute("SELECT statehub_plan.fence_table(%s::oid, false)", [oid])
+            for oid, _name in unsound_tables(connection):
+                connection.execute("SELECT statehub_plan.fence_table(%s::oid, false)", [oid])
         self._watch.attempt(False)
         # A cancel that was under way arrives no later than here, where it still only costs this attempt.
         self._set_backstop()
@@ -294,7 +294,7 @@ class Hold:
 
     def _seal(self) -> None:
         connection = self._connection
-        state.claim_epoch(connection, self._epoch)
+        state.claim_epoch(connection, self._epoch, current=True)
         _refuse_prepared(connection)
         locked = {table.oid for table in self.tables}
         late = [table.qualified for table in user_tables(connection) if table.oid not in locked]

@@ -18,15 +18,15 @@ import psycopg
 from statehub_plan.errors import Exit, StatehubError
 from statehub_plan.model.base import Frozen, digest
 from statehub_plan.postgres.barrier import Barrier, await_barrier, send_barrier
-from statehub_plan.postgres.connect import Connection, connect
+from statehub_plan.postgres.connect import Connection, connect, user_tables
 from statehub_plan.postgres.fence import canary, open_by_gate
 from statehub_plan.postgres.hold import Hold, HoldLimits
-from statehub_plan.postgres.proof import unsound_tables
-from statehub_plan.postgres.register import Outcome, decide
+from statehub_plan.postgres.proof import find_probes, unfenced_count
+from statehub_plan.postgres.register import Outcome, begin_decision
 from statehub_plan.postgres.replication import advance_origin, read_subscription, stream_name
 from statehub_plan.postgres.reverse import ReverseEnds, forget_reverse_slot_lag
 from statehub_plan.postgres.sequences import SequenceValue, read_sequences, set_sequences
-from statehub_plan.postgres.sessions import end_others_at_once
+from statehub_plan.postgres.sessions import end_open_transactions, end_others_at_once
 from statehub_plan.postgres.state import claim_epoch, identity, set_transfer
 from statehub_plan.postgres.transaction import begin
 from statehub_plan.postgres.watch import OnEvent
@@ -115,6 +115,7 @@ class Switch:
         self.sequences: tuple[SequenceValue, ...] = ()
         self.proof: str | None = None
         self._sealing: Future[None] | None = None
+        self._deciding: Future[tuple[Outcome, Callable[[], None]]] | None = None
 
     def __enter__(self) -> Switch:
         return self
@@ -126,9 +127,10 @@ class Switch:
         """Releases writers, unless frozen already, and ends every session. Idempotent."""
         if self.hold is not None:
             self.hold.release()
-        if self._sealing is not None:
-            with suppress(StatehubError, psycopg.Error):
-                self._sealing.result()
+        for under_way in (self._sealing, self._deciding):
+            if under_way is not None:
+                with suppress(StatehubError, psycopg.Error):
+                    under_way.result()
         self._stack.close()
 
     @property
@@ -150,7 +152,7 @@ class Switch:
         self._reverse_oid = self._prepare_reverse()
         with self._target.transaction():
             claim_epoch(self._target, self._epoch)
-        self._set_sequences(read_sequences(self._source))
+        self._approach_sequences()
         self._come_near()
         self._warm()
 
@@ -204,46 +206,32 @@ class Switch:
         assert self.proof is not None
         return self.proof
 
-    def freeze(self, primary: str) -> int:
-        """The hold becomes durable; how many sessions were told to end. Proved before it returns: the fence refuses a
-        write on every table, and no transaction that could have written is left."""
+    def freeze(self, primary: str) -> None:
+        """The hold becomes durable, while the decision is being prepared on the target. Proved before it returns: the
+        fence refuses a write on every table that exists now, and no transaction is left that could have made one."""
         hold = self._require_hold()
-        ended = [0]
 
         def work() -> None:
-            self._seal_done()
             if self._reverse_oid is not None:
                 self._move_origin(self._reverse_oid)
+            self._deciding = self._pool.submit(self._prepare_decision, primary)
+            self._require_sealing().result()
             self._require_time("the freeze")
             hold.commit_freeze(term=self._term, proof=self.proof, primary=primary)
-            ended[0] = end_others_at_once(self._source)
             self._require_frozen()
 
         self._clock.measure("freeze_ms", work)
-        return ended[0]
 
-    def decide(self, primary: str) -> Outcome:
+    def decide(self) -> Outcome:
         """The decision falls, and opens the target with the same commit; `gap_ms` is known from here on."""
-        proof = self.proof
-        if proof is None:
-            raise ValueError("nothing is decided without a proof")
-        outcome = [Outcome.LOST]
-
-        def work() -> None:
-            outcome[0] = decide(
-                self._target,
-                term=self._term,
-                primary=primary,
-                run=self._run,
-                epoch=self._epoch,
-                hold=self.hold_id,
-                proof=proof,
-                also=lambda conn: open_by_gate(conn, term=self._term),
-            )
-
-        self._clock.measure("decide_ms", work)
-        self._clock.parts["gap_ms"] = round((time.monotonic() - self._held_at) * 1000, 2)
-        return outcome[0]
+        deciding = self._deciding
+        if deciding is None:
+            raise ValueError("nothing is decided before the freeze")
+        outcome, commit = deciding.result()
+        if outcome.stands:
+            self._clock.measure("decide_ms", commit)
+            self._clock.parts["gap_ms"] = round((time.monotonic() - self._held_at) * 1000, 2)
+        return outcome
 
     def release(self) -> float:
         """Ends a rehearsal: writers go on; milliseconds for which they had waited."""
@@ -303,8 +291,10 @@ class Switch:
 
     def _warm(self) -> None:
         """Each statement of the hold once, where nobody waits, so that no plan and no catalog page is cold."""
-        canary(self._source)
-        unsound_tables(self._source)
+        self._tables = user_tables(self._source)
+        self._probes = find_probes(self._source, self._source.info.user)
+        unfenced_count(self._source)
+        end_open_transactions(self._source, timeout_s=0.0, end=False)
         begin(self._target)
         self._mark(None)
         open_by_gate(self._target, term=self._term)
@@ -338,24 +328,43 @@ class Switch:
     def _seal(self, hold: Hold) -> None:
         self._clock.measure("seal_ms", hold.seal)
 
-    def _seal_done(self) -> None:
+    def _require_sealing(self) -> Future[None]:
         if self._sealing is None:
-            raise ValueError("nothing was sealed")
-        self._sealing.result()
+            raise ValueError("nothing is frozen before it has been drained")
+        return self._sealing
+
+    def _prepare_decision(self, primary: str) -> tuple[Outcome, Callable[[], None]]:
+        if self.proof is None:
+            raise ValueError("nothing is decided without a proof")
+        return begin_decision(
+            self._target,
+            term=self._term,
+            primary=primary,
+            run=self._run,
+            epoch=self._epoch,
+            hold=self.hold_id,
+            proof=self.proof,
+            also=lambda conn: open_by_gate(conn, term=self._term),
+        )
 
     def _set_sequences(self, wanted: tuple[SequenceValue, ...]) -> None:
-        present = {one.qualified: one for one in read_sequences(self._target)}
-        missing = [one.qualified for one in wanted if one.qualified not in present]
-        if missing:
-            raise StatehubError(
-                code="sequences-missing",
-                what=f"{len(missing)} sequences of the source do not exist on the target",
-                hint="prepare the target again: the source's schema has changed since",
-                details=tuple(missing),
-            )
-        changed = [one for one in wanted if present[one.qualified] != one]
-        set_sequences(self._target, changed)
+        """Those that differ from what they were given before; nobody else can touch them on a frozen target."""
+        before = {one.qualified: one for one in self.sequences}
+        set_sequences(self._target, [one for one in wanted if before.get(one.qualified) != one])
         self.sequences = wanted
+
+    def _approach_sequences(self) -> None:
+        """The first time, before the hold: they are all there, and keep what they are given."""
+        self._set_sequences(read_sequences(self._source))
+        kept = {one.qualified: one for one in read_sequences(self._target)}
+        strange = [one.qualified for one in self.sequences if kept.get(one.qualified) != one]
+        if strange:
+            raise StatehubError(
+                code="sequences-differ",
+                what=f"{len(strange)} sequences of the target are missing or did not keep a value; nothing was held",
+                hint="make a new plan if the source's schema has changed; nobody else may write to the target",
+                details=tuple(strange),
+            )
 
     def _mark_proved(self, hold: Hold) -> None:
         begin(self._target)
@@ -370,7 +379,7 @@ class Switch:
             raise
 
     def _mark(self, proof: str | None) -> None:
-        claim_epoch(self._target, self._epoch)
+        claim_epoch(self._target, self._epoch, current=True)
         set_transfer(
             self._target,
             stage=TransferStage.PROVED if proof else TransferStage.PREPARED,
@@ -387,13 +396,21 @@ class Switch:
             advance_origin(self._subscriber, subscription_oid, str(row[0]))
 
     def _require_frozen(self) -> None:
-        found = [one for one in canary(self._source) if one.result not in ("frozen", "no-privilege")]
-        if found:
+        """By the locks that were held, nobody had written to a table and not ended; what is left to exclude is a table
+        made by a transaction that was open all the while, and a fence that does not hold."""
+        end_others_at_once(self._source)
+        left = end_open_transactions(self._source, timeout_s=self._left_s())
+        details = [f"{who} still has a transaction" for who in left]
+        if unfenced := unfenced_count(self._source):
+            details.append(f"{unfenced} tables have come without a fence")
+        # One is enough here: the fences are alike, each was just seen enabled, and whoever waits is paying.
+        for one in canary(self._source, tables=self._tables[:1], probes=self._probes):
+            if one.result not in ("frozen", "no-privilege"):
+                details.append(f"a write on {one.table} as {one.role}: {one.result} {one.detail or ''}")
+        if details:
             raise StatehubError(
                 code="freeze-not-proved",
                 what="the old side is frozen and something there could still write",
                 hint="remove what is listed; until then nothing opens elsewhere",
-                details=tuple(
-                    f"a write on {one.table} as {one.role}: {one.result} {one.detail or ''}" for one in found
-                ),
+                details=tuple(details),
             )
