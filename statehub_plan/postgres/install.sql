@@ -59,6 +59,11 @@ CREATE TABLE IF NOT EXISTS statehub_plan.filled (
     PRIMARY KEY (schema_name, table_name)
 );
 
+-- Statements of the schema's second half that this fill has run, by their digest; committed together with each.
+CREATE TABLE IF NOT EXISTS statehub_plan.built (
+    statement text PRIMARY KEY
+);
+
 -- What earlier layouts did not have.
 ALTER TABLE statehub_plan.state ADD COLUMN IF NOT EXISTS owner text;
 ALTER TABLE statehub_plan.passage ADD COLUMN IF NOT EXISTS owner text;

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from typing import Any
 
 import psycopg
@@ -19,7 +18,8 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from statehub_plan.errors import StatehubError
 from statehub_plan.model.base import Frozen
 from statehub_plan.model.plan import Identity
-from statehub_plan.postgres.connect import Connection, Table, connect
+from statehub_plan.postgres.connect import USER_TABLES, Connection, Table
+from statehub_plan.postgres.slots import ExportedSlot, create_slot, drop_slot
 from statehub_plan.postgres.workers import nothing_to_lose
 from statehub_plan.redact import redact
 
@@ -36,22 +36,30 @@ __all__ = [
     "drop_subscription",
     "enable_subscription",
     "publish",
+    "published_tables",
     "read_subscription",
+    "refresh_subscription",
     "stream_name",
+    "subscribed_tables",
     "wait_until_streaming",
+    "without_identity",
 ]
 
 PUBLICATION = "statehub_plan"
+_WITHOUT_IDENTITY = f"""
+SELECT t.nspname || '.' || t.relname FROM ({USER_TABLES}) t JOIN pg_class c ON c.oid = t.oid::oid
+WHERE t.kind = 'ordinary' AND t.persistence = 'permanent' AND c.relreplident <> 'f'
+  AND NOT EXISTS (SELECT FROM pg_index i WHERE i.indrelid = c.oid AND i.indisvalid AND i.indimmediate
+                  AND CASE c.relreplident WHEN 'd' THEN i.indisprimary WHEN 'i' THEN i.indisreplident END)
+ORDER BY 1
+"""
 BARRIER = sql.Identifier("statehub_plan", "barrier")
 """One row in every database of the tool; changing it on the publisher is how a barrier is sent down the stream."""
-
-_SLOT_GONE_S = 10.0
-_POLL_S = 0.02
 
 
 class SubscriptionState(Frozen):
     """A subscription as its own database shows it. `running`: its apply worker is alive. `tables_ready` of `tables` are
-    past their initial synchronization. `errors` counts failed applies since statistics began (0 before 15)."""
+    past their initial synchronization. `errors` counts failures of its workers since statistics began (0 before 15)."""
 
     oid: int
     name: str
@@ -63,21 +71,6 @@ class SubscriptionState(Frozen):
     errors: int
 
 
-@dataclass(frozen=True)
-class ExportedSlot:
-    """A new slot and what it exported: everything before `consistent_point` is in the snapshot, everything after it in
-    the slot. The snapshot can be joined until `close`, or until the tool dies; the slot stays."""
-
-    name: str
-    consistent_point: str
-    snapshot: str
-    session: psycopg.Connection
-
-    def close(self) -> None:
-        """Gives the snapshot up; the slot stays."""
-        self.session.close()
-
-
 def stream_name(receiver: Identity) -> str:
     """What slot and subscription of the stream into this database are called; unique among all clusters."""
     if not receiver.known:
@@ -85,81 +78,54 @@ def stream_name(receiver: Identity) -> str:
     return f"statehub_plan_{receiver.system_identifier}_{receiver.database_oid}"
 
 
-def publish(connection: Connection, tables: Iterable[Table]) -> None:
+def publish(connection: Connection, tables: Iterable[Table], *, publication: str = PUBLICATION) -> None:
     """The tool's publication lists exactly these tables (leaves, where partitioned) and the barrier; in the caller's
-    transaction, or one of its own. Needs ownership of each and CREATE on the database."""
+    transaction, or one of its own. Needs ownership of each and CREATE on the database. Without an identity a table's
+    own writers are refused UPDATE and DELETE from then on: see `without_identity`."""
     names = [table.identifier for table in tables if table.kind == "ordinary" and table.persistence == "permanent"]
     listed = sql.SQL(", ").join(sql.SQL("ONLY {}").format(name) for name in (*names, BARRIER))
-    publication = sql.Identifier(PUBLICATION)
     with connection.transaction():
-        present = connection.execute("SELECT FROM pg_publication WHERE pubname = %s", [PUBLICATION]).fetchone()
+        present = connection.execute("SELECT FROM pg_publication WHERE pubname = %s", [publication]).fetchone()
         verb = "ALTER PUBLICATION {} SET TABLE {}" if present is not None else "CREATE PUBLICATION {} FOR TABLE {}"
-        connection.execute(sql.SQL(verb).format(publication, listed))
+        connection.execute(sql.SQL(verb).format(sql.Identifier(publication), listed))
 
 
-def drop_publication(connection: Connection) -> None:
-    """No publication of the tool is left here. Idempotent."""
-    connection.execute(sql.SQL("DROP PUBLICATION IF EXISTS {}").format(sql.Identifier(PUBLICATION)))
+def published_tables(connection: Connection) -> frozenset[tuple[str, str]]:
+    """Schema and name of what the tool's publication lists, the barrier included; nothing where there is none."""
+    rows = connection.execute(
+        "SELECT schemaname, tablename FROM pg_publication_tables WHERE pubname = %s", [PUBLICATION]
+    )
+    return frozenset((schema, name) for schema, name in rows)
 
 
-def create_slot(dsn: str, name: str) -> ExportedSlot:
-    """A new logical slot, and the snapshot that it begins with, exported for as long as its session lives.
-
-    Waits for every transaction of that cluster that is running now (manual, 49.2.5): no longer than the statement's
-    time-out in `dsn`'s options, if any. StatehubError `slot-not-created` with what is in the way or missing.
-    """
-    session = _replication_session(dsn)
-    try:
-        # Option syntax by parentheses came with 15.
-        form = "(SNAPSHOT 'export')" if session.info.server_version >= 150000 else "EXPORT_SNAPSHOT"
-        command = sql.SQL("CREATE_REPLICATION_SLOT {} LOGICAL pgoutput " + form).format(sql.Identifier(name))
-        row = session.execute(command).fetchone()
-    except psycopg.Error as error:
-        session.close()
-        raise _slot_refused(name, error) from error
-    if row is None:
-        session.close()
-        raise _slot_refused(name, "the server answered nothing")
-    return ExportedSlot(name=str(row[0]), consistent_point=str(row[1]), snapshot=str(row[2]), session=session)
+def without_identity(connection: Connection) -> tuple[str, ...]:
+    """Permanent user tables whose rows have no replica identity: published, they would refuse UPDATE and DELETE."""
+    rows = connection.execute(_WITHOUT_IDENTITY.encode())
+    return tuple(name for (name,) in rows)
 
 
-def drop_slot(connection: Connection, name: str, *, timeout_s: float = _SLOT_GONE_S) -> bool:
-    """No slot of this name is left on this cluster; False when there was none. Ends whoever still reads from it.
-
-    StatehubError `slot-in-use` when it is still being read after `timeout_s`."""
-    deadline = time.monotonic() + timeout_s
-    found = False
-    while True:
-        row = connection.execute(
-            "SELECT active_pid FROM pg_replication_slots WHERE slot_name = %s AND database = current_database()", [name]
-        ).fetchone()
-        if row is None:
-            return found
-        found = True
-        try:
-            if row[0] is not None:
-                connection.execute("SELECT pg_terminate_backend(%s)", [row[0]])
-            else:
-                connection.execute("SELECT pg_drop_replication_slot(%s)", [name])
-                return True
-        except (psycopg.errors.ObjectInUse, psycopg.errors.UndefinedObject):
-            pass  # taken, or dropped by somebody, since it was looked at
-        except psycopg.errors.InsufficientPrivilege as error:
-            raise _slot_refused(name, error) from error
-        if time.monotonic() > deadline:
-            raise StatehubError(
-                code="slot-in-use",
-                what=f"the slot {name} is still being read from after {timeout_s:g} s and was not dropped",
-                hint="disable the subscription that reads it, or end its walsender, then run again",
-            )
-        time.sleep(_POLL_S)
+def drop_publication(connection: Connection, *, publication: str = PUBLICATION) -> bool:
+    """No publication of this name is left here; False when there was none."""
+    present = connection.execute("SELECT FROM pg_publication WHERE pubname = %s", [publication]).fetchone()
+    connection.execute(sql.SQL("DROP PUBLICATION IF EXISTS {}").format(sql.Identifier(publication)))
+    return present is not None
 
 
 def create_subscription(
-    connection: Connection, *, name: str, publisher: str, slot: str, enabled: bool, copy_data: bool = False
+    connection: Connection,
+    *,
+    name: str,
+    publisher: str,
+    slot: str,
+    enabled: bool,
+    copy_data: bool = False,
+    tables_of: str = PUBLICATION,
 ) -> None:
     """A subscription to the tool's publication at `publisher` (a conninfo as *this server* reaches it), on a slot that
-    exists already. Does not stream before it is enabled.
+    exists already; in the caller's transaction, or one of its own. Does not stream before it is enabled.
+
+    `tables_of`: another publication there, whose tables it takes changes of at first; of the others it takes none
+    before `refresh_subscription`.
 
     Superuser on 14 and 15; on newer ones membership in pg_create_subscription and CREATE on the database. Contacts the
     publisher, also when disabled, so that its relations are known before they are needed. StatehubError
@@ -174,13 +140,19 @@ def create_subscription(
     ).format(
         sql.Identifier(name),
         sql.Literal(_plain_conninfo(publisher)),
-        sql.Identifier(PUBLICATION),
+        sql.Identifier(tables_of),
         sql.Literal(slot),
         sql.SQL("true" if copy_data else "false"),
-        sql.SQL("true" if enabled else "false"),
+        sql.SQL("true" if enabled and tables_of == PUBLICATION else "false"),
     )
+    subscription = sql.Identifier(name)
     try:
-        connection.execute(command)
+        with connection.transaction():
+            connection.execute(command)
+            if tables_of != PUBLICATION:
+                change = "ALTER SUBSCRIPTION {} SET PUBLICATION {} WITH (refresh = false)"
+                connection.execute(sql.SQL(change).format(subscription, sql.Identifier(PUBLICATION)))
+                enable_subscription(connection, name, enabled=enabled)
     except psycopg.Error as error:
         raise _subscription_refused(connection, error) from error
 
@@ -189,6 +161,29 @@ def enable_subscription(connection: Connection, name: str, *, enabled: bool = Tr
     """Starts or stops streaming. Idempotent; a stopped one keeps its place."""
     word = sql.SQL("ENABLE" if enabled else "DISABLE")
     connection.execute(sql.SQL("ALTER SUBSCRIPTION {} {}").format(sql.Identifier(name), word))
+
+
+def refresh_subscription(connection: Connection, name: str) -> None:
+    """Tables that are published and not yet taken are copied by the server and then taken, each from its own position
+    (manual, 31.7.1). The subscription must be enabled. Contacts the publisher. StatehubError `subscription-refused`."""
+    command = sql.SQL("ALTER SUBSCRIPTION {} REFRESH PUBLICATION WITH (copy_data = true)")
+    try:
+        connection.execute(command.format(sql.Identifier(name)))
+    except psycopg.Error as error:
+        raise _subscription_refused(connection, error) from error
+
+
+def subscribed_tables(connection: Connection, name: str) -> dict[tuple[str, str], str]:
+    """Schema and name of each table that the subscription takes changes of → pg_subscription_rel.srsubstate; `r`:
+    past its initial synchronization."""
+    rows = connection.execute(
+        "SELECT n.nspname, c.relname, r.srsubstate::text FROM pg_subscription s "
+        "JOIN pg_database d ON d.oid = s.subdbid JOIN pg_subscription_rel r ON r.srsubid = s.oid "
+        "JOIN pg_class c ON c.oid = r.srrelid JOIN pg_namespace n ON n.oid = c.relnamespace "
+        "WHERE d.datname = current_database() AND s.subname = %s",
+        [name],
+    )
+    return {(schema, table): state for schema, table, state in rows}
 
 
 def drop_subscription(connection: Connection, name: str) -> bool:
@@ -206,7 +201,8 @@ def drop_subscription(connection: Connection, name: str) -> bool:
 def read_subscription(connection: Connection, name: str) -> SubscriptionState | None:
     """What this database says about a subscription; None when there is none. Reads only what everybody may read."""
     errors = (
-        "coalesce((SELECT t.apply_error_count FROM pg_stat_subscription_stats t WHERE t.subid = s.oid), 0)"
+        "coalesce((SELECT t.apply_error_count + t.sync_error_count FROM pg_stat_subscription_stats t "
+        "WHERE t.subid = s.oid), 0)"
         if connection.info.server_version >= 150000
         else "0"
     )
@@ -269,35 +265,6 @@ def _plain_conninfo(dsn: str) -> str:
     for name in ("options", "application_name", "client_encoding"):
         parameters.pop(name, None)
     return make_conninfo(**parameters)
-
-
-def _replication_session(dsn: str) -> psycopg.Connection:
-    """A walsender's session in that database. Commands of the replication protocol go by the simple protocol only."""
-    with connect(dsn, purpose="slot"):  # whatever is wrong with the DSN is explained there
-        pass
-    parameters: dict[str, Any] = conninfo_to_dict(dsn)
-    parameters |= {"replication": "database", "application_name": "statehub-plan slot", "connect_timeout": 5}
-    parameters.pop("options", None)
-    try:
-        return psycopg.connect(make_conninfo(**parameters), autocommit=True)
-    except psycopg.Error as error:
-        raise _slot_refused("", error) from error
-
-
-def _slot_refused(name: str, error: psycopg.Error | str) -> StatehubError:
-    text = redact(" ".join(str(error).split()))
-    hint = "the message is the server's own"
-    if "permission denied to" in text or "must be superuser or replication role" in text or "REPLICATION" in text:
-        hint = "as superuser: ALTER ROLE … REPLICATION for the role of this DSN"
-    elif "pg_hba.conf" in text:
-        hint = "let pg_hba.conf admit this role to its database for logical replication (the database's own line does)"
-    elif "all replication slots are in use" in text:
-        hint = "raise max_replication_slots and restart that server, or drop slots that nobody reads"
-    elif "wal_level" in text:
-        hint = "as superuser: ALTER SYSTEM SET wal_level = logical; then restart that server"
-    return StatehubError(
-        code="slot-not-created", what=f"no replication slot {name} could be made: {text}".replace("  ", " "), hint=hint
-    )
 
 
 def _subscription_refused(connection: Connection, error: psycopg.Error) -> StatehubError:
