@@ -164,6 +164,7 @@ AccessPath = Annotated[
 class TransferMethod(StrEnum):
     """How rows travel."""
 
+    AUTO = "auto"
     REPLICATION = "replication"
     DUMP = "dump"
 
@@ -175,22 +176,32 @@ class TargetContent(StrEnum):
     REPLACE = "replace"
 
 
-class Transfer(SpecModel):
-    """How the final copy is made."""
+class Rehearsal(SpecModel):
+    """How old the rehearsal of a cutover by replication may be: hold, drain and release on the live system, and the
+    content of both sides compared as of that moment."""
 
-    method: TransferMethod = TransferMethod.DUMP
+    max_age: Duration = "24h"
+
+
+class Transfer(SpecModel):
+    """How rows travel. `auto`: by replication where nothing stands in its way, else by a dump."""
+
+    method: TransferMethod = TransferMethod.AUTO
+    rehearsal: Rehearsal = Rehearsal()
     jobs: Annotated[int, Field(ge=1, le=64)] = 2
     target_content: TargetContent = TargetContent.EMPTY
 
 
 class Freeze(SpecModel):
     """Limits of the write pause. `lockTimeout`: longest wait for the locks; `writerWait`: how long a writer may wait
-    before it gets an error; `maxDuration`: longest hold before everything is released."""
+    before it gets an error; `maxDuration`: longest hold before everything is released; `switchTimeout`: in a cutover by
+    replication the longest time from the first lock to the decision."""
 
     lock_timeout: Duration = "5s"
     session_grace: Duration = "500ms"
     writer_wait: Duration = "5s"
     max_duration: Duration = "30m"
+    switch_timeout: Duration = "5s"
 
 
 class WaivedTable(SpecModel):
@@ -200,10 +211,19 @@ class WaivedTable(SpecModel):
     reason: Text
 
 
+class UnderHold(StrEnum):
+    """What a cutover by replication proves while writers wait. `stream`: everything sent has arrived and no definition
+    changed since the content was proved equal online. `content`: the whole content once more."""
+
+    STREAM = "stream"
+    CONTENT = "content"
+
+
 class Compare(SpecModel):
     """What must be equal before the decision: exact row counts always, content hashes unless switched to counts."""
 
     content: bool = True
+    under_hold: UnderHold = UnderHold.STREAM
     jobs: Annotated[int, Field(ge=1, le=64)] = 2
     waive: tuple[WaivedTable, ...] = ()
 

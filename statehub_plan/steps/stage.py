@@ -63,6 +63,16 @@ class Stage:
             self._dsns[endpoint] = owned_by(resolve_dsn(database.dsn, self.base_dir), self.owner)
         return self._dsns[endpoint]
 
+    def subscriber_dsn(self, endpoint: str) -> str:
+        """The conninfo of an endpoint's database for a role that may subscribe there."""
+        ref = self.plan.spec.spec.endpoints[endpoint].database.subscriber_dsn
+        return self.dsn(endpoint) if ref is None else owned_by(resolve_dsn(ref, self.base_dir), self.owner)
+
+    def publisher(self, endpoint: str) -> str:
+        """The conninfo by which the other endpoint's *server* reaches this endpoint's database."""
+        database = self.plan.spec.spec.endpoints[endpoint].database
+        return resolve_dsn(database.replication_dsn or database.dsn, self.base_dir)
+
     def app_dsn(self, endpoint: str) -> str | None:
         """The conninfo that the service itself uses, where the plan names one."""
         ref = self.plan.spec.spec.endpoints[endpoint].database.app_dsn
