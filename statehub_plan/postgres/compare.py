@@ -19,7 +19,7 @@ from statehub_plan.postgres.comparison import Answer, Comparison, Difference, Ta
 from statehub_plan.postgres.connect import Connection, connect
 from statehub_plan.postgres.content import ContentDigest, count_rows, digest_rows
 from statehub_plan.postgres.locate import locate
-from statehub_plan.postgres.relations import PageRange, Relation, read_relations
+from statehub_plan.postgres.relations import PageRange, Relation, read_relations, rewritten_tables
 from statehub_plan.postgres.sequences import SequenceValue, read_sequences
 from statehub_plan.postgres.snapshot import Snapshot
 from statehub_plan.postgres.state import identity
@@ -30,6 +30,8 @@ __all__ = ["Answer", "Comparison", "Difference", "TableProof", "Waived", "compar
 
 CHUNK_BYTES = 64 * 1024 * 1024
 """Tables are read in pieces of this size: the unit of parallel work and of progress."""
+
+_REWRITTEN = "it was truncated or rewritten after the snapshot, which no longer sees its rows"
 
 _KEYS_PER_TABLE = 10
 _TABLES_LOCATED = 20
@@ -72,6 +74,8 @@ def compare(
     jobs: int = 2,
     content: bool = True,
     waive: Sequence[WaivedTable] = (),
+    snapshots: tuple[Snapshot, Snapshot] | None = None,
+    sequences: bool = True,
     timeout_s: float | None = None,
     chunk_bytes: int = CHUNK_BYTES,
     on_progress: OnProgress = nobody_looks,
@@ -79,6 +83,10 @@ def compare(
 ) -> Comparison:
     """Catalog, row counts, sequences and (unless `content` is False) every value of both databases, each side under one
     snapshot of its own; blocks while the servers read everything, with `jobs` sessions on each side.
+
+    `snapshots`: compare what these two see (source's first) instead of what is there now; the caller closes them, and
+    nothing that is written meanwhile counts. Sequences have no snapshots (manual 9.17): values are those of the moment
+    at which they are read, so pass `sequences=False` when either side hands out numbers, and prove them elsewhere.
 
     Reads only. Whatever cannot be read makes the answer `unknown`, unless a difference was found anyway. Only what
     `check` raises (called every 50 ms) comes out as an exception.
@@ -93,9 +101,10 @@ def compare(
 
     try:
         with ExitStack() as stack:
-            source, target = _open_sides(source_dsn, target_dsn, stack)
+            source, target = _open_sides((source_dsn, target_dsn), snapshots, sequences, stack)
             differences, notes = _compare_catalogs(source, target, stack, (source_dsn, target_dsn))
             differences += _compare_sequences(source, target)
+            notes += () if sequences else ("sequence values were not compared",)
             tables = _compare_tables(source, target, waived, jobs, content, chunk_bytes, tick, on_progress)
             differences += _table_differences(tables, source, target, tick)
             kept, hidden = _waive(differences, waived)
@@ -104,8 +113,10 @@ def compare(
         return _nothing_known(redact(str(error).strip()), content, started)
 
 
-def _open_sides(source_dsn: str, target_dsn: str, stack: ExitStack) -> tuple[_Side, _Side]:
-    snapshots = [stack.enter_context(_snapshot(dsn)) for dsn in (source_dsn, target_dsn)]
+def _open_sides(
+    dsns: tuple[str, str], given: tuple[Snapshot, Snapshot] | None, sequences: bool, stack: ExitStack
+) -> tuple[_Side, _Side]:
+    snapshots = given or tuple(stack.enter_context(_snapshot(dsn)) for dsn in dsns)
     versions = [snapshot.leader.info.server_version for snapshot in snapshots]
     sides = []
     for name, snapshot, other in zip(("source", "target"), snapshots, reversed(versions), strict=True):
@@ -118,7 +129,7 @@ def _open_sides(source_dsn: str, target_dsn: str, stack: ExitStack) -> tuple[_Si
                 version=leader.info.server_version,
                 catalog=read_catalog(leader, other_version=other),
                 relations={relation.qualified: relation for relation in read_relations(leader)},
-                sequences={value.qualified: value for value in read_sequences(leader)},
+                sequences={value.qualified: value for value in (read_sequences(leader) if sequences else ())},
             )
         )
     return sides[0], sides[1]
@@ -204,6 +215,8 @@ def _compare_tables(
     ours, theirs = (
         _by_table(tasks, results) for tasks, results in zip(pieces, run_crews(crews, tick=look), strict=True)
     )
+    for side, found in ((source, ours), (target, theirs)):
+        found.update(dict.fromkeys(rewritten_tables(side.snapshot.leader) & found.keys(), _REWRITTEN))
     return tuple(_table_proof(name, ours[name], theirs[name], content) for name in names)
 
 

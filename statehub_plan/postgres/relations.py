@@ -9,7 +9,7 @@ from psycopg import sql
 
 from statehub_plan.postgres.connect import USER_TABLES, Connection
 
-__all__ = ["Column", "PageRange", "Relation", "read_relations"]
+__all__ = ["Column", "PageRange", "Relation", "read_relations", "rewritten_tables"]
 
 _FIRST_UNPINNED_OID = 10000
 """Objects below have the same OID in every cluster and major version (access/transam.h: FirstGenbkiObjectId)."""
@@ -110,6 +110,13 @@ LEFT JOIN LATERAL (
 WHERE t.kind = 'ordinary'
 """
 
+# The catalog is read under the transaction's snapshot, pg_relation_filenode() looks at the present.
+_REWRITTEN = f"""
+WITH t AS ({USER_TABLES})
+SELECT t.nspname || '.' || t.relname FROM t JOIN pg_catalog.pg_class c ON c.oid = t.oid::oid
+WHERE t.kind = 'ordinary' AND c.relfilenode IS DISTINCT FROM pg_catalog.pg_relation_filenode(c.oid)
+"""
+
 _COLUMNS = """
 SELECT a.attrelid::int8, a.attname, pg_catalog.format_type(a.atttypid, a.atttypmod), a.attgenerated <> '',
        a.atttypid::int8
@@ -137,6 +144,16 @@ def read_relations(connection: Connection) -> tuple[Relation, ...]:
         for schema, name, oid, unlogged, heap, pages, size, key in rows
     ]
     return tuple(sorted(relations, key=lambda relation: (relation.schema, relation.name)))
+
+
+def rewritten_tables(connection: Connection) -> set[str]:
+    """The tables whose storage is not the one that this transaction's snapshot knows, as `schema.table`.
+
+    A table that was truncated or rewritten by a later transaction looks empty to an older snapshot (manual 13.6), and
+    an empty table equals another. Whoever read tables under a snapshot asks this afterwards: a table that was whole
+    when it was read is locked by its reader since then.
+    """
+    return {name for (name,) in connection.execute(_REWRITTEN)}
 
 
 def _read_columns(connection: Connection, tables: list[int]) -> dict[int, list[Column]]:
