@@ -13,7 +13,7 @@ import psycopg
 from statehub_plan.errors import StatehubError
 from statehub_plan.model.base import digest
 from statehub_plan.model.plan import Identity
-from statehub_plan.model.spec import WaivedTable
+from statehub_plan.model.spec import Waiver
 from statehub_plan.postgres.catalog import Catalog, Judge, compare_catalogs, read_catalog
 from statehub_plan.postgres.comparison import Answer, Comparison, Difference, TableProof, Waived
 from statehub_plan.postgres.connect import Connection, connect
@@ -73,7 +73,7 @@ def compare(
     *,
     jobs: int = 2,
     content: bool = True,
-    waive: Sequence[WaivedTable] = (),
+    waive: Sequence[Waiver] = (),
     snapshots: tuple[Snapshot, Snapshot] | None = None,
     sequences: bool = True,
     timeout_s: float | None = None,
@@ -92,7 +92,7 @@ def compare(
     `check` raises (called every 50 ms) comes out as an exception.
     """
     started = time.monotonic()
-    waived = {each.table: each.reason for each in waive}
+    waived_tables = {each.table for each in waive if each.table}
 
     def tick() -> None:
         check()
@@ -105,9 +105,9 @@ def compare(
             differences, notes = _compare_catalogs(source, target, stack, (source_dsn, target_dsn))
             differences += _compare_sequences(source, target)
             notes += () if sequences else ("sequence values were not compared",)
-            tables = _compare_tables(source, target, waived, jobs, content, chunk_bytes, tick, on_progress)
+            tables = _compare_tables(source, target, waived_tables, jobs, content, chunk_bytes, tick, on_progress)
             differences += _table_differences(tables, source, target, tick)
-            kept, hidden = _waive(differences, waived)
+            kept, hidden = _waive(differences, waive)
             return _conclude(source, target, content, tables, kept, hidden, notes, started)
     except (psycopg.Error, _CannotTell) as error:
         return _nothing_known(redact(str(error).strip()), content, started)
@@ -187,14 +187,14 @@ def _sequence_text(value: SequenceValue) -> str:
 def _compare_tables(
     source: _Side,
     target: _Side,
-    waived: dict[str, str],
+    waived: set[str],
     jobs: int,
     content: bool,
     chunk_bytes: int,
     tick: Callable[[], None],
     on_progress: OnProgress,
 ) -> tuple[TableProof, ...]:
-    names = sorted((source.relations.keys() & target.relations.keys()) - waived.keys())
+    names = sorted((source.relations.keys() & target.relations.keys()) - waived)
     pieces = [_pieces(side, names, chunk_bytes) for side in (source, target)]
     total = sum(piece.relation.bytes * piece.pages.share for each in pieces for piece in each)
     began, done = time.monotonic(), [0.0]
@@ -296,18 +296,28 @@ def _table_difference(table: TableProof, keys: tuple[str, ...]) -> Difference:
 
 
 def _waive(
-    differences: Iterable[Difference], waived: dict[str, str]
+    differences: Iterable[Difference], waive: Sequence[Waiver]
 ) -> tuple[tuple[Difference, ...], tuple[Waived, ...]]:
-    hidden = dict.fromkeys(waived, 0)
+    hidden = [0] * len(waive)
     kept = []
     for difference in differences:
-        if difference.table in hidden:
-            hidden[difference.table] += 1
-        else:
+        index = next((index for index, one in enumerate(waive) if _covers(one, difference)), None)
+        if index is None:
             kept.append(difference)
-    return tuple(kept), tuple(
-        Waived(table=table, reason=waived[table], differences=count) for table, count in sorted(hidden.items())
+        else:
+            hidden[index] += 1
+    waived = (
+        Waived(name=one.name, table=one.table, reason=one.reason, differences=count)
+        for one, count in zip(waive, hidden, strict=True)
     )
+    return tuple(kept), tuple(sorted(waived, key=lambda one: one.name))
+
+
+def _covers(one: Waiver, difference: Difference) -> bool:
+    if one.table is not None:
+        return difference.table == one.table
+    same = (one.kind, one.object) == (difference.kind, difference.object)
+    return same and one.aspect in (None, difference.aspect)
 
 
 def _conclude(

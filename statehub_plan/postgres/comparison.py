@@ -50,9 +50,11 @@ class TableProof(Frozen):
 
 
 class Waived(Frozen):
-    """What the plan left out, why, and how many differences that hides (its content was not looked at)."""
+    """What the plan left out, why, and how many differences that hides. `table`: where it is one; its content was not
+    looked at. `name`: that table, or the catalog's object as the plan names it."""
 
-    table: str
+    name: str
+    table: str | None = None
     reason: str
     differences: int
 

@@ -10,7 +10,7 @@ from psycopg.conninfo import conninfo_to_dict
 
 from statehub_plan.demo.cluster import Cluster
 from statehub_plan.errors import StatehubError
-from statehub_plan.model.spec import WaivedTable
+from statehub_plan.model.spec import Waiver
 from statehub_plan.postgres.compare import Answer, compare
 from statehub_plan.postgres.connect import connect
 from statehub_plan.postgres.content import ContentDigest, digest_rows
@@ -308,7 +308,7 @@ def test_what_the_plan_waives_is_reported_as_waived(moved: tuple[str, str], copy
         "ALTER TABLE hub.cache DROP CONSTRAINT cache_pkey",
         "DELETE FROM hub.no_key WHERE a = 3",
     )
-    waive = (WaivedTable(table="hub.cache", reason="rebuilt at start"),)
+    waive = (Waiver(table="hub.cache", reason="rebuilt at start"),)
     comparison = compare(moved[0], copy_of_target, waive=waive)
     assert ["hub.no_key"] == [each.object for each in comparison.differences]
     assert ("hub.cache", "rebuilt at start", 2) == (
