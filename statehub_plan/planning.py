@@ -131,7 +131,7 @@ def _params(step: Next, document: CutoverPlan, grounded: Grounded, before: World
     if step.kind is StepKind.HOLD:
         return {"limits": spec.freeze.model_dump(mode="json", by_alias=True)}
     if step.kind is StepKind.COMPARE:
-        return {"content": spec.compare.content, "waived": [one.table for one in spec.compare.waive]}
+        return {"content": spec.compare.content, "waived": [one.name for one in spec.compare.waive]}
     if step.kind is StepKind.REDIRECT:
         return {"paths": _access_params(document, subject)}
     if step.kind is StepKind.STABILIZE:

@@ -204,11 +204,35 @@ class Freeze(SpecModel):
     switch_timeout: Duration = "5s"
 
 
-class WaivedTable(SpecModel):
-    """A table that the comparison leaves out, and why; it is reported as waived."""
+class Waiver(SpecModel):
+    """What the comparison leaves out, and why: a `table` with all that belongs to it, or what differs of one `object`
+    of the catalog, named as `compare` names it (`aspect` narrows it down). It is reported as waived."""
 
-    table: Annotated[str, Field(pattern=r"^[^.]+\.[^.]+$", description="schema.table")]
+    model_config = ConfigDict(
+        json_schema_extra={
+            "oneOf": [{"required": ["table"]}, {"required": ["kind", "object"]}],
+            "dependentRequired": {"aspect": ["object"]},
+        }
+    )
+
+    table: Annotated[str, Field(pattern=r"^[^.]+\.[^.]+$", description="schema.table")] | None = None
+    kind: Line | None = None
+    object: Line | None = None
+    aspect: Line | None = None
     reason: Text
+
+    @model_validator(mode="after")
+    def _one_thing(self) -> Waiver:
+        if (self.table is None) == (self.kind is None) or (self.kind is None) != (self.object is None):
+            raise ValueError("give either table, or kind and object")
+        if self.aspect is not None and self.object is None:
+            raise ValueError("aspect says what of an object is waived: give kind and object too")
+        return self
+
+    @property
+    def name(self) -> str:
+        """What is waived, in one line."""
+        return self.table or f"{self.kind} {self.object}" + (f": {self.aspect}" if self.aspect else "")
 
 
 class UnderHold(StrEnum):
@@ -225,7 +249,7 @@ class Compare(SpecModel):
     content: bool = True
     under_hold: UnderHold = UnderHold.STREAM
     jobs: Annotated[int, Field(ge=1, le=64)] = 2
-    waive: tuple[WaivedTable, ...] = ()
+    waive: tuple[Waiver, ...] = ()
 
 
 class Backup(SpecModel):

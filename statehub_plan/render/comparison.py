@@ -40,8 +40,12 @@ class WaivedSeen(Protocol):
     """What the plan leaves out."""
 
     @property
-    def table(self) -> str:
-        """Schema and name."""
+    def name(self) -> str:
+        """A table, or an object of the catalog."""
+
+    @property
+    def table(self) -> str | None:
+        """Schema and name, where it is a table."""
 
     @property
     def reason(self) -> str:
@@ -138,7 +142,8 @@ def _rest(comparison: ComparisonSeen) -> Iterator[RenderableType]:
         for reason in comparison.unknown[:_MOST]:
             yield line(f"? {reason}", indent=2, style="magenta")
     for waived in comparison.waived:
-        hidden = f"hides {counted(waived.differences, 'difference')}, content not looked at"
-        yield line(f"waived: {waived.table}: {waived.reason} ({hidden})", indent=2)
+        unread = ", content not looked at" if waived.table else ""
+        hidden = f"hides {counted(waived.differences, 'difference')}{unread}"
+        yield line(f"waived: {waived.name}: {waived.reason} ({hidden})", indent=2)
     for note in comparison.notes:
         yield line(f"note: {note}", indent=2, style="dim")

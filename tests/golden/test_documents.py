@@ -64,7 +64,9 @@ def comparison(answer: Answer) -> Comparison:
         tables=tables,
         differences=(found,) if different else (),
         unknown=("table public.task: permission denied",) if answer is Answer.UNKNOWN else (),
-        waived=(Waived(table="public.cache", reason="rebuilt at start", differences=1),) if different else (),
+        waived=(Waived(name="public.cache", table="public.cache", reason="rebuilt at start", differences=1),)
+        if different
+        else (),
         notes=("index names of partitions are not compared",) if different else (),
         digest="sha256:" + "77" * 32,
         compared_at=examples.NOW,
