@@ -72,6 +72,35 @@ def journal_facts(records: tuple[Record, ...], now: datetime) -> tuple[Fact, ...
     return tuple(fact for fact in found if fact is not None)
 
 
+class Rehearsed(NamedTuple):
+    """The receipt of the newest rehearsal: which decision and stream it was for, the definitions that both sides had,
+    the digest that stands for all of it."""
+
+    passed: bool
+    at: datetime
+    term: int
+    stream: str
+    watermarks: Mapping[str, str]
+    digest: str
+
+
+def newest_rehearsal(records: Iterable[Record]) -> Rehearsed | None:
+    """None before the first one."""
+    found = _facts(records, StepKind.REHEARSE)
+    if not found:
+        return None
+    last = found[-1]
+    watermarks, term = last.payload.get("watermarks"), last.payload.get("term")
+    return Rehearsed(
+        passed=last.payload.get("state") == "passed",
+        at=last.at,
+        term=term if isinstance(term, int) else 0,
+        stream=str(last.payload.get("stream")),
+        watermarks={k: str(v) for k, v in watermarks.items()} if isinstance(watermarks, dict) else {},
+        digest=str(last.payload.get("digest")),
+    )
+
+
 def evidence_recorded(records: tuple[Record, ...], run: str, evidence_digest: str) -> bool:
     """True when this run's journal holds exactly this evidence."""
     return any(

@@ -17,7 +17,7 @@ from statehub_plan.model.spec import FallbackMode
 from statehub_plan.model.steps import StepKind
 from statehub_plan.postgres.compare import Answer, Comparison, compare
 from statehub_plan.postgres.filling import read_fill
-from statehub_plan.postgres.connect import connect
+from statehub_plan.postgres.connect import Connection, connect
 from statehub_plan.postgres.snapshot import Snapshot
 from statehub_plan.postgres.switch import Switch
 from statehub_plan.postgres.watermark import catalog_watermark
@@ -52,25 +52,35 @@ def _held_for_a_moment(
     stage: Stage, switch: Switch, stack: ExitStack
 ) -> tuple[dict[str, str], tuple[Snapshot, Snapshot]]:
     """Both sides' definitions and snapshots as of one moment at which both had the same rows."""
-    snapshots = tuple(
-        stack.enter_context(Snapshot(stage.dsn(endpoint), purpose="rehearse", begin=False))
-        for endpoint in (stage.plan.old, stage.plan.new)
-    )
+    dsns = [stage.dsn(endpoint) for endpoint in (stage.plan.old, stage.plan.new)]
+    seen = [stack.enter_context(connect(dsn, purpose="rehearse")) for dsn in dsns]
     stage.check_lease()
     switch.take_hold()
     switch.drain()
     switch.sync_sequences()
     watermarks = {stage.plan.old: "", stage.plan.new: ""}
 
-    def look(source: object, target: object) -> None:
-        watermarks[stage.plan.old] = catalog_watermark(source)  # type: ignore[arg-type]
-        watermarks[stage.plan.new] = catalog_watermark(target)  # type: ignore[arg-type]
+    def look(source: Connection, target: Connection) -> None:
+        watermarks[stage.plan.old] = catalog_watermark(source)
+        watermarks[stage.plan.new] = catalog_watermark(target)
 
     switch.rehearse_rest(look)
-    for snapshot in snapshots:
-        snapshot.begin()
+    ids = [_exported(session) for session in seen]
     switch.release()
-    return watermarks, (snapshots[0], snapshots[1])
+    stage.tell_later()
+    old, new = (
+        stack.enter_context(Snapshot.of(dsn, exported, purpose="compare"))
+        for dsn, exported in zip(dsns, ids, strict=True)
+    )
+    return watermarks, (old, new)
+
+
+def _exported(session: Connection) -> str:
+    session.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+    row = session.execute("SELECT pg_export_snapshot()").fetchone()
+    if row is None:
+        raise RuntimeError("pg_export_snapshot returned no row")
+    return str(row[0])
 
 
 def _compare(stage: Stage, snapshots: tuple[Snapshot, Snapshot]) -> Comparison:

@@ -53,6 +53,7 @@ class Stage:
     reporter: Reporter
     hold: Hold | None = None
     hold_id: str | None = None
+    _told_later: list[str] = field(default_factory=list)
     _dsns: dict[str, str] = field(default_factory=dict)
 
     def dsn(self, endpoint: str) -> str:
@@ -93,6 +94,16 @@ class Stage:
         self.check_lease()
         if self.hold is not None:
             self.hold.check()
+
+    def later(self, text: str) -> None:
+        """A note that waits until nobody waits for this process any more; see `tell_later`. Any thread may call it."""
+        self._told_later.append(text)
+
+    def tell_later(self) -> None:
+        """Says what has been kept back."""
+        told, self._told_later = self._told_later, []
+        for text in told:
+            self.reporter.note(text)
 
     def release(self) -> None:
         """Lets writers go on if this run still holds them. Idempotent."""

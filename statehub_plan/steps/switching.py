@@ -85,8 +85,8 @@ def _sequences(_stage: Stage, switch: Switch, _step: Step) -> dict[str, JsonValu
 
 def _prove(stage: Stage, switch: Switch, _step: Step) -> dict[str, JsonValue]:
     receipt = newest_rehearsal(stage.records())
-    if receipt is None:
-        raise _no_longer_proved("no rehearsal is on record")
+    if receipt is None or not receipt.passed or receipt.term != stage.plan.term:
+        raise _no_longer_proved("no rehearsal of this move has passed")
     whole = stage.plan.spec.spec.compare.under_hold is UnderHold.CONTENT
 
     def check(source: Connection, target: Connection) -> None:
