@@ -18,7 +18,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from statehub_plan.errors import StatehubError
 from statehub_plan.model.base import Frozen
-from statehub_plan.model.plan import Identity
+from statehub_plan.model.stream import stream_name
 from statehub_plan.postgres.connect import Connection, Table, connect
 from statehub_plan.postgres.workers import nothing_to_lose
 from statehub_plan.redact import redact
@@ -76,13 +76,6 @@ class ExportedSlot:
     def close(self) -> None:
         """Gives the snapshot up; the slot stays."""
         self.session.close()
-
-
-def stream_name(receiver: Identity) -> str:
-    """What slot and subscription of the stream into this database are called; unique among all clusters."""
-    if not receiver.known:
-        raise ValueError("a stream is named after a database that is known")
-    return f"statehub_plan_{receiver.system_identifier}_{receiver.database_oid}"
 
 
 def publish(connection: Connection, tables: Iterable[Table]) -> None:
