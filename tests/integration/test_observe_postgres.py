@@ -157,7 +157,13 @@ def test_sessions_transactions_slots_and_subscriptions(served: Served, tmp_path:
     assert [("logical", "pgoutput", False)] == [(row["type"], row["plugin"], row["active"]) for row in mine]
     assert mine[0]["retained_bytes"] >= 0
     expected = {"name": "followed", "enabled": False, "slot": None, "publications": ["changes"], "running": False}
-    assert [expected | {"received_lsn": None, "applied_lsn": None}] == values["subscriptions"]
+    (subscription,) = values["subscriptions"]
+    assert expected | {"received_lsn": None, "applied_lsn": None} == {
+        key: subscription[key] for key in (*expected, "received_lsn", "applied_lsn")
+    }
+    assert (False, 0, 0, None) == tuple(
+        subscription[key] for key in ("ours", "tables", "tables_ready", "last_received")
+    )
 
 
 def test_what_a_role_may_not_see_is_unknown(one: Served, tmp_path: Path) -> None:
