@@ -124,7 +124,7 @@ def _not_grantable(look: Look) -> Iterator[Seen]:
     member = {row[0]: row[7] for row in look.here.rows(_ROLES)}
     mine = role(look.here).name
     for name, owner, _ in look.there.rows(_NAMED):
-        if owner and member.get(name) is False:
+        if owner and member.get(name) is False and name != "pg_database_owner":  # whose owner is asked for elsewhere
             yield Seen(
                 f"the tool's role {mine} may not make {name} an owner on the target",
                 f"GRANT {ident(name)} TO {ident(mine)}",

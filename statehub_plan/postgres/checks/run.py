@@ -11,6 +11,7 @@ from typing import Any
 
 import psycopg
 from psycopg import sql
+from psycopg.conninfo import conninfo_to_dict
 from psycopg.pq import TransactionStatus
 
 from statehub_plan.errors import StatehubError
@@ -43,12 +44,12 @@ Clock = Callable[[], datetime]
 @dataclass(frozen=True, slots=True)
 class End:
     """One side as checks reach it: an idle session in autocommit mode of the tool's role; where another role is to
-    create subscriptions there, a session of that one; the password with which the *other* server would come here
-    (default: the session's own); the service's roles; the bytes left on its disk, if known."""
+    create subscriptions there, a session of that one; how the *other* server would come here (default: as the tool
+    does); the service's roles; the bytes left on its disk, if known."""
 
     connection: Connection
     subscriber: Connection | None = None
-    replication_password: str | None = None
+    replication_dsn: str | None = None
     app_roles: Sequence[str] = ()
     disk_free_bytes: int | None = None
 
@@ -138,7 +139,7 @@ def _ask(
         database=connection.info.dbname,
         version_num=connection.info.server_version,
         password=connection.info.password or None,
-        replication_password=end.replication_password or end.connection.info.password or None,
+        replication_password=_replication_password(end),
         app_roles=tuple(end.app_roles),
         disk_free_bytes=end.disk_free_bytes,
     )
@@ -158,6 +159,13 @@ def _ask(
             hint="look at the server's log and the network, then run this again",
         ) from error
     return Answers(info, given)
+
+
+def _replication_password(end: End) -> str | None:
+    if end.replication_dsn is None:
+        return end.connection.info.password or None
+    password = conninfo_to_dict(end.replication_dsn).get("password")
+    return None if password is None else str(password)
 
 
 def _query(
