@@ -40,7 +40,6 @@ class Wish:
     method: TransferMethod = TransferMethod.DUMP
     replace_target: bool = False
     drill_before_cutover: bool = False
-    rehearse: bool = False
     document: bool = True
     settle: bool = True
     """Without it the wish holds as soon as the primary serves and clients reach it: what an abort is after."""
@@ -130,18 +129,35 @@ def _serve(world: World) -> Next | Refused | None:
 
 
 def _reach_clients(world: World, wish: Wish) -> Next | Refused | None:
-    """Keep the way back open and take the clients along."""
-    following = wish.fallback is FallbackMode.FOLLOWING
-    if following and world.old.follows is not Follows.STREAMING and world.old.reach is Reach.REACHABLE:
-        return Next(StepKind.REVERSE_FOLLOW, Role.OLD, _FALLBACK, f"the fallback follows {world.old.follows}")
-    if world.access is Access.UNKNOWN:
-        return _refuse(
-            "access-unknown",
-            "where clients are pointed could not be observed",
-            "make every access path of the plan readable, or correct its value to one of the declared ones",
-        )
-    if world.access is not Access.NEW:
+    """Take the clients along, then keep the way back open: the stream that it needs retains what it misses."""
+    if world.access in (Access.OLD, Access.SPLIT):
         return Next(StepKind.REDIRECT, Role.NEW, _ACCESS, f"clients are pointed at: {world.access}")
+    return _turn_streams(world, wish) or _access_known(world)
+
+
+def _access_known(world: World) -> Refused | None:
+    if world.access is not Access.UNKNOWN:
+        return None
+    return _refuse(
+        "access-unknown",
+        "where clients are pointed could not be observed",
+        "make every access path of the plan readable, or correct its value to one of the declared ones",
+    )
+
+
+def _turn_streams(world: World, wish: Wish) -> Next | None:
+    """The primary follows nobody; the fallback follows it where that is wished. Waits for a side out of sight."""
+    if world.old.reach is Reach.UNREACHABLE:
+        return None
+    if world.new.follows is not Follows.NOBODY:
+        because = f"the primary's stream from the other side is {world.new.follows} and has no purpose any more"
+        return Next(StepKind.UNFOLLOW, Role.NEW, _FALLBACK, because)
+    if wish.fallback is FallbackMode.FOLLOWING:
+        if world.old.follows in (Follows.READY, Follows.BROKEN):
+            return Next(StepKind.REVERSE_FOLLOW, Role.OLD, _FALLBACK, f"the fallback's stream is {world.old.follows}")
+    elif world.old.follows is not Follows.NOBODY:
+        because = f"the other side's stream is {world.old.follows} and not wished"
+        return Next(StepKind.UNFOLLOW, Role.OLD, _FALLBACK, because)
     return None
 
 
@@ -164,6 +180,12 @@ def _settle(world: World, wish: Wish) -> Next | Refused | None:
             "fallback-unobservable",
             "whether the retained fallback is frozen could not be observed",
             "make the fallback reachable and plan again",
+        )
+    if wish.fallback is FallbackMode.FOLLOWING and world.old.follows is not Follows.STREAMING:
+        return _refuse(
+            "fallback-not-following",
+            f"the fallback is wished to follow, and its stream is {world.old.follows}: the way back is not lossless",
+            "say `mode: frozen` if that is accepted; `switchback` still leads back, by copying everything anew",
         )
     return None
 
@@ -240,12 +262,8 @@ def _ready(world: World, wish: Wish) -> Next | Refused | None:
         return None
     if world.retired:
         return _refuse("fallback-retired", "the desired primary was retired", "set it up anew under a plan of its own")
-    if world.access is Access.UNKNOWN:
-        return _refuse(
-            "access-unknown",
-            "where clients are pointed could not be observed",
-            "make every access path of the plan readable, or correct its value to one of the declared ones",
-        )
+    if (unknown := _access_known(world)) is not None:
+        return unknown
     if world.evidence in (Evidence.INCOMPLETE, Evidence.UNKNOWN):
         return _refuse(
             "evidence-incomplete",
@@ -262,7 +280,27 @@ def _ready(world: World, wish: Wish) -> Next | Refused | None:
 
 
 def _fill(world: World, wish: Wish) -> Next | Refused | None:
-    """Make the new side ready to receive, online."""
+    """Make the new side ready to receive, online, and the way back with it."""
+    if world.old.writes is not Writes.OPEN:
+        return None
+    return _without_foreign_stream(world, wish) or _prepare(world, wish) or _follow(world, wish)
+
+
+def _without_foreign_stream(world: World, wish: Wish) -> Next | None:
+    """No stream runs against the copy that is about to be made, and none besides it."""
+    replicates = wish.method is TransferMethod.REPLICATION
+    keeps_reverse = replicates and wish.fallback is FallbackMode.FOLLOWING and world.transfer is not TransferStage.NONE
+    fine = (Follows.NOBODY, Follows.READY, Follows.LOST) if keeps_reverse else (Follows.NOBODY,)
+    if world.old.follows not in fine:
+        because = f"the primary's stream from the other side is {world.old.follows}"
+        return Next(StepKind.UNFOLLOW, Role.OLD, _SAFETY, because)
+    if not replicates and world.new.follows is not Follows.NOBODY:
+        because = f"its stream is {world.new.follows} and rows are to travel by a dump"
+        return Next(StepKind.UNFOLLOW, Role.NEW, "transfer.method", because)
+    return None
+
+
+def _prepare(world: World, wish: Wish) -> Next | Refused | None:
     if world.transfer is TransferStage.NONE:
         if world.new.data in (Data.DIVERGED, Data.UNKNOWN) and not wish.replace_target:
             return _refuse(
@@ -272,11 +310,19 @@ def _fill(world: World, wish: Wish) -> Next | Refused | None:
             )
         state = f"its content is {world.new.data} and it is {world.new.writes} for writes"
         return Next(StepKind.PREPARE_TARGET, Role.NEW, "transfer", state)
-    if wish.method is TransferMethod.REPLICATION and world.old.writes is Writes.OPEN:
-        if world.new.follows is not Follows.STREAMING:
-            return Next(StepKind.FOLLOW, Role.NEW, "transfer.method", f"the new side follows {world.new.follows}")
-        if wish.rehearse and world.rehearsal is not Due.DONE:
-            return Next(StepKind.REHEARSE, Role.OLD, "transfer", f"the rehearsal is {world.rehearsal}")
+    return None
+
+
+def _follow(world: World, wish: Wish) -> Next | None:
+    if wish.method is not TransferMethod.REPLICATION:
+        return None
+    if world.new.follows is not Follows.STREAMING:
+        return Next(StepKind.FOLLOW, Role.NEW, "transfer.method", f"the new side's stream is {world.new.follows}")
+    if wish.fallback is FallbackMode.FOLLOWING and world.old.follows is not Follows.READY:
+        because = f"the stream back is {world.old.follows} and has to be in place before the new side opens"
+        return Next(StepKind.PREPARE_REVERSE, Role.OLD, _FALLBACK, because)
+    if world.rehearsal is not Due.DONE:
+        return Next(StepKind.REHEARSE, Role.OLD, "transfer.rehearsal", f"the rehearsal is {world.rehearsal}")
     return None
 
 

@@ -64,7 +64,6 @@ def wish_of(document: CutoverPlan, direction: Direction) -> Wish:
         method=spec.transfer.method,
         replace_target=spec.transfer.target_content == "replace",
         drill_before_cutover=spec.drills.before_cutover,
-        rehearse=False,
         document=spec.operating_model is not None,
         settle=direction is not Direction.ABORT,
     )

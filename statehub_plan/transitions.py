@@ -98,8 +98,30 @@ def _prepare_crashes(world: World, role: Role) -> tuple[World, ...]:
     return world, fenced, with_side(fenced, Role.NEW, data=Data.STALE), _prepare(world, role)
 
 
+def _with_follows(world: World, role: Role, *outcomes: Follows) -> tuple[World, ...]:
+    return (world, *(with_side(world, role, follows=follows) for follows in outcomes))
+
+
 def _follow_crashes(world: World, role: Role) -> tuple[World, ...]:
-    return world, with_side(world, role, follows=Follows.COPYING), with_side(world, role, follows=Follows.STREAMING)
+    return _with_follows(world, role, Follows.COPYING, Follows.READY, Follows.STREAMING)
+
+
+def _no_loop(world: World, role: Role) -> tuple[bool, str]:
+    """Two streams at once would send each other's changes round and round; one that cannot run does no harm."""
+    away = side(world, other(role)).follows
+    return away in (Follows.NOBODY, Follows.READY, Follows.LOST), f"the {other(role)} side follows too ({away})"
+
+
+def _unfollow(world: World, role: Role) -> World:
+    alone = with_side(world, role, follows=Follows.NOBODY)
+    if role is Role.NEW and world.primary is Role.OLD:
+        return replace(alone, transfer=TransferStage.NONE)
+    return alone
+
+
+def _unfollow_crashes(world: World, role: Role) -> tuple[World, ...]:
+    """Half removed, a stream cannot be taken up again."""
+    return world, with_side(_unfollow(world, role), role, follows=Follows.LOST), _unfollow(world, role)
 
 
 def _freeze_requires(world: World, role: Role) -> str | None:
@@ -129,6 +151,7 @@ def _decide(world: World, _role: Role) -> World:
         term=Term.SETTLED,
         transfer=TransferStage.NONE,
         backup=Due.DUE,
+        rehearsal=Due.DUE,
         stabilization=Stable.NONE,
         document=Due.DUE,
     )
@@ -207,19 +230,36 @@ TRANSITIONS: dict[StepKind, Transition] = {
             (w.old.writes is Writes.OPEN, "the old side does not serve"),
             (_reachable(w.new), "the new side is unreachable"),
             (w.term is Term.SETTLED, "a decision is pending"),
+            (w.old.follows is Follows.NOBODY, "the old side follows the new one"),
         ),
         _prepare,
         _prepare_crashes,
     ),
     StepKind.FOLLOW: Transition(
         StepClass.ONLINE,
-        lambda w, _: _need(_cutover_pending(w), _stage(w, TransferStage.PREPARED)),
+        lambda w, r: _need(_cutover_pending(w), _stage(w, TransferStage.PREPARED), _no_loop(w, r)),
         lambda w, r: with_side(w, r, follows=Follows.STREAMING),
         _follow_crashes,
     ),
+    StepKind.PREPARE_REVERSE: Transition(
+        StepClass.ONLINE,
+        lambda w, _: _need(
+            _cutover_pending(w),
+            (w.old.writes is Writes.OPEN, "the old side does not serve"),
+            (w.new.writes is Writes.FROZEN, "the new side is not fenced"),
+            (w.new.follows is Follows.STREAMING, "the new side does not follow"),
+        ),
+        lambda w, r: with_side(w, r, follows=Follows.READY),
+        lambda w, r: _with_follows(w, r, Follows.LOST, Follows.READY),
+    ),
     StepKind.REHEARSE: Transition(
         StepClass.HOLD,
-        lambda w, _: _need(_cutover_pending(w), (w.old.writes is Writes.OPEN, "the old side is not open")),
+        lambda w, _: _need(
+            _cutover_pending(w),
+            (w.old.writes is Writes.OPEN, "the old side is not open"),
+            (w.new.follows is Follows.STREAMING, "the new side does not follow"),
+            _stage(w, TransferStage.PREPARED),
+        ),
         lambda w, _: replace(w, rehearsal=Due.DONE),
         _before_or_after(StepKind.REHEARSE),
     ),
@@ -237,7 +277,11 @@ TRANSITIONS: dict[StepKind, Transition] = {
     ),
     StepKind.COPY: Transition(
         StepClass.HOLD,
-        lambda w, _: _need(_held(w), _stage(w, TransferStage.PREPARED)),
+        lambda w, _: _need(
+            _held(w),
+            _stage(w, TransferStage.PREPARED),
+            (w.new.follows is Follows.NOBODY, "the new side follows: a copy would come on top of the stream"),
+        ),
         lambda w, _: replace(w, transfer=TransferStage.ARRIVED),
         _copy_crashes,
     ),
@@ -287,11 +331,25 @@ TRANSITIONS: dict[StepKind, Transition] = {
         _before_or_after(StepKind.BURN),
     ),
     StepKind.OPEN: Transition(StepClass.AFTER, _open_requires, _open, _before_or_after(StepKind.OPEN)),
+    StepKind.UNFOLLOW: Transition(
+        StepClass.AFTER,
+        lambda w, r: _need(
+            (_reachable(side(w, r)), f"the {r} side is unreachable"),
+            (side(w, other(r)).writes is not Writes.HELD, "the stream is needed by a hold"),
+            (w.term is not Term.PENDING, "a decision is pending"),
+        ),
+        _unfollow,
+        _unfollow_crashes,
+    ),
     StepKind.REVERSE_FOLLOW: Transition(
         StepClass.AFTER,
-        lambda w, _: _need(_moved(w)),
+        lambda w, r: _need(
+            _moved(w),
+            (side(w, r).follows in (Follows.READY, Follows.BROKEN), "there is no stream to take up"),
+            (side(w, other(r)).follows is Follows.NOBODY, "the primary still follows the fallback"),
+        ),
         lambda w, r: with_side(w, r, follows=Follows.STREAMING),
-        _follow_crashes,
+        lambda w, r: _with_follows(w, r, Follows.BROKEN, Follows.STREAMING),
     ),
     StepKind.REDIRECT: Transition(
         StepClass.AFTER,

@@ -44,12 +44,15 @@ class Data(Word):
 
 
 class Follows(Word):
-    """Whether this side receives the other side's changes."""
+    """Whether this side receives the other side's changes. `ready`: all is in place to begin at a known point.
+    `broken`: interrupted, and able to go on where it stopped. `lost`: what it has missed can't be replayed any more."""
 
     NOBODY = "nobody"
     COPYING = "copying"
+    READY = "ready"
     STREAMING = "streaming"
     BROKEN = "broken"
+    LOST = "lost"
 
 
 class Health(Word):
@@ -167,6 +170,17 @@ def other(role: Role) -> Role:
     return {Role.OLD: Role.NEW, Role.NEW: Role.OLD}.get(role, Role.UNKNOWN)
 
 
+def receives(one: Side) -> bool:
+    """Whether a stream into this side exists that can still bring everything: without it a frozen side with the other
+    one's rows would have to be filled anew."""
+    return one.follows in (Follows.COPYING, Follows.READY, Follows.STREAMING, Follows.BROKEN)
+
+
+def prepared_by_stream(one: Side) -> bool:
+    """Whether this side is as good as prepared because it is kept current by a stream, and by nobody else."""
+    return receives(one) and one.writes is Writes.FROZEN and one.data in (Data.STALE, Data.EQUAL)
+
+
 def with_side(world: World, role: Role, **changes: object) -> World:
     """The world with some fields of one side changed."""
     changed = replace(side(world, role), **changes)  # type: ignore[arg-type]
@@ -175,7 +189,7 @@ def with_side(world: World, role: Role, **changes: object) -> World:
 
 def exchange(world: World) -> World:
     """The same world seen by somebody who wishes the other endpoint to be primary. Its own inverse but for the
-    progress of a transfer, which belongs to one direction only and survives only under a pending decision."""
+    progress of a transfer, which belongs to one direction only: a side that follows is prepared for the way back."""
     access = {Access.OLD: Access.NEW, Access.NEW: Access.OLD}.get(world.access, world.access)
     return replace(
         world,
@@ -183,7 +197,8 @@ def exchange(world: World) -> World:
         new=world.old,
         primary=other(world.primary),
         access=access,
-        transfer=TransferStage.NONE,
+        transfer=TransferStage.PREPARED if prepared_by_stream(world.old) else TransferStage.NONE,
+        rehearsal=Due.DUE,
     )
 
 
@@ -205,8 +220,8 @@ def hold_lost(world: World) -> World:
             if side(lost, away).data is Data.EQUAL:
                 lost = with_side(lost, away, data=Data.STALE)
             if lost.transfer not in (TransferStage.NONE, TransferStage.PREPARED):
-                streaming = side(lost, away).follows is Follows.STREAMING
-                lost = replace(lost, transfer=TransferStage.PREPARED if streaming else TransferStage.NONE)
+                streams = receives(side(lost, away))
+                lost = replace(lost, transfer=TransferStage.PREPARED if streams else TransferStage.NONE)
     return lost
 
 

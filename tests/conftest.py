@@ -104,7 +104,9 @@ def _fresh_database(cluster: Cluster) -> Iterator[str]:
 
 def _forget_replication(connection: psycopg.Connection, cluster: Cluster, name: str) -> None:
     """Subscriptions, slots and prepared transactions block DROP DATABASE even with FORCE; slots would keep WAL."""
-    with psycopg.connect(cluster.dsn(name), autocommit=True) as inside:
+    # A database that a test has frozen begins read-only.
+    writable = "-c default_transaction_read_only=off"
+    with psycopg.connect(cluster.dsn(name), autocommit=True, options=writable) as inside:
         for (subscription,) in inside.execute(
             "SELECT subname FROM pg_subscription WHERE subdbid = (SELECT oid FROM pg_database WHERE datname = %s)",
             [name],

@@ -47,10 +47,15 @@ class SecretRef(SpecModel):
 
 class Database(SpecModel):
     """How the tool reaches a database: `dsn` owns the objects, `appDsn` is what the service itself uses (for canary
-    writes)."""
+    writes). For replication: `replicationDsn` is how the *other server* reaches this one (default: `dsn`),
+    `subscriberDsn` a role that may subscribe here (default: `dsn`; PostgreSQL 14 and 15 demand a superuser), and
+    `diskFree` a command that prints how many bytes are left where this server keeps its WAL."""
 
     dsn: SecretRef
     app_dsn: SecretRef | None = None
+    replication_dsn: SecretRef | None = None
+    subscriber_dsn: SecretRef | None = None
+    disk_free: Argv | None = None
 
 
 class Api(SpecModel):

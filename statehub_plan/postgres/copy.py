@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import InitVar, dataclass, field
 
 import psycopg
 from psycopg import sql
@@ -22,7 +23,15 @@ from statehub_plan.postgres.tools import major_of
 from statehub_plan.postgres.workers import Crew, OnProgress, Progress, nobody_looks, nothing_to_lose, run_crews
 from statehub_plan.redact import redact
 
-__all__ = ["CopiedTable", "CopyReport", "copy_data", "flush_copies", "open_copy_session"]
+__all__ = [
+    "CopiedTable",
+    "CopyReport",
+    "copy_data",
+    "copy_relations",
+    "empty_tables",
+    "flush_copies",
+    "open_copy_session",
+]
 
 CHUNK_BYTES = 128 * 1024 * 1024
 """Tables are copied in pieces of this size: the unit of parallel work, and of what an error throws away."""
@@ -61,7 +70,40 @@ class CopyReport(Frozen):
 class _Chunk:
     relation: Relation
     pages: PageRange
+    alone: bool
     binary: bool
+
+
+Completed = Callable[[Connection, Relation, int, int], None]
+"""Takes the target's session, the table that is complete, its rows and its bytes as they went over the wire."""
+
+
+def nothing_to_note(session: Connection, relation: Relation, rows: int, size: int) -> None:
+    """Of whoever needs no record of the tables that are complete."""
+
+
+@dataclass(slots=True)
+class _Tally:
+    """How many pieces of a table are still to be committed; whoever commits the last one says that it is complete."""
+
+    chunks: InitVar[list[_Chunk]]
+    complete: Completed
+    _left: dict[str, list[Streamed | None]] = field(default_factory=dict)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def __post_init__(self, chunks: list[_Chunk]) -> None:
+        for chunk in chunks:
+            self._left.setdefault(chunk.relation.qualified, []).append(None)
+
+    def committed(self, chunk: _Chunk, streamed: Streamed) -> Streamed | None:
+        """The sum of all pieces once every one of them is committed."""
+        with self._lock:
+            pieces = self._left[chunk.relation.qualified]
+            pieces[pieces.index(None)] = streamed
+            done = [piece for piece in pieces if piece is not None]
+        if len(done) < len(pieces):
+            return None
+        return Streamed(sum(piece.rows for piece in done), sum(piece.bytes for piece in done))
 
 
 @dataclass(slots=True)
@@ -70,14 +112,15 @@ class _Meter:
 
     One entry per chunk, written by the one thread that copies it: adding up in place would lose updates."""
 
-    total: int
+    total: float
     began: float = field(default_factory=time.monotonic)
     done: dict[int, float] = field(default_factory=dict)
     subject: str = ""
 
     def progress(self) -> Progress:
-        done = min(self.total, round(sum(tuple(self.done.values()))))
-        return Progress("copy", done, self.total, "bytes", time.monotonic() - self.began, self.subject)
+        total = round(self.total)
+        done = min(total, round(sum(tuple(self.done.values()))))
+        return Progress("copy", done, total, "bytes", time.monotonic() - self.began, self.subject)
 
 
 def copy_data(
@@ -97,26 +140,59 @@ def copy_data(
     (called every 50 ms) stops it within about a second. StatehubError `copy-failed` names the table; the copy can
     then be begun anew. Memory: about half a megabyte per job, or the largest row.
     """
-    began = time.monotonic()
     with Snapshot(source_dsn, purpose="copy") as snapshot, connect(target_dsn, purpose="copy") as target:
         relations = read_relations(snapshot.leader)
-        same_direction = major_of(target) >= major_of(snapshot.leader)
-        _empty(target, relations, epoch)
-        chunks = list(_chunks(relations, same_direction, chunk_bytes))
-        meter = _Meter(total=sum(relation.bytes for relation in relations))
-
-        def copy_one(chunk: _Chunk, sessions: tuple[Connection, ...]) -> Streamed:
-            return _copy_chunk(chunk, sessions, meter)
-
-        def tick() -> None:
-            check()
-            on_progress(meter.progress())
-
-        def sessions() -> tuple[Connection, ...]:
-            return snapshot.join(), open_copy_session(target_dsn, purpose="copy", epoch=epoch)
-
-        streamed = run_crews([Crew(chunks, copy_one, sessions, jobs)], tick=tick)[0]
+        empty_tables(target, relations, epoch=epoch)
+        report = copy_relations(
+            relations,
+            snapshot.join,
+            target_dsn,
+            epoch=epoch,
+            binary=major_of(target) >= major_of(snapshot.leader),
+            jobs=jobs,
+            chunk_bytes=chunk_bytes,
+            on_progress=on_progress,
+            check=check,
+        )
         flush_copies(target)
+    return report
+
+
+def copy_relations(
+    relations: Iterable[Relation],
+    join: Callable[[], Connection],
+    target_dsn: str,
+    *,
+    epoch: int,
+    binary: bool,
+    jobs: int,
+    chunk_bytes: int = CHUNK_BYTES,
+    complete: Completed = nothing_to_note,
+    on_progress: OnProgress = nobody_looks,
+    check: Callable[[], None] = nothing_to_lose,
+) -> CopyReport:
+    """The rows of these tables, which must be empty on the target, as sessions of `join` see them.
+
+    `binary`: whether the target's server is at least as new, so that it reads the source's binary forms.
+    `complete` is called in the target's transaction that holds a table's last rows, or in a later one, but never in an
+    earlier one: what it writes there is true whenever it is found. Not durable before `flush_copies`.
+    """
+    began = time.monotonic()
+    chunks = list(_chunks(relations, binary, chunk_bytes))
+    meter = _Meter(total=sum(chunk.relation.bytes * chunk.pages.share for chunk in chunks))
+    tally = _Tally(chunks, complete)
+
+    def copy_one(chunk: _Chunk, sessions: tuple[Connection, ...]) -> Streamed:
+        return _copy_chunk(chunk, sessions, meter, tally)
+
+    def tick() -> None:
+        check()
+        on_progress(meter.progress())
+
+    def sessions() -> tuple[Connection, ...]:
+        return join(), open_copy_session(target_dsn, purpose="copy", epoch=epoch)
+
+    streamed = run_crews([Crew(chunks, copy_one, sessions, jobs)], tick=tick)[0]
     return _report(chunks, streamed, began)
 
 
@@ -148,21 +224,25 @@ def flush_copies(target: Connection) -> None:
         target.execute("SELECT pg_logical_emit_message(true, 'statehub_plan', 'copied')")
 
 
-def _chunks(relations: tuple[Relation, ...], binary_allowed: bool, chunk_bytes: int) -> Iterator[_Chunk]:
+def _chunks(relations: Iterable[Relation], binary_allowed: bool, chunk_bytes: int) -> Iterator[_Chunk]:
     """Largest table first: what is begun last should be small."""
     for relation in sorted(relations, key=lambda each: (-each.bytes, each.schema, each.name)):
         binary = binary_allowed and all(column.portable for column in relation.columns)
-        for pages in relation.ranges(chunk_bytes):
-            yield _Chunk(relation, pages, binary)
+        ranges = list(relation.ranges(chunk_bytes))
+        for pages in ranges:
+            yield _Chunk(relation, pages, len(ranges) == 1, binary)
 
 
-def _empty(target: Connection, relations: tuple[Relation, ...], epoch: int) -> None:
-    """Rows of an earlier attempt go; tables that are empty are left alone, a new file each would cost more."""
+def empty_tables(target: Connection, relations: Iterable[Relation], *, epoch: int) -> None:
+    """Rows of an earlier attempt go; tables that are empty are left alone, a new file each would cost more.
+
+    StatehubError `target-not-prepared` names the tables that do not exist there."""
     with target.transaction():
         claim_epoch(target, epoch)
         pass_for_session(target, epoch=epoch)
         present = {(relation.schema, relation.name): relation for relation in read_relations(target)}
-        missing = [each.qualified for each in relations if (each.schema, each.name) not in present]
+        wanted = [(each.schema, each.name) for each in relations]
+        missing = [".".join(name) for name in wanted if name not in present]
         if missing:
             raise StatehubError(
                 code="target-not-prepared",
@@ -170,14 +250,14 @@ def _empty(target: Connection, relations: tuple[Relation, ...], epoch: int) -> N
                 hint="prepare the target again: the source's schema has changed since",
                 details=tuple(missing),
             )
-        filled = [relation.identifier for relation in present.values() if relation.pages > 0]
+        filled = [present[name].identifier for name in wanted if present[name].pages > 0]
         if filled:
             target.execute(f"SET LOCAL lock_timeout = {_TRUNCATE_LOCK_MS}".encode())
             only = sql.SQL(", ").join(sql.SQL("ONLY {}").format(name) for name in filled)
             target.execute(sql.SQL("TRUNCATE {}").format(only))
 
 
-def _copy_chunk(chunk: _Chunk, sessions: tuple[Connection, ...], meter: _Meter) -> Streamed:
+def _copy_chunk(chunk: _Chunk, sessions: tuple[Connection, ...], meter: _Meter, tally: _Tally) -> Streamed:
     source, target = sessions
     relation, key = chunk.relation, id(chunk)
     share = relation.bytes * chunk.pages.share
@@ -189,6 +269,11 @@ def _copy_chunk(chunk: _Chunk, sessions: tuple[Connection, ...], meter: _Meter) 
     try:
         with target.transaction():
             streamed = stream_rows(source, target, *_statements(chunk), moved=moved)
+            if chunk.alone:
+                tally.complete(target, relation, streamed.rows, streamed.bytes)
+        if not chunk.alone and (whole := tally.committed(chunk, streamed)) is not None:
+            with target.transaction():
+                tally.complete(target, relation, whole.rows, whole.bytes)
     except psycopg.Error as error:
         raise _failure(relation, error) from error
     meter.done[key] = share

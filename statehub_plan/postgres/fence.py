@@ -45,11 +45,16 @@ __all__ = [
     "fence_status",
     "install",
     "is_marked",
+    "mark_sealed",
+    "open_by_gate",
     "open_writes",
     "pass_for_session",
     "prove_frozen",
     "seal",
+    "seal_tables",
+    "set_gate",
     "set_read_only_default",
+    "settle_fence",
     "writes",
 ]
 
@@ -146,10 +151,23 @@ def seal(
 ) -> None:
     """Enables every trigger, sets the read-only default, forgets passages and writes the mark, in the caller's
     transaction after `claim_epoch`. Waits for each table's lock under the caller's lock_timeout."""
+    seal_tables(connection)
+    mark_sealed(connection, term=term, run=run, hold=hold, primary=primary, proof=proof)
+
+
+def seal_tables(connection: Connection) -> None:
+    """The part of `seal` that takes time with the number of tables; nothing of it counts before `mark_sealed`."""
     state.require_transaction(connection)
     connection.execute("DELETE FROM statehub_plan.passage")
+    set_gate(connection, open_to_all=False)
     connection.execute(FENCE_ALL_SQL)
     set_read_only_default(connection, True)
+
+
+def mark_sealed(
+    connection: Connection, *, term: int, run: str, hold: str | None, primary: str | None, proof: str | None
+) -> None:
+    """The mark that makes a freeze one, in the transaction of `seal_tables`."""
     connection.execute(
         "UPDATE statehub_plan.state SET fence_term = %s, fence_run = %s, fence_hold = %s, fence_primary = %s, "
         "fence_proof = %s, frozen_at = clock_timestamp()",
@@ -195,6 +213,48 @@ def open_writes(
     return Opened(sessions=end_sessions(connection, began_before=stale_until))
 
 
+def open_by_gate(connection: Connection, *, term: int) -> None:
+    """Lets everybody through the fence and new sessions write, in the caller's transaction, which has shown it may.
+
+    Takes no lock on any table, so neither their number nor autovacuum delays it; the triggers stay enabled, and each
+    statement pays for its fence, until `settle_fence`."""
+    state.require_transaction(connection)
+    set_gate(connection, open_to_all=True)
+    set_read_only_default(connection, False)
+    connection.execute("DELETE FROM statehub_plan.passage")
+    connection.execute(
+        "UPDATE statehub_plan.state SET fence_term = NULL, fence_run = NULL, fence_hold = NULL, fence_primary = NULL, "
+        "fence_proof = NULL, frozen_at = NULL, opened_term = %s, opened_at = clock_timestamp()",
+        [term],
+    )
+
+
+def settle_fence(connection: Connection, *, epoch: int) -> tuple[str, ...]:
+    """Disables the fence's triggers on a database that was opened by its gate, one table at a time between writers,
+    and shuts the gate behind them. Returns the tables that could not be had; repeat for those. Idempotent."""
+    left: list[str] = []
+    for wait_ms in _INSTALL_WAITS_MS:
+        left = [name for oid, name in _enabled_tables(connection) if not _unfence_table(connection, oid, wait_ms)]
+        if not left:
+            break
+    if not left:
+        with connection.transaction():
+            state.claim_epoch(connection, epoch)
+            current = state.read_state(connection)
+            if current is not None and current.fence is None and not _enabled_tables(connection):
+                set_gate(connection, open_to_all=False)
+    return tuple(left)
+
+
+def set_gate(connection: Connection, *, open_to_all: bool) -> None:
+    """What the fence's triggers find when they fire, from the caller's commit on."""
+    answer = "true" if open_to_all else "false"
+    connection.execute(
+        "CREATE OR REPLACE FUNCTION statehub_plan.gate() RETURNS boolean LANGUAGE plpgsql AS "
+        f"'BEGIN RETURN {answer}; END'".encode()
+    )
+
+
 def pass_for_session(connection: Connection, *, epoch: int | None = None) -> None:
     """Lets this one session write through the fence: until it ends, a higher epoch is claimed, or the next freeze.
 
@@ -230,6 +290,30 @@ def _fence_table(connection: Connection, oid: int, enabled: bool, wait_ms: int) 
         return False
     except psycopg.errors.UndefinedTable:
         return True
+    return True
+
+
+def _enabled_tables(connection: Connection) -> list[tuple[int, str]]:
+    rows = connection.execute(
+        "SELECT t.tgrelid::int8, t.tgrelid::regclass::text FROM pg_trigger t "
+        "WHERE t.tgname = 'statehub_plan_fence' AND NOT t.tgisinternal AND t.tgenabled <> 'D' ORDER BY 2"
+    )
+    return [(int(oid), str(name)) for oid, name in rows]
+
+
+def _unfence_table(connection: Connection, oid: int, wait_ms: int) -> bool:
+    """False when its lock could not be had within `wait_ms`; a frozen database's fence is never touched."""
+    try:
+        with connection.transaction():
+            connection.execute("SELECT set_config('lock_timeout', %s, true)", [f"{wait_ms}ms"])
+            row = connection.execute("SELECT fence_term IS NULL FROM statehub_plan.state FOR SHARE").fetchone()
+            if row != (True,):
+                return True
+            connection.execute("SELECT statehub_plan.fence_table(%s::oid, false)", [oid])
+    except (psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected):
+        return False
+    except psycopg.errors.UndefinedTable:
+        return True  # dropped meanwhile
     return True
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import psycopg
 from psycopg import sql
@@ -14,7 +14,8 @@ from statehub_plan.errors import StatehubError
 from statehub_plan.model.base import Frozen
 from statehub_plan.postgres.connect import Connection, connect
 from statehub_plan.postgres.copy import flush_copies, open_copy_session
-from statehub_plan.postgres.dump import Entry, dump_schema, dump_statistics
+from statehub_plan.postgres.dump import Entry, SchemaDump, dump_schema, dump_statistics
+from statehub_plan.postgres.filling import built_statements, record_built, statement_digest
 from statehub_plan.postgres.loading import explained
 from statehub_plan.postgres.proof import fence_status
 from statehub_plan.postgres.relations import Relation, read_relations
@@ -22,7 +23,7 @@ from statehub_plan.postgres.state import require_epoch
 from statehub_plan.postgres.tools import major_of
 from statehub_plan.postgres.workers import Crew, OnProgress, Progress, nobody_looks, nothing_to_lose, run_crews
 
-__all__ = ["Finished", "finish_schema"]
+__all__ = ["Finished", "build_keys", "finish_schema"]
 
 _MAINTENANCE_MEMORY_KB = 256 * 1024
 _STATISTICS_TRAVEL_SINCE = 18
@@ -63,7 +64,8 @@ class _Job:
 
 @dataclass(frozen=True)
 class _Builder:
-    """Runs jobs on the target in sessions of its own, largest first."""
+    """Runs jobs on the target in sessions of its own, largest first. `built`: what an earlier run has done, if that is
+    recorded."""
 
     target_dsn: str
     preamble: str
@@ -71,14 +73,16 @@ class _Builder:
     jobs: int
     on_progress: OnProgress
     check: Callable[[], None]
+    built: frozenset[str] | None
 
     def run(self, phase: str, work: Iterable[_Job], *, in_order: bool = False) -> None:
-        tasks = list(work) if in_order else sorted(work, key=lambda job: -job.weight)
+        left = [job for job in map(self._left, work) if job.statements]
+        tasks = left if in_order else sorted(left, key=lambda job: -job.weight)
         total, began, done, subject = sum(job.weight for job in tasks), time.monotonic(), [0], [""]
 
         def build(job: _Job, sessions: tuple[Connection, ...]) -> None:
             subject[0] = job.entry.name
-            _run(job, sessions[0], self.epoch)
+            _run(job, sessions[0], self.epoch, recorded=self.built is not None)
             done.append(job.weight)
 
         def tick() -> None:
@@ -86,6 +90,13 @@ class _Builder:
             self.on_progress(Progress(phase, sum(tuple(done)), total, "bytes", time.monotonic() - began, subject[0]))
 
         run_crews([Crew(tasks, build, self._sessions, 1 if in_order else self.jobs)], tick=tick)
+
+    def _left(self, job: _Job) -> _Job:
+        if not self.built:
+            return job
+        return replace(
+            job, statements=tuple(each for each in job.statements if statement_digest(each) not in self.built)
+        )
 
     def _sessions(self) -> tuple[Connection, ...]:
         session = open_copy_session(self.target_dsn, purpose="finish", epoch=self.epoch)
@@ -104,6 +115,7 @@ def finish_schema(
     *,
     epoch: int,
     jobs: int = 2,
+    resumable: bool = False,
     on_progress: OnProgress = nobody_looks,
     check: Callable[[], None] = nothing_to_lose,
 ) -> Finished:
@@ -111,16 +123,18 @@ def finish_schema(
 
     Keys, then indexes, in parallel; then the rest in pg_dump's order, foreign keys unchecked at first; then they are
     checked, and statistics gathered, in parallel. Blocks until all of it is durable and every table is still fenced.
-    Not to be repeated: after a failure, `refresh_schema` and the copy come first.
+    Not to be repeated: after a failure, `refresh_schema` and the copy come first. Unless `resumable`: then each
+    statement is recorded in its own transaction, and what is recorded is skipped.
     """
     began = time.monotonic()
     with connect(source_dsn, purpose="finish") as source, connect(target_dsn, purpose="finish") as target:
         post = dump_schema(source, "post-data", target_major=major_of(target), check=check)
         relations = read_relations(target)
         sizes = {relation.qualified: relation.bytes for relation in relations}
-        build = _Builder(target_dsn, post.preamble, epoch, jobs, on_progress, check)
+        built = built_statements(target) if resumable else None
+        build = _Builder(target_dsn, post.preamble, epoch, jobs, on_progress, check, built)
         # Keys first: one of them locks its table against everything, while indexes of one table can be built together.
-        keys = _by_table((entry for entry in post.entries if entry.kind == "CONSTRAINT"), sizes)
+        keys = _keys(post, sizes)
         indexes = [_single(entry, sizes) for entry in post.entries if entry.kind == "INDEX"]
         build.run("keys", keys)
         build.run("indexes", indexes)
@@ -142,12 +156,40 @@ def finish_schema(
     )
 
 
-def _run(job: _Job, session: Connection, epoch: int) -> None:
+def build_keys(
+    source_dsn: str,
+    target_dsn: str,
+    *,
+    epoch: int,
+    jobs: int = 2,
+    on_progress: OnProgress = nobody_looks,
+    check: Callable[[], None] = nothing_to_lose,
+) -> None:
+    """Of what `finish_schema` builds only that by which a stream finds the rows to change: keys, replica identities.
+
+    Recorded as by `finish_schema(resumable=True)`, which builds the rest.
+    """
+    with connect(source_dsn, purpose="finish") as source, connect(target_dsn, purpose="finish") as target:
+        post = dump_schema(source, "post-data", target_major=major_of(target), check=check)
+        sizes = {relation.qualified: relation.bytes for relation in read_relations(target)}
+        build = _Builder(target_dsn, post.preamble, epoch, jobs, on_progress, check, built_statements(target))
+        build.run("keys", _keys(post, sizes))
+        identities = [
+            entry for entry in post.entries if entry.kind == "INDEX" and "REPLICA IDENTITY USING" in entry.sql
+        ]
+        build.run("indexes", [_single(entry, sizes) for entry in identities])
+        flush_copies(target)
+
+
+def _run(job: _Job, session: Connection, epoch: int, *, recorded: bool) -> None:
     # Without a lock: an index takes minutes, and a newer run begins with dropping what an older one still builds.
     require_epoch(session, epoch)
     for statement in job.statements:
         try:
-            session.execute(statement.encode(errors="surrogateescape"))
+            with session.transaction():
+                session.execute(statement.encode(errors="surrogateescape"))
+                if recorded:
+                    record_built(session, statement)
         except psycopg.Error as error:
             raise explained(error, job.entry) from error
 
@@ -174,6 +216,10 @@ def _by_table(entries: Iterable[Entry], sizes: dict[str, int]) -> list[_Job]:
         _Job(group[0], tuple(entry.sql for entry in group), _weight(group[0], sizes) * len(group))
         for group in grouped.values()
     ]
+
+
+def _keys(post: SchemaDump, sizes: dict[str, int]) -> list[_Job]:
+    return _by_table((entry for entry in post.entries if entry.kind == "CONSTRAINT"), sizes)
 
 
 def _in_order(entries: Iterable[Entry]) -> list[_Job]:

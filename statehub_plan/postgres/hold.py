@@ -21,10 +21,10 @@ from statehub_plan.model.base import Frozen
 from statehub_plan.model.spec import Freeze, duration_s
 from statehub_plan.postgres import state
 from statehub_plan.postgres.connect import Connection, Table, connect, user_tables
-from statehub_plan.postgres.fence import is_marked, seal
+from statehub_plan.postgres.fence import is_marked, mark_sealed, seal_tables
 from statehub_plan.postgres.order import Edge, lock_order
 from statehub_plan.postgres.privileges import LOCKABLE_SEQUENCES, require_privileges
-from statehub_plan.postgres.proof import prepared_problem, unsound_tables
+from statehub_plan.postgres.proof import prepared_problem, unknown_tables, unsound_tables
 from statehub_plan.postgres.sessions import (
     HOLD_LOCK,
     HOLD_PURPOSE,
@@ -180,23 +180,43 @@ class Hold:
         A connection lost at COMMIT is answered by observing; OutcomeUnknown when nobody can tell. The hold is over
         either way.
         """
-        with self._mutex:
-            self.check()
-            held_s = self.held_s
-            started = time.monotonic()
-            try:
-                self._seal(term, proof, primary)
-                what = f"the freeze for term {term}"
-                commit(self._connection, self._backend, lambda conn: is_marked(conn, term, self._run), what=what)
-            except BaseException as error:
-                self._end("released", f"freezing failed: {str(error).splitlines()[0] if str(error) else error!r}")
-                raise
-            commit_s = time.monotonic() - started
-            self._end("frozen", f"it became the freeze for term {term}")
+        held_s = self.held_s
+        started = time.monotonic()
+        self.seal()
+        self.commit_freeze(term=term, proof=proof, primary=primary)
+        commit_s = time.monotonic() - started
         self._watch.join()
         with connect(self._dsn, purpose="freeze") as session:
             ended = end_sessions(session)
         return FrozenReceipt(term=term, sessions=ended, held_s=held_s, commit_s=commit_s)
+
+    def seal(self) -> None:
+        """Everything of a freeze that takes time, in the transaction that holds the locks; nobody notices before
+        `commit_freeze`. Whatever goes wrong releases the hold."""
+        with self._mutex:
+            self.check()
+            try:
+                self._seal()
+            except BaseException as error:
+                self._freezing_failed(error)
+                raise
+
+    def commit_freeze(self, *, term: int, proof: str | None, primary: str | None) -> None:
+        """Marks and commits what `seal` has prepared; the hold is over either way. A connection lost at COMMIT is
+        answered by observing; OutcomeUnknown when nobody can tell."""
+        with self._mutex:
+            self.check()
+            try:
+                mark_sealed(self._connection, term=term, run=self._run, hold=self.hold_id, primary=primary, proof=proof)
+                what = f"the freeze for term {term}"
+                commit(self._connection, self._backend, lambda conn: is_marked(conn, term, self._run), what=what)
+            except BaseException as error:
+                self._freezing_failed(error)
+                raise
+            self._end("frozen", f"it became the freeze for term {term}")
+
+    def _freezing_failed(self, error: BaseException) -> None:
+        self._end("released", f"freezing failed: {str(error).splitlines()[0] if str(error) else error!r}")
 
     def release(self) -> None:
         """Lets writers go on; idempotent."""
@@ -238,7 +258,7 @@ class Hold:
         self._names.update({oid: table.qualified for oid, table in tables.items()})
         order = [tables[oid] for oid in lock_order(tables, customary, self._watch.learned)]
         sequences = _sequence_locks(connection)
-        unsound_tables(connection)  # asked again under the locks; asked first here, where a cold catalog costs nobody
+        unknown_tables(connection, list(tables))  # asked first here, where a cold catalog costs nobody
         begin(connection)
         remaining_ms = max(1, round((deadline - time.monotonic()) * 1000))
         connection.execute("SELECT set_config('statement_timeout', %s, true)", [f"{remaining_ms}ms"])
@@ -249,14 +269,14 @@ class Hold:
         if sequences is not None:
             connection.execute(sequences)
         for _ in range(_LISTINGS):  # what was created until the locks stood
-            late = [table for table in user_tables(connection) if table.oid not in tables]
-            if not late:
+            if not unknown_tables(connection, list(tables)):
                 break
+            late = [table for table in user_tables(connection) if table.oid not in tables]
             _lock(connection, late)
             order += late
             tables |= {table.oid: table for table in late}
-        for oid, _name in unsound_tables(connection):
-            connection.execute("SELECT statehub_plan.fence_table(%s::oid, false)", [oid])
+            for oid, _name in unsound_tables(connection):
+                connection.execute("SELECT statehub_plan.fence_table(%s::oid, false)", [oid])
         self._watch.attempt(False)
         # A cancel that was under way arrives no later than here, where it still only costs this attempt.
         self._set_backstop()
@@ -272,9 +292,9 @@ class Hold:
             [f"{limit_ms}ms"],
         )
 
-    def _seal(self, term: int, proof: str | None, primary: str | None) -> None:
+    def _seal(self) -> None:
         connection = self._connection
-        state.claim_epoch(connection, self._epoch)
+        state.claim_epoch(connection, self._epoch, current=True)
         _refuse_prepared(connection)
         locked = {table.oid for table in self.tables}
         late = [table.qualified for table in user_tables(connection) if table.oid not in locked]
@@ -285,7 +305,7 @@ class Hold:
                 hint="stop migrations and whatever creates tables, then run apply again",
                 details=tuple(late),
             )
-        seal(connection, term=term, run=self._run, hold=self.hold_id, primary=primary, proof=proof)
+        seal_tables(connection)
 
     def _ended(self, how: Literal["lost", "expired"]) -> None:
         """Called by the watch's thread."""

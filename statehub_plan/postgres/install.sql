@@ -43,17 +43,55 @@ CREATE TABLE IF NOT EXISTS statehub_plan.decision (
     decided_at timestamptz NOT NULL DEFAULT clock_timestamp()
 );
 
+-- Published with the user's tables: a change of its one row is a barrier that travels down the stream.
+CREATE TABLE IF NOT EXISTS statehub_plan.barrier (
+    singleton boolean PRIMARY KEY DEFAULT true CHECK (singleton),
+    token text NOT NULL DEFAULT ''
+);
+INSERT INTO statehub_plan.barrier DEFAULT VALUES ON CONFLICT DO NOTHING;
+
+-- Tables that a fill of this database has finished; each row is committed with the table's last rows.
+CREATE TABLE IF NOT EXISTS statehub_plan.filled (
+    schema_name text,
+    table_name text,
+    rows bigint NOT NULL,
+    bytes bigint NOT NULL,
+    PRIMARY KEY (schema_name, table_name)
+);
+
+-- Statements of the schema's second half that this fill has run, by their digest; committed together with each.
+CREATE TABLE IF NOT EXISTS statehub_plan.built (
+    statement text PRIMARY KEY
+);
+
 -- What earlier layouts did not have.
 ALTER TABLE statehub_plan.state ADD COLUMN IF NOT EXISTS owner text;
 ALTER TABLE statehub_plan.passage ADD COLUMN IF NOT EXISTS owner text;
+ALTER TABLE statehub_plan.state ADD COLUMN IF NOT EXISTS fill_stage text;
+ALTER TABLE statehub_plan.state ADD COLUMN IF NOT EXISTS fill_slot text;
+ALTER TABLE statehub_plan.state ADD COLUMN IF NOT EXISTS fill_point text;
 
 CREATE OR REPLACE VIEW statehub_plan.user_table AS {{user_tables}};
+
+-- Whether the fence lets everybody pass although its triggers are enabled. Replaced as a whole when a database is opened
+-- or frozen: that takes no lock on any table, and a function's body is read as it was committed last, also by a
+-- transaction with an older snapshot. Not OR REPLACE here: an installation must not shut what was opened.
+DO $block$
+BEGIN
+    IF to_regprocedure('statehub_plan.gate()') IS NULL THEN
+        CREATE FUNCTION statehub_plan.gate() RETURNS boolean LANGUAGE plpgsql AS 'BEGIN RETURN false; END';
+    END IF;
+END
+$block$;
 
 CREATE OR REPLACE FUNCTION statehub_plan.pass_or_refuse(operation text, schema_name text, table_name text)
 RETURNS boolean LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $function$
 DECLARE
     mark record;
 BEGIN
+    IF statehub_plan.gate() THEN
+        RETURN true;
+    END IF;
     PERFORM FROM statehub_plan.passage p
         JOIN statehub_plan.state s ON s.epoch = p.epoch AND s.owner IS NOT DISTINCT FROM p.owner
         JOIN pg_stat_get_activity(pg_backend_pid()) a ON a.backend_start = p.backend_start
@@ -112,6 +150,22 @@ LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $function$
     SELECT count(*) FROM (
         SELECT statehub_plan.fence_table(oid::oid, enabled) FROM statehub_plan.user_table ORDER BY nspname, relname
         OFFSET 0) AS done
+$function$;
+
+-- Whether a barrier has arrived, looked for twice a millisecond; needs READ COMMITTED.
+CREATE OR REPLACE FUNCTION statehub_plan.await_barrier(wanted text, at_most_ms integer) RETURNS boolean
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $function$
+DECLARE
+    until timestamptz := clock_timestamp() + make_interval(secs => at_most_ms / 1000.0);
+BEGIN
+    LOOP
+        PERFORM FROM statehub_plan.barrier b WHERE b.token = wanted;
+        IF FOUND OR clock_timestamp() >= until THEN
+            RETURN FOUND;
+        END IF;
+        PERFORM pg_sleep(0.0005);
+    END LOOP;
+END
 $function$;
 
 -- For whom this session acts: the holder of one lease; NULL for scripts. Two journals may issue the same epoch.

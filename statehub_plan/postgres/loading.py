@@ -15,6 +15,7 @@ from statehub_plan.postgres.connect import USER_TABLES, Connection
 from statehub_plan.postgres.contents import UserObject, drop_some, user_objects
 from statehub_plan.postgres.dump import Entry, SchemaDump, for_this_transaction
 from statehub_plan.postgres.fence import FENCE_ALL_SQL
+from statehub_plan.postgres.filling import forget_fill
 from statehub_plan.postgres.proof import unsound_tables
 from statehub_plan.postgres.transaction import begin, commit_once, roll_back
 from statehub_plan.redact import redact
@@ -127,6 +128,7 @@ def _require_unchanged(target: Connection, expected: tuple[UserObject, ...] | No
 
 
 def _mark(target: Connection, load: Load, proof: str | None) -> None:
+    forget_fill(target)  # the tables that it speaks of are gone
     state.set_transfer(
         target, stage=TransferStage.PREPARED, term=load.term, source_identity=load.source_identity, proof=proof
     )

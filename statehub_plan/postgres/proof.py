@@ -27,7 +27,8 @@ _FENCE_MESSAGE = "frozen by statehub-plan"
 
 class FenceStatus(Frozen):
     """What the catalogs say. `triggers_total` counts sound fence triggers, `unfenced` the tables without an enabled
-    one; `copied` = the tool's schema came here from another database and says nothing about this one."""
+    one; `copied` = the tool's schema came here from another database and says nothing about this one; `gate_open` =
+    enabled triggers let everybody pass."""
 
     tables: int
     triggers_enabled: int
@@ -40,11 +41,13 @@ class FenceStatus(Frozen):
     primary: str | None
     retired: bool
     copied: bool
+    gate_open: bool
 
     @property
     def complete(self) -> bool:
         """Whether everything that freezes is in place; the proof still has to follow."""
-        return self.term is not None and self.default_read_only and not self.unfenced and not self.copied
+        frozen = self.term is not None and self.default_read_only and not self.unfenced
+        return frozen and not self.copied and not self.gate_open
 
 
 CanaryResult = Literal["open", "held", "blocked", "frozen", "no-privilege", "unknown"]
@@ -79,7 +82,30 @@ def fence_status(connection: Connection) -> FenceStatus:
         primary=mark.primary if mark else None,
         retired=current is not None and current.retired_run is not None,
         copied=current is not None and current.copied,
+        gate_open=current is not None and _gate_open(connection),
     )
+
+
+def unfenced_count(connection: Connection) -> int:
+    """How many user tables have no enabled fence trigger at this moment; one short query."""
+    row = connection.execute(
+        "SELECT count(*) FROM statehub_plan.user_table u WHERE NOT EXISTS (SELECT FROM pg_trigger t "
+        "WHERE t.tgrelid = u.oid::oid AND t.tgname = 'statehub_plan_fence' AND t.tgenabled IN ('O', 'A') "
+        "AND t.tgtype = 62 AND t.tgqual IS NULL AND t.tgfoid = 'statehub_plan.fence()'::regprocedure)"
+    ).fetchone()
+    return int(row[0]) if row is not None else 0
+
+
+def unknown_tables(connection: Connection, known: Sequence[int]) -> int:
+    """How many user tables are not among `known` or have no sound fence trigger, enabled or not; one short query."""
+    row = connection.execute(
+        "SELECT count(*) FROM statehub_plan.user_table u WHERE u.oid <> ALL (%s::int8[]) OR NOT EXISTS ("
+        "SELECT FROM pg_trigger t WHERE t.tgrelid = u.oid::oid AND t.tgname = 'statehub_plan_fence' "
+        "AND NOT t.tgisinternal AND t.tgtype = 62 AND t.tgqual IS NULL AND t.tgattr = ''::int2vector "
+        "AND t.tgfoid = 'statehub_plan.fence()'::regprocedure)",
+        [list(known)],
+    ).fetchone()
+    return int(row[0]) if row is not None else 0
 
 
 def unsound_tables(connection: Connection) -> list[tuple[int, str]]:
@@ -104,16 +130,19 @@ def canary(
     tables: Sequence[Table] | None = None,
     role: str | None = None,
     wait_ms: int = CANARY_WAIT_MS,
+    probes: Probes | None = None,
 ) -> tuple[Canary, ...]:
     """One write per table (default: every user table) in a READ WRITE transaction, rolled back; no row is touched.
 
     As this session's user, or as `role` where it is a member. Waits `wait_ms` for the first lock that it doesn't get
-    and 1 ms for each one after. One round trip. Statement triggers fire also for no rows (manual, 39.1).
+    and 1 ms for each one after. One round trip, with `probes` that `find_probes` has found before. Statement triggers
+    fire also for no rows (manual, 39.1).
     """
     name = role or connection.info.user
     if tables is None:
         tables = user_tables(connection)
-    probes = _probes(connection, name)
+    if probes is None:
+        probes = find_probes(connection, name)
     asked = {table.oid: probe for table in tables if (probe := probes.get(table.oid)) is not None}
     answers = _ask(connection, role, asked, wait_ms) if asked else {}
     held = any(state_code == "55P03" for state_code, _ in answers.values()) and _held(connection)
@@ -158,6 +187,13 @@ def prove_frozen(
     )
 
 
+def _gate_open(connection: Connection) -> bool:
+    """False also for an older layout, whose fence has no gate."""
+    if connection.execute("SELECT to_regprocedure('statehub_plan.gate()')").fetchone() == (None,):
+        return False
+    return connection.execute("SELECT statehub_plan.gate()").fetchone() == (True,)
+
+
 def _trigger_modes(connection: Connection) -> dict[int, str]:
     """OID of each user table with a sound fence trigger → pg_trigger.tgenabled. 62: BEFORE each of the four
     statements, FOR EACH STATEMENT (catalog/pg_trigger.h); no WHEN, no column list."""
@@ -179,7 +215,11 @@ def _held(connection: Connection) -> bool:
         return False
 
 
-def _probes(connection: Connection, role: str) -> dict[int, sql.Composed | None]:
+Probes = dict[int, sql.Composed | None]
+"""OID of a table → the statement that tries to write there; None where the role may not write at all."""
+
+
+def find_probes(connection: Connection, role: str) -> Probes:
     """A statement per table that `role` is allowed and that fires the fence; None where it may not write at all.
 
     An INSTEAD rule replaces its statement, and the triggers with it, so such an event is left out.
@@ -208,7 +248,7 @@ def _probes(connection: Connection, role: str) -> dict[int, sql.Composed | None]
         """,
         [role],
     )
-    probes: dict[int, sql.Composed | None] = {}
+    probes: Probes = {}
     for oid, schema, name, to_update, to_insert, insert_type, may_delete in rows:
         table = sql.Identifier(schema, name)
         if may_delete:
@@ -308,6 +348,12 @@ def _catalog_problems(status: FenceStatus) -> Iterator[Problem]:
         )
     if status.term is None:
         yield Problem(code="not-marked", what="no freeze is recorded here", remedy="freeze first")
+    if status.gate_open:
+        yield Problem(
+            code="gate-open",
+            what="the fence lets everybody pass",
+            remedy="freeze again; nothing may be opened elsewhere meanwhile",
+        )
     if not status.default_read_only:
         yield Problem(
             code="default-not-read-only",

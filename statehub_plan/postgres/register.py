@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from enum import StrEnum
+from functools import partial
 
 from psycopg.types.json import Jsonb
 
@@ -11,7 +12,7 @@ from statehub_plan.model.base import Frozen, Instant
 from statehub_plan.model.plan import Identity
 from statehub_plan.postgres.connect import Connection
 from statehub_plan.postgres.state import claim_epoch, identity, read_state
-from statehub_plan.postgres.transaction import commit_once
+from statehub_plan.postgres.transaction import backend_of, begin, commit, commit_once, roll_back
 from statehub_plan.world import TransferStage
 
 
@@ -55,19 +56,27 @@ def read_decisions(connection: Connection) -> tuple[Decision, ...]:
     )
 
 
-def decide(connection: Connection, *, term: int, primary: str, run: str, epoch: int, hold: str, proof: str) -> Outcome:
+def decide(
+    connection: Connection,
+    *,
+    term: int,
+    primary: str,
+    run: str,
+    epoch: int,
+    hold: str,
+    proof: str,
+) -> Outcome:
     """Makes `primary` the primary of `term`, if no row for this or a higher term exists: the point of no return.
 
-    `hold` and `proof` are those of the source's freeze for `term`. One transaction with `synchronous_commit` on.
+    `hold` and `proof` are those of the source's freeze for `term`.
+    One transaction with `synchronous_commit` on.
     `already-ours`: this run had decided just that. `lost`: the term was decided otherwise, by another run, or burned.
     `stale`: a higher term exists. `unproved`: this database is not (or no longer) the one that was proved equal under
     that hold with that proof, and fenced since. A connection lost at COMMIT is answered by reading the register again;
     OutcomeUnknown when that cannot be done either.
     """
 
-    def proved(conn: Connection) -> bool:
-        return _is_proved(conn, term, hold, proof)
-
+    proved = partial(_is_proved, term=term, hold=hold, proof=proof)
     return _write(connection, proved, term=term, primary=primary, run=run, epoch=epoch)
 
 
@@ -79,6 +88,32 @@ def burn(connection: Connection, *, term: int, run: str, epoch: int) -> Outcome:
     return _write(connection, lambda _: True, term=term, primary=None, run=run, epoch=epoch)
 
 
+def begin_decision(
+    connection: Connection,
+    *,
+    term: int,
+    primary: str,
+    run: str,
+    epoch: int,
+    hold: str,
+    proof: str,
+    also: Callable[[Connection], None],
+) -> tuple[Outcome, Callable[[], None]]:
+    """`decide` up to its commit, which is returned with what it would come to: until then nobody sees it.
+
+    Until then the transaction is the caller's to roll back, which closing the session does too."""
+    begin(connection)
+    try:
+        backend = backend_of(connection)
+        proved = partial(_is_proved, term=term, hold=hold, proof=proof)
+        outcome = _insert(connection, proved, term=term, primary=primary, run=run, epoch=epoch, also=also)
+    except BaseException:
+        roll_back(connection)
+        raise
+    landed = partial(_landed, outcome=outcome, term=term, primary=primary, run=run)
+    return outcome, lambda: commit(connection, backend, landed, what=f"the decision of term {term}")
+
+
 def _write(
     connection: Connection,
     allowed: Callable[[Connection], bool],
@@ -88,23 +123,41 @@ def _write(
     run: str,
     epoch: int,
 ) -> Outcome:
-    def insert(conn: Connection) -> Outcome:
-        claim_epoch(conn, epoch)  # its row lock makes deciding, burning and preparing of two runs take turns
-        found = _outcome(conn, term, primary, run)
-        if found is None and not allowed(conn):
-            return Outcome.UNPROVED
-        if found is None:
-            conn.execute(
-                "INSERT INTO statehub_plan.decision (term, primary_endpoint, identity, run) VALUES (%s, %s, %s, %s)",
-                [term, primary, Jsonb(identity(conn).model_dump(mode="json")), run],
-            )
-        return found or Outcome.WON
-
-    def landed(conn: Connection, outcome: Outcome) -> bool:
-        return outcome is not Outcome.WON or _outcome(conn, term, primary, run) is Outcome.ALREADY_OURS
-
     what = f"the decision of term {term}" if primary else f"the burning of term {term}"
-    return commit_once(connection, insert, landed, what=what)
+    return commit_once(
+        connection,
+        lambda conn: _insert(conn, allowed, term=term, primary=primary, run=run, epoch=epoch),
+        lambda conn, outcome: _landed(conn, outcome=outcome, term=term, primary=primary, run=run),
+        what=what,
+    )
+
+
+def _insert(
+    connection: Connection,
+    allowed: Callable[[Connection], bool],
+    *,
+    term: int,
+    primary: str | None,
+    run: str,
+    epoch: int,
+    also: Callable[[Connection], None] | None = None,
+) -> Outcome:
+    claim_epoch(connection, epoch)  # its row lock makes deciding, burning and preparing of two runs take turns
+    found = _outcome(connection, term, primary, run)
+    if found is None and not allowed(connection):
+        return Outcome.UNPROVED
+    if found is None:
+        connection.execute(
+            "INSERT INTO statehub_plan.decision (term, primary_endpoint, identity, run) VALUES (%s, %s, %s, %s)",
+            [term, primary, Jsonb(identity(connection).model_dump(mode="json")), run],
+        )
+        if also is not None:
+            also(connection)
+    return found or Outcome.WON
+
+
+def _landed(connection: Connection, *, outcome: Outcome, term: int, primary: str | None, run: str) -> bool:
+    return outcome is not Outcome.WON or _outcome(connection, term, primary, run) is Outcome.ALREADY_OURS
 
 
 def _outcome(connection: Connection, term: int, primary: str | None, run: str) -> Outcome | None:
@@ -117,11 +170,12 @@ def _outcome(connection: Connection, term: int, primary: str | None, run: str) -
     return Outcome.STALE if decisions and max(decisions) > term else None
 
 
-def _is_proved(connection: Connection, term: int, hold: str, proof: str) -> bool:
-    """Under the state row's lock: whoever refills, empties or opens this database says so in that row."""
+def _is_proved(connection: Connection, *, term: int, hold: str, proof: str) -> bool:
+    """Under the state row's lock: whoever refills, empties or opens this database says so in that row. A side that
+    follows has been frozen since an earlier term, a side that was filled since this one."""
     current = read_state(connection)
     if current is None or current.fence is None or current.transfer is None:
         return False
     mark = current.transfer
-    found = (current.fence.term, mark.stage, mark.term, mark.hold, mark.proof)
-    return found == (term, TransferStage.PROVED, term, hold, proof)
+    found = (mark.stage, mark.term, mark.hold, mark.proof)
+    return current.fence.term <= term and found == (TransferStage.PROVED, term, hold, proof)

@@ -11,7 +11,7 @@ from statehub_plan.model.base import Frozen
 from statehub_plan.postgres.connect import Connection
 from statehub_plan.postgres.state import claim_epoch
 
-__all__ = ["SequenceValue", "read_sequences", "sync_sequences"]
+__all__ = ["SequenceValue", "read_sequences", "set_sequences", "sync_sequences"]
 
 _BATCH = 200
 _ATTEMPTS = 5
@@ -85,6 +85,24 @@ def sync_sequences(source: Connection, target: Connection, *, epoch: int) -> tup
     )
 
 
+def set_sequences(target: Connection, values: Iterable[SequenceValue]) -> None:
+    """Gives these sequences these values; one round trip each few hundred. Not undone by a rollback, and durable with
+    the next commit that is flushed. Says nothing about who may: that is the caller's transaction's business."""
+    listed = list(values)
+    for start in range(0, len(listed), _BATCH):
+        batch = listed[start : start + _BATCH]
+        target.execute(
+            "SELECT setval(format('%%I.%%I', v.s, v.n)::regclass, v.v, v.c) "
+            "FROM unnest(%s::text[], %s::text[], %s::int8[], %s::bool[]) AS v(s, n, v, c)",
+            [
+                [one.schema_name for one in batch],
+                [one.name for one in batch],
+                [one.last_value for one in batch],
+                [one.is_called for one in batch],
+            ],
+        )
+
+
 def _set(target: Connection, values: Iterable[SequenceValue], epoch: int) -> None:
     present = {(value.schema_name, value.name) for value in read_sequences(target)}
     absent = [value.qualified for value in values if (value.schema_name, value.name) not in present]
@@ -93,9 +111,7 @@ def _set(target: Connection, values: Iterable[SequenceValue], epoch: int) -> Non
     with target.transaction():
         claim_epoch(target, epoch)
         target.execute("SET LOCAL synchronous_commit = on")
-        for value in values:
-            name = sql.Identifier(value.schema_name, value.name).as_string(target)
-            target.execute("SELECT setval(%s::regclass, %s, %s)", [name, value.last_value, value.is_called])
+        set_sequences(target, values)
 
 
 def _require_same(wanted: tuple[SequenceValue, ...], found: tuple[SequenceValue, ...]) -> None:

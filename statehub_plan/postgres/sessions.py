@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from datetime import datetime
 
 import psycopg
@@ -106,6 +107,41 @@ def end_sessions(connection: Connection, *, began_before: datetime | None = None
             break
         time.sleep(_POLL_S)
     return Ended(ended=tuple(s for s in found.values() if s not in remaining), remaining=remaining)
+
+
+def end_others_at_once(connection: Connection) -> int:
+    """Asks every other client session of this database to end that this role may end, in one round trip, without
+    waiting for any; how many were asked. Spares whom `end_sessions` spares."""
+    row = connection.execute(
+        f"SELECT count(pg_terminate_backend(o.pid)) FROM ({_OTHERS.replace('ORDER BY a.pid', '')}) AS o "
+        "JOIN pg_roles other ON other.rolname = o.usename, pg_roles me WHERE me.rolname = current_user "
+        "AND (me.rolsuper OR (NOT other.rolsuper AND "
+        "(pg_has_role(other.oid, 'USAGE') OR pg_has_role('pg_signal_backend', 'USAGE'))))".encode(),
+        [APPLICATION_PREFIX],
+    ).fetchone()
+    return int(row[0]) if row is not None else 0
+
+
+def end_open_transactions(connection: Connection, *, timeout_s: float, end: bool = True) -> tuple[str, ...]:
+    """Ends every other session of this database that has a transaction id, and waits for their transactions to be over;
+    returns those that were still there in the end. One round trip where there is none, which is the rule. Without
+    `end` it only looks, once."""
+    deadline = time.monotonic() + timeout_s
+    asked: set[int] = set()
+    while True:
+        rows = connection.execute(
+            "SELECT o.pid, format('process %%s (user %%s, application %%s)', o.pid, o.usename, o.application_name) "
+            f"FROM ({_OTHERS.replace('ORDER BY a.pid', '')}) AS o WHERE o.writes".encode(),
+            [APPLICATION_PREFIX],
+        ).fetchall()
+        if not rows or not end or time.monotonic() > deadline:
+            return tuple(str(who) for _, who in rows)
+        for pid, _ in rows:
+            if pid not in asked:
+                asked.add(pid)
+                with suppress(psycopg.errors.InsufficientPrivilege):
+                    connection.execute("SELECT pg_terminate_backend(%s)", [pid])
+        time.sleep(0.002)
 
 
 def end_session(connection: Connection, session: Session) -> bool:

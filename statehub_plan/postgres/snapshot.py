@@ -9,7 +9,7 @@ from psycopg import sql
 
 from statehub_plan.postgres.connect import Connection, connect
 
-__all__ = ["Snapshot", "pin_rendering"]
+__all__ = ["Snapshot", "join_snapshot", "pin_rendering"]
 
 _RENDERING = {
     # What a value looks like as text depends on these; connect() pins TimeZone, DateStyle and the search_path.
@@ -52,16 +52,7 @@ class Snapshot:
 
     def join(self) -> Connection:
         """A new session that sees exactly what the leader sees; the caller closes it."""
-        connection = connect(self._dsn, purpose=self._purpose)
-        try:
-            pin_rendering(connection)
-            connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
-            if self.id is not None:
-                connection.execute(sql.SQL("SET TRANSACTION SNAPSHOT {}").format(sql.Literal(self.id)))
-        except BaseException:
-            connection.close()
-            raise
-        return connection
+        return join_snapshot(self._dsn, self.id, purpose=self._purpose)
 
     def close(self) -> None:
         """Ends the leader's transaction; sessions that have joined keep their view."""
@@ -74,6 +65,21 @@ class Snapshot:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def join_snapshot(dsn: str, snapshot: str | None, *, purpose: str) -> Connection:
+    """A new session in a read-only transaction that sees what `snapshot` (an exported one, while its exporter lives)
+    sees; the caller closes it."""
+    connection = connect(dsn, purpose=purpose)
+    try:
+        pin_rendering(connection)
+        connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+        if snapshot is not None:
+            connection.execute(sql.SQL("SET TRANSACTION SNAPSHOT {}").format(sql.Literal(snapshot)))
+    except BaseException:
+        connection.close()
+        raise
+    return connection
 
 
 def pin_rendering(connection: Connection) -> None:

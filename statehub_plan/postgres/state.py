@@ -119,19 +119,22 @@ def read_state(connection: Connection) -> EndpointState | None:
     )
 
 
-def claim_epoch(connection: Connection, epoch: int) -> None:
+def claim_epoch(connection: Connection, epoch: int, *, current: bool = False) -> None:
     """Locks the state row until the caller's transaction ends, and shuts lower epochs and other owners of this one out.
 
     Every mutating transaction begins with it, so that a run that lost its lease cannot act. Two journals may issue the
     same epoch: it belongs to whoever's session (`connect.owned_by`) claims it first. Brings an older layout of the
     tool's schema up to date. StatehubError `fenced-out` (exit 6) when a higher epoch was here or this one is another
-    owner's, `state-busy` when another run's transaction holds the row for 5 s.
+    owner's, `state-busy` when another run's transaction holds the row for 5 s. `current`: the layout is known to be.
     """
     require_transaction(connection)
-    if is_installed(connection):
+    if not current and is_installed(connection):
         install(connection)
-    connection.execute("SELECT set_config('statehub_plan.previous_wait', current_setting('lock_timeout'), true)")
-    connection.execute("SELECT set_config('lock_timeout', %s, true)", [_EPOCH_WAIT])
+    connection.execute(
+        "SELECT set_config('statehub_plan.previous_wait', current_setting('lock_timeout'), true), "
+        "set_config('lock_timeout', %s, true)",
+        [_EPOCH_WAIT],
+    )
     try:
         row = connection.execute(
             f"SELECT s.system_identifier = c.system_identifier::text AND s.database_oid = d.oid, {_CLAIMED} "

@@ -128,6 +128,7 @@ class Watch:
         self._untouchable: set[int] = set()
         self._attempt_at: float | None = None
         self._held_until: float | None = None
+        self._fresh = False
         self._mutex = threading.Lock()
         self._wake = threading.Event()
         self._stopped = False
@@ -145,6 +146,7 @@ class Watch:
         """Says whether the hold is asking for locks right now; afterwards no cancel of that attempt is on its way."""
         with self._mutex:
             self._attempt_at = time.monotonic() if running else None
+            self._fresh = running
         self._wake.set()
 
     def holding(self) -> None:
@@ -152,6 +154,7 @@ class Watch:
         with self._mutex:
             self._attempt_at = None
             self._held_until = time.monotonic() + self._limits.max_duration_s
+            self._fresh = True
         self._wake.set()
 
     def stop(self) -> None:
@@ -179,6 +182,9 @@ class Watch:
             self._connection.close()
 
     def _look(self) -> float | None:
+        if self._fresh:  # nobody has waited for long yet, and the hold has better use for the server just now
+            self._fresh = False
+            return HOLDING_POLL_S if self._held_until is not None else LOCKING_POLL_S
         if self._held_until is not None:
             self._look_at_waiters()
             return HOLDING_POLL_S

@@ -35,7 +35,8 @@ WISHES = (
     Wish(replace_target=True, document=False),
     Wish(replace_target=True, drill_before_cutover=True),
     Wish(fallback=FallbackMode.RETIRED, replace_target=True),
-    Wish(method=TransferMethod.REPLICATION, fallback=FallbackMode.FOLLOWING, replace_target=True, rehearse=True),
+    Wish(method=TransferMethod.REPLICATION, fallback=FallbackMode.FOLLOWING, replace_target=True),
+    Wish(method=TransferMethod.REPLICATION, replace_target=True, document=False),
 )
 
 
@@ -72,6 +73,8 @@ def meanwhile(world: World, wish: Wish) -> Iterator[World]:
                 yield with_side(world, away, data=Data.STALE)
         if one.follows is Follows.STREAMING:
             yield with_side(world, role, follows=Follows.BROKEN)
+        if one.follows not in (Follows.NOBODY, Follows.LOST):
+            yield slot_dropped(world, role)
     for evidence in (Evidence.COMPLETE, Evidence.INCOMPLETE):
         yield replace(world, evidence=evidence)
     yield replace(world, backup=Due.DUE)
@@ -83,8 +86,15 @@ def meanwhile(world: World, wish: Wish) -> Iterator[World]:
         yield replace(world, restore_drill=Due.DUE)
     if wish.fallback is FallbackMode.RETIRED:
         yield replace(world, failover_drill=Due.DUE)
-    if wish.rehearse:
+    if wish.method is TransferMethod.REPLICATION:
         yield replace(world, rehearsal=Due.DUE)
+
+
+def slot_dropped(world: World, role: Role) -> World:
+    """The slot behind a stream is gone: by the guard of a disk, by a failover of the sender, by hand."""
+    lost = with_side(world, role, follows=Follows.LOST)
+    prepared = role is Role.NEW and world.primary is Role.OLD and world.transfer is TransferStage.PREPARED
+    return replace(lost, transfer=TransferStage.NONE) if prepared else lost
 
 
 def strays(world: World) -> Iterator[World]:

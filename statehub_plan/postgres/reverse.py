@@ -1,0 +1,94 @@
+"""The stream back: made before the primary moves, so that the old side can follow the new one from its first write on.
+
+On the side that is to become primary: a publication and a slot. On the present primary: a disabled subscription whose
+relations are known and whose origin is moved, under the hold, to the point from which the new primary's own writes
+begin. The origin is part of the old side's log, so no crash of the new one sets it back, as it would its slot.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import psycopg
+
+from statehub_plan.errors import StatehubError
+from statehub_plan.model.base import Frozen
+from statehub_plan.postgres.connect import connect, user_tables
+from statehub_plan.postgres.replication import (
+    create_slot,
+    create_subscription,
+    drop_slot,
+    drop_subscription,
+    publish,
+    read_subscription,
+    stream_name,
+)
+from statehub_plan.postgres.state import claim_epoch, identity
+
+__all__ = ["ReverseEnds", "ReversePrepared", "prepare_reverse"]
+
+
+@dataclass(frozen=True, slots=True)
+class ReverseEnds:
+    """How the stream back is reached. `receiver_dsn`: the present primary, as the tool's role; `subscriber_dsn`: the
+    same database as a role that may subscribe there; `sender_dsn`: the side that is to become primary;
+    `publisher`: that side as the *receiver's server* reaches it."""
+
+    receiver_dsn: str
+    subscriber_dsn: str
+    sender_dsn: str
+    publisher: str
+
+
+class ReversePrepared(Frozen):
+    """What `prepare_reverse` came to. Whatever the sender commits from `consistent_point` on is kept by the slot."""
+
+    stream: str
+    consistent_point: str
+    tables: int
+
+
+def prepare_reverse(ends: ReverseEnds, *, epoch: int) -> ReversePrepared:
+    """Publication, slot and disabled subscription of the stream back, made anew. Writers wait for nothing.
+
+    Begins by removing what an earlier attempt left, so it can be repeated after a kill at any point. The slot waits for
+    the sender's running transactions, which are those of the apply worker. StatehubError `slot-not-created` or
+    `subscription-refused`, each with the statement that helps.
+    """
+    with (
+        connect(ends.receiver_dsn, purpose="reverse") as receiver,
+        connect(ends.sender_dsn, purpose="reverse") as sender,
+    ):
+        for one in (receiver, sender):
+            with one.transaction():
+                claim_epoch(one, epoch)
+        name = stream_name(identity(receiver))
+        with connect(ends.subscriber_dsn, purpose="reverse") as subscriber:
+            drop_subscription(subscriber, name)
+            drop_slot(sender, name)
+            publish(sender, user_tables(sender))
+            slot = create_slot(ends.sender_dsn, name)
+            slot.close()
+            create_subscription(subscriber, name=name, publisher=ends.publisher, slot=name, enabled=False)
+            made = read_subscription(subscriber, name)
+        if made is None:
+            raise StatehubError(
+                code="subscription-gone",
+                what=f"the subscription {name} was there and is gone again",
+                hint="find out who drops subscriptions on that server, then run again",
+            )
+    return ReversePrepared(stream=name, consistent_point=slot.consistent_point, tables=made.tables)
+
+
+def forget_reverse_slot_lag(sender_dsn: str, name: str) -> None:
+    """Moves the slot up to now, so that little is left to decode later. Costs what has been written since; a slot that
+    is being read, or gone, is left alone."""
+    with connect(sender_dsn, purpose="advance") as sender:
+        try:
+            sender.execute(
+                "SELECT pg_replication_slot_advance(slot_name, pg_current_wal_insert_lsn()) FROM pg_replication_slots "
+                "WHERE slot_name = %s AND NOT active AND restart_lsn IS NOT NULL",
+                [name],
+            )
+        except psycopg.errors.ObjectInUse:
+            return

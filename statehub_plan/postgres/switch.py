@@ -1,0 +1,416 @@
+"""The switch of a cutover by replication: from the hold to the opening in milliseconds, each part a method of its own.
+
+Everything that can be done before writers wait is done by `prepare`: sessions, plans and caches are warm, sequences
+nearly right, the stream near. Under the hold the barrier travels while the freeze is being sealed; the freeze is
+committed on the old side before the decision falls on the new one, and the decision opens it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, field
+
+import psycopg
+
+from statehub_plan.errors import Exit, StatehubError
+from statehub_plan.model.base import Frozen, digest
+from statehub_plan.postgres.barrier import Barrier, await_barrier, send_barrier
+from statehub_plan.postgres.connect import Connection, connect, user_tables
+from statehub_plan.postgres.fence import canary, open_by_gate
+from statehub_plan.postgres.hold import Hold, HoldLimits
+from statehub_plan.postgres.proof import find_probes, unfenced_count
+from statehub_plan.postgres.register import Outcome, begin_decision
+from statehub_plan.postgres.replication import advance_origin, read_subscription, stream_name
+from statehub_plan.postgres.reverse import ReverseEnds, forget_reverse_slot_lag
+from statehub_plan.postgres.sequences import SequenceValue, read_sequences, set_sequences
+from statehub_plan.postgres.sessions import end_open_transactions, end_others_at_once
+from statehub_plan.postgres.state import claim_epoch, identity, set_transfer
+from statehub_plan.postgres.transaction import begin
+from statehub_plan.postgres.watch import OnEvent
+from statehub_plan.world import TransferStage
+
+__all__ = ["Switch", "SwitchEnds", "SwitchLimits", "Timings"]
+
+_NEAR_S = 0.25
+_NEAR_ATTEMPTS = 20
+
+
+@dataclass(frozen=True, slots=True)
+class SwitchEnds:
+    """Both databases as the tool's role reaches them, and the stream back where the fallback is to follow."""
+
+    source_dsn: str
+    target_dsn: str
+    reverse: ReverseEnds | None
+
+
+@dataclass(frozen=True, slots=True)
+class SwitchLimits:
+    """`switch_s`: longest time from the first lock to the decision. `near_s`: longest wait, before anything is held,
+    for the stream to come near."""
+
+    hold: HoldLimits
+    switch_s: float = 5.0
+    near_s: float = 60.0
+
+
+class Timings(Frozen):
+    """Milliseconds of each part; `gap_ms` from the lock request to the committed opening (rehearsed: the release)."""
+
+    lock_ms: float = 0.0
+    drain_ms: float = 0.0
+    sequences_ms: float = 0.0
+    proof_ms: float = 0.0
+    seal_ms: float = 0.0
+    freeze_ms: float = 0.0
+    decide_ms: float = 0.0
+    gap_ms: float = 0.0
+
+
+@dataclass
+class _Clock:
+    """Adds up how long each part took."""
+
+    parts: dict[str, float] = field(default_factory=dict)
+
+    def measure(self, part: str, work: Callable[[], object]) -> None:
+        began = time.monotonic()
+        try:
+            work()
+        finally:
+            self.parts[part] = round((time.monotonic() - began) * 1000, 2)
+
+
+class Switch:
+    """One attempt to move the primary, or to rehearse that. Use as a context manager: leaving it before the freeze is
+    committed releases writers. Its methods are called in their order, from one thread."""
+
+    def __init__(
+        self,
+        ends: SwitchEnds,
+        *,
+        run: str,
+        epoch: int,
+        term: int,
+        hold_id: str,
+        limits: SwitchLimits,
+        on_event: OnEvent,
+    ) -> None:
+        """Contacts nothing before `prepare`."""
+        self._ends = ends
+        self._run = run
+        self._epoch = epoch
+        self._term = term
+        self.hold_id = hold_id
+        self._limits = limits
+        self._on_event = on_event
+        self._stack = ExitStack()
+        self._clock = _Clock()
+        self._held_at = 0.0
+        self.hold: Hold | None = None
+        self.barrier: Barrier | None = None
+        self.sequences: tuple[SequenceValue, ...] = ()
+        self.proof: str | None = None
+        self._sealing: Future[None] | None = None
+        self._deciding: Future[tuple[Outcome, Callable[[], None]]] | None = None
+
+    def __enter__(self) -> Switch:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Releases writers, unless frozen already, and ends every session. Idempotent."""
+        if self.hold is not None:
+            self.hold.release()
+        for under_way in (self._sealing, self._deciding):
+            if under_way is not None:
+                with suppress(StatehubError, psycopg.Error):
+                    under_way.result()
+        self._stack.close()
+
+    @property
+    def timings(self) -> Timings:
+        """What was measured so far."""
+        return Timings(**self._clock.parts)
+
+    def prepare(self) -> None:
+        """Sessions, warm plans, sequences nearly right, and the stream near; writers notice nothing.
+
+        StatehubError `stream-behind` when the stream does not come within a quarter of a second in `near_s`."""
+        enter = self._stack.enter_context
+        timeout_ms = round(self._limits.switch_s * 1000) + 1000
+        self._source = enter(connect(self._ends.source_dsn, purpose="switch", statement_timeout_ms=timeout_ms))
+        self._target = enter(connect(self._ends.target_dsn, purpose="switch", statement_timeout_ms=timeout_ms))
+        self._pool = enter(ThreadPoolExecutor(2, thread_name_prefix="statehub-plan switch"))
+        self._source_identity = identity(self._source)
+        self._stream = stream_name(identity(self._target))
+        self._reverse_oid = self._prepare_reverse()
+        with self._target.transaction():
+            claim_epoch(self._target, self._epoch)
+        self._approach_sequences()
+        self._come_near()
+        self._warm()
+
+    def take_hold(self) -> Hold:
+        """Every table of the source locked; from here on writers wait, and the clock of `switch_s` runs."""
+        began = time.monotonic()
+        self.hold = Hold.take(
+            self._ends.source_dsn,
+            hold_id=self.hold_id,
+            run=self._run,
+            epoch=self._epoch,
+            limits=self._limits.hold,
+            on_event=self._on_event,
+        )
+        self._held_at = time.monotonic() - self.hold.held_s
+        self._clock.parts["lock_ms"] = round((time.monotonic() - began) * 1000, 2)
+        return self.hold
+
+    def drain(self) -> Barrier:
+        """Everything that was committed before the hold has arrived on the target; meanwhile the freeze is sealed."""
+        hold = self._require_hold()
+        self._clock.measure("drain_ms", lambda: self._drain(hold))
+        assert self.barrier is not None
+        return self.barrier
+
+    def sync_sequences(self) -> tuple[SequenceValue, ...]:
+        """Every sequence of the target has its value on the source, which the hold keeps still where it can."""
+        self._require_hold()
+        self._clock.measure("sequences_ms", lambda: self._set_sequences(read_sequences(self._source)))
+        return self.sequences
+
+    def prove(self, evidence: str, check: Callable[[Connection, Connection], None]) -> str:
+        """What makes the target equal goes on record there, and is returned as the proof that the decision asks for.
+
+        `evidence` is the digest of what was proved online; `check` is given sessions of both sides and raises where
+        anything has changed since that the stream does not carry."""
+        hold = self._require_hold()
+
+        def work() -> None:
+            check(self._source, self._target)
+            barrier = self.barrier
+            if barrier is None:
+                raise ValueError("nothing is proved before the barrier has arrived")
+            values = [f"{one.qualified}={one.last_value},{one.is_called}" for one in self.sequences]
+            self.proof = digest(
+                {"evidence": evidence, "barrier": barrier.token, "sequences": values, "hold": self.hold_id}
+            )
+            self._mark_proved(hold)
+
+        self._clock.measure("proof_ms", work)
+        assert self.proof is not None
+        return self.proof
+
+    def freeze(self, primary: str) -> None:
+        """The hold becomes durable, while the decision is being prepared on the target. Proved before it returns: the
+        fence refuses a write on every table that exists now, and no transaction is left that could have made one."""
+        hold = self._require_hold()
+
+        def work() -> None:
+            if self._reverse_oid is not None:
+                self._move_origin(self._reverse_oid)
+            self._deciding = self._pool.submit(self._prepare_decision, primary)
+            self._require_sealing().result()
+            self._require_time("the freeze")
+            hold.commit_freeze(term=self._term, proof=self.proof, primary=primary)
+            self._require_frozen()
+
+        self._clock.measure("freeze_ms", work)
+
+    def decide(self) -> Outcome:
+        """The decision falls, and opens the target with the same commit; `gap_ms` is known from here on."""
+        deciding = self._deciding
+        if deciding is None:
+            raise ValueError("nothing is decided before the freeze")
+        outcome, commit = deciding.result()
+        if outcome.stands:
+            self._clock.measure("decide_ms", commit)
+            self._clock.parts["gap_ms"] = round((time.monotonic() - self._held_at) * 1000, 2)
+        return outcome
+
+    def release(self) -> float:
+        """Ends a rehearsal: writers go on; milliseconds for which they had waited."""
+        hold = self._require_hold()
+        gap_ms = (time.monotonic() - self._held_at) * 1000
+        hold.release()
+        self._clock.parts["gap_ms"] = round(gap_ms, 2)
+        return gap_ms
+
+    # Before the hold
+
+    def _prepare_reverse(self) -> int | None:
+        ends = self._ends.reverse
+        if ends is None:
+            return None
+        name = stream_name(self._source_identity)
+        self._subscriber = self._stack.enter_context(connect(ends.subscriber_dsn, purpose="switch"))
+        made = read_subscription(self._subscriber, name)
+        if made is None or made.enabled:
+            raise StatehubError(
+                code="reverse-not-ready",
+                what=f"the stream back, {name}, is {'running already' if made else 'not there'}",
+                hint="make a new plan; it prepares the way back first",
+                exit_status=Exit.STALE_PLAN,
+            )
+        forget_reverse_slot_lag(ends.sender_dsn, name)
+        return made.oid
+
+    def _come_near(self) -> None:
+        deadline = time.monotonic() + self._limits.near_s
+        latency_s = 0.0
+        for _ in range(_NEAR_ATTEMPTS):
+            left_s = deadline - time.monotonic()
+            if left_s <= 0:
+                break
+            barrier = send_barrier(self._source)
+            latency_s = self._arrival(barrier, left_s)
+            if latency_s < _NEAR_S:
+                return
+        raise StatehubError(
+            code="stream-behind",
+            what=f"the target does not come nearer than {latency_s:.1f} s behind the source; nothing was held",
+            hint="wait until a large transaction or a burst of writes has arrived, then run again",
+        )
+
+    def _arrival(self, barrier: Barrier, timeout_s: float) -> float:
+        # The session's own statement time-out is for the hold; outside it the stream may take its time.
+        self._target.execute(
+            "SELECT set_config('statement_timeout', %s, false)", [f"{round(timeout_s * 1000) + 1000}ms"]
+        )
+        try:
+            return await_barrier(self._target, barrier, timeout_s=timeout_s, stream=self._stream)
+        finally:
+            self._target.execute(
+                "SELECT set_config('statement_timeout', %s, false)", [f"{round(self._limits.switch_s * 1000) + 1000}ms"]
+            )
+
+    def _warm(self) -> None:
+        """Each statement of the hold once, where nobody waits, so that no plan and no catalog page is cold."""
+        self._tables = user_tables(self._source)
+        self._probes = find_probes(self._source, self._source.info.user)
+        unfenced_count(self._source)
+        end_open_transactions(self._source, timeout_s=0.0, end=False)
+        begin(self._target)
+        self._mark(None)
+        open_by_gate(self._target, term=self._term)
+        self._target.execute("ROLLBACK")
+
+    # Under the hold
+
+    def _require_hold(self) -> Hold:
+        if self.hold is None:
+            raise ValueError("nothing is held")
+        return self.hold
+
+    def _left_s(self) -> float:
+        return self._limits.switch_s - (time.monotonic() - self._held_at)
+
+    def _require_time(self, what: str) -> None:
+        if self._left_s() <= 0:
+            raise StatehubError(
+                code="switch-timeout",
+                what=f"{what} would come over {self._limits.switch_s:g} s after the locks; everything was released",
+                hint="see in the record which part took long; `freeze.switchTimeout` says how long writers may wait",
+                details=tuple(f"{part}: {value:.0f}" for part, value in self._clock.parts.items()),
+            )
+
+    def _drain(self, hold: Hold) -> None:
+        self.barrier = send_barrier(self._source)
+        self._sealing = self._pool.submit(self._seal, hold)
+        self._require_time("the barrier")
+        await_barrier(self._target, self.barrier, timeout_s=self._left_s(), stream=self._stream)
+
+    def _seal(self, hold: Hold) -> None:
+        self._clock.measure("seal_ms", hold.seal)
+
+    def _require_sealing(self) -> Future[None]:
+        if self._sealing is None:
+            raise ValueError("nothing is frozen before it has been drained")
+        return self._sealing
+
+    def _prepare_decision(self, primary: str) -> tuple[Outcome, Callable[[], None]]:
+        if self.proof is None:
+            raise ValueError("nothing is decided without a proof")
+        return begin_decision(
+            self._target,
+            term=self._term,
+            primary=primary,
+            run=self._run,
+            epoch=self._epoch,
+            hold=self.hold_id,
+            proof=self.proof,
+            also=lambda conn: open_by_gate(conn, term=self._term),
+        )
+
+    def _set_sequences(self, wanted: tuple[SequenceValue, ...]) -> None:
+        """Those that differ from what they were given before; nobody else can touch them on a frozen target."""
+        before = {one.qualified: one for one in self.sequences}
+        set_sequences(self._target, [one for one in wanted if before.get(one.qualified) != one])
+        self.sequences = wanted
+
+    def _approach_sequences(self) -> None:
+        """The first time, before the hold: they are all there, and keep what they are given."""
+        self._set_sequences(read_sequences(self._source))
+        kept = {one.qualified: one for one in read_sequences(self._target)}
+        strange = [one.qualified for one in self.sequences if kept.get(one.qualified) != one]
+        if strange:
+            raise StatehubError(
+                code="sequences-differ",
+                what=f"{len(strange)} sequences of the target are missing or did not keep a value; nothing was held",
+                hint="make a new plan if the source's schema has changed; nobody else may write to the target",
+                details=tuple(strange),
+            )
+
+    def _mark_proved(self, hold: Hold) -> None:
+        begin(self._target)
+        try:
+            # The next commit that is flushed takes this one along; the decision's own transaction looks for it.
+            self._target.execute("SET LOCAL synchronous_commit = off")
+            self._mark(self.proof)
+            self._target.execute("COMMIT")
+        except BaseException:
+            if not self._target.closed:
+                self._target.execute("ROLLBACK")
+            raise
+
+    def _mark(self, proof: str | None) -> None:
+        claim_epoch(self._target, self._epoch, current=True)
+        set_transfer(
+            self._target,
+            stage=TransferStage.PROVED if proof else TransferStage.PREPARED,
+            hold=self.hold_id if proof else None,
+            term=self._term,
+            source_identity=self._source_identity,
+            proof=proof,
+        )
+
+    def _move_origin(self, subscription_oid: int) -> None:
+        """What the target commits from here on is its own; all that came down the stream lies before."""
+        row = self._target.execute("SELECT pg_current_wal_insert_lsn()::text").fetchone()
+        if row is not None:
+            advance_origin(self._subscriber, subscription_oid, str(row[0]))
+
+    def _require_frozen(self) -> None:
+        """By the locks that were held, nobody had written to a table and not ended; what is left to exclude is a table
+        made by a transaction that was open all the while, and a fence that does not hold."""
+        end_others_at_once(self._source)
+        left = end_open_transactions(self._source, timeout_s=self._left_s())
+        details = [f"{who} still has a transaction" for who in left]
+        if unfenced := unfenced_count(self._source):
+            details.append(f"{unfenced} tables have come without a fence")
+        # One is enough here: the fences are alike, each was just seen enabled, and whoever waits is paying.
+        for one in canary(self._source, tables=self._tables[:1], probes=self._probes):
+            if one.result not in ("frozen", "no-privilege"):
+                details.append(f"a write on {one.table} as {one.role}: {one.result} {one.detail or ''}")
+        if details:
+            raise StatehubError(
+                code="freeze-not-proved",
+                what="the old side is frozen and something there could still write",
+                hint="remove what is listed; until then nothing opens elsewhere",
+                details=tuple(details),
+            )
