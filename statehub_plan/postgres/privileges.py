@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-
-from psycopg import sql
+from collections.abc import Sequence
 
 from statehub_plan.errors import StatehubError
 from statehub_plan.model.base import Frozen
-from statehub_plan.postgres.connect import USER_TABLES, Connection
+from statehub_plan.model.preflight import Side
+from statehub_plan.model.spec import TransferMethod
+from statehub_plan.postgres.connect import Connection
 
 
 class Problem(Frozen):
@@ -30,17 +30,15 @@ def check_privileges(connection: Connection, *, app_roles: Sequence[str] = ()) -
     its own; CREATE on the database or ownership of the schema statehub_plan; for each role that has a session now and
     each of `app_roles`, membership in it or both pg_signal_backend and pg_read_all_stats. Reads catalogs only.
     """
-    row = connection.execute(
-        "SELECT rolsuper, current_user::text, current_database()::text FROM pg_roles WHERE rolname = current_user"
-    ).fetchone()
-    if row is None or row[0]:
-        return ()
-    _, role, database = row
-    return (
-        *_ownership(connection, role, database),
-        *_relations(connection, role),
-        *_sessions(connection, role, app_roles),
-    )
+    # Imported late: some checks stand on modules that stand on this one.
+    from statehub_plan.postgres.checks.declare import Move, Place
+    from statehub_plan.postgres.checks.registry import CHECKS
+    from statehub_plan.postgres.checks.run import End, run_on_one_side
+
+    chosen = [one for one in CHECKS if one.theme == "privileges" and one.place is Place.EACH]
+    end = End(connection, app_roles=app_roles)
+    found = run_on_one_side(end, Side.TARGET, Move(method=TransferMethod.DUMP), chosen)
+    return tuple(Problem(code=one.id, what=one.what, remedy=one.remedy) for one in found)
 
 
 def require_privileges(connection: Connection, *, app_roles: Sequence[str] = ()) -> None:
@@ -53,101 +51,6 @@ def require_privileges(connection: Connection, *, app_roles: Sequence[str] = ())
             hint="run the statements above as a superuser (or as the role that may grant them), then run again",
             details=tuple(str(problem) for problem in problems),
         )
-
-
-def _ownership(connection: Connection, role: str, database: str) -> Iterator[Problem]:
-    row = connection.execute(
-        "SELECT pg_has_role(d.datdba, 'USAGE'), pg_get_userbyid(d.datdba), has_database_privilege(d.oid, 'CREATE'), "
-        "(SELECT pg_get_userbyid(nspowner) FROM pg_namespace WHERE nspname = 'statehub_plan'), "
-        "(SELECT pg_has_role(nspowner, 'USAGE') FROM pg_namespace WHERE nspname = 'statehub_plan'), "
-        "EXISTS (SELECT FROM pg_language WHERE lanname = 'plpgsql') "
-        "FROM pg_database d WHERE d.datname = current_database()"
-    ).fetchone()
-    if row is None:
-        return
-    owns_database, owner, may_create, schema_owner, owns_schema, plpgsql = row
-    if not owns_database:
-        yield Problem(
-            code="database-not-owned",
-            what=f"role {role} may not set database {database}'s read-only default, its owner {owner} may",
-            remedy=_grant_role(connection, owner, role),
-        )
-    if schema_owner is None and not may_create:
-        statement = sql.SQL("GRANT CREATE ON DATABASE {} TO {}").format(sql.Identifier(database), sql.Identifier(role))
-        yield Problem(
-            code="schema-not-creatable",
-            what=f"role {role} may not create the schema statehub_plan in database {database}",
-            remedy=statement.as_string(connection),
-        )
-    if schema_owner is not None and not owns_schema:
-        yield Problem(
-            code="schema-not-owned",
-            what=f"the schema statehub_plan belongs to {schema_owner}, not to {role}",
-            remedy=_grant_role(connection, schema_owner, role),
-        )
-    if not plpgsql:
-        yield Problem(
-            code="plpgsql-missing",
-            what=f"database {database} lacks the language plpgsql, in which the fence is written",
-            remedy="CREATE EXTENSION plpgsql",
-        )
-
-
-def _relations(connection: Connection, role: str) -> Iterator[Problem]:
-    rows = connection.execute(
-        f"""
-        WITH relation AS (
-            SELECT oid::oid AS oid, 'table' AS kind FROM ({USER_TABLES}) AS t
-            UNION ALL SELECT oid, 'sequence' FROM ({LOCKABLE_SEQUENCES}) AS s)
-        SELECT pg_get_userbyid(c.relowner), r.kind, count(*), min(r.oid::regclass::text)
-        FROM relation r JOIN pg_class c ON c.oid = r.oid
-        WHERE NOT pg_has_role(c.relowner, 'USAGE')
-        GROUP BY 1, 2 ORDER BY 1, 2 DESC
-        """
-    ).fetchall()
-    for owner, kind, count, example in rows:
-        yield Problem(
-            code=f"{kind}-not-owned",
-            what=f"{count} {kind}(s), {example} among them, belong to {owner}, not to {role}",
-            remedy=_grant_role(connection, owner, role),
-        )
-    for (table,) in connection.execute(
-        f"SELECT oid::oid::regclass::text FROM ({USER_TABLES}) AS t WHERE pg_has_role(owner, 'USAGE') "
-        "AND NOT has_table_privilege(oid::oid, 'DELETE') ORDER BY 1"
-    ).fetchall():
-        statement = sql.SQL("GRANT DELETE ON {} TO {}").format(sql.SQL(table), sql.Identifier(role))
-        yield Problem(
-            code="table-not-lockable",
-            what=f"role {role} may not lock {table} against writers: its own DELETE was revoked",
-            remedy=statement.as_string(connection),
-        )
-
-
-def _sessions(connection: Connection, role: str, app_roles: Sequence[str]) -> Iterator[Problem]:
-    rows = connection.execute(
-        """
-        SELECT r.rolname FROM pg_roles r
-        WHERE (r.rolname = ANY(%s) OR r.oid IN (
-            SELECT usesysid FROM pg_stat_activity WHERE datname = current_database()
-            AND pid NOT IN (SELECT pid FROM pg_stat_get_wal_senders())))
-          AND NOT r.rolsuper AND NOT pg_has_role(r.oid, 'USAGE')
-          AND NOT (pg_has_role('pg_signal_backend', 'USAGE') AND pg_has_role('pg_read_all_stats', 'USAGE'))
-        ORDER BY 1
-        """,
-        [list(app_roles)],
-    ).fetchall()
-    if rows:
-        yield Problem(
-            code="sessions-not-endable",
-            what=f"role {role} may not see and end sessions of {', '.join(name for (name,) in rows)}",
-            remedy=sql.SQL("GRANT pg_signal_backend, pg_read_all_stats TO {}")
-            .format(sql.Identifier(role))
-            .as_string(connection),
-        )
-
-
-def _grant_role(connection: Connection, owner: str, role: str) -> str:
-    return sql.SQL("GRANT {} TO {}").format(sql.Identifier(owner), sql.Identifier(role)).as_string(connection)
 
 
 LOCKABLE_SEQUENCES = """

@@ -1,0 +1,1 @@
+"""The pre-flight checks: each is declared once (`declare`), by theme; `registry` has all of them, `run` asks them."""
