@@ -108,6 +108,9 @@ class TerminalReporter:
         else:
             self._say(line)
 
+    def switching(self, step: Step) -> None:
+        """Nothing is printed while writers wait."""
+
     def note(self, text: str) -> None:
         """One line worth reading now."""
         self._clear()

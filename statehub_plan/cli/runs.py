@@ -86,6 +86,7 @@ def carry_out(workspace: Workspace, plan: Plan, reporter: Reporter) -> None:
     from statehub_plan.journal import Heartbeat
     from statehub_plan.steps import executor
     from statehub_plan.steps.stage import Stage
+    from statehub_plan.steps.switching import begin_switch, carry_out_part
 
     journal, run, who = workspace.journal, run_id(plan), author()
     _require_outside(journal, plan)
@@ -148,6 +149,8 @@ def carry_out(workspace: Workspace, plan: Plan, reporter: Reporter) -> None:
                 records=workspace.records,
                 append=append,
                 executor=executor,
+                begin_switch=lambda stage, reverse: begin_switch(stage, reverse=reverse),
+                switch_part=carry_out_part,
                 now=utc_now,
             )
             Applying(plan, stage, around, who).run()

@@ -16,8 +16,8 @@ from statehub_plan.model.plan import Step
 from statehub_plan.model.spec import FallbackMode
 from statehub_plan.model.steps import StepKind
 from statehub_plan.postgres.compare import Answer, Comparison, compare
-from statehub_plan.postgres.filling import read_fill
 from statehub_plan.postgres.connect import Connection, connect
+from statehub_plan.postgres.filling import read_fill
 from statehub_plan.postgres.snapshot import Snapshot
 from statehub_plan.postgres.switch import Switch
 from statehub_plan.postgres.watermark import catalog_watermark

@@ -152,8 +152,9 @@ def _open(stage: Stage, switch: Switch, step: Step) -> dict[str, JsonValue]:
     timings = switch.timings
     with connect(stage.dsn(endpoint), purpose="open") as connection:
         ended = end_sessions(connection)
+    count = len(ended.ended)
     return {
-        "summary": f"{endpoint} accepts writes after {timings.gap_ms:.0f} ms; {len(ended.ended)} read-only sessions ended",
+        "summary": f"{endpoint} accepts writes after {timings.gap_ms:.0f} ms; {count} read-only sessions ended",
         "term": stage.plan.term,
         "timings": timings.model_dump(mode="json"),
     }

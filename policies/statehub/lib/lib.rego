@@ -19,7 +19,7 @@ crossing_kinds := {
 # METADATA
 # title: Kinds of step that only finish what was decided
 # description: Together with opening the primary, these end the outage that a decision began.
-finishing_kinds := {"reverse-follow", "redirect", "stabilize", "document"}
+finishing_kinds := {"unfollow", "reverse-follow", "redirect", "stabilize", "document"}
 
 # METADATA
 # title: Which endpoint plays a role
