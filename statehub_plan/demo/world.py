@@ -56,7 +56,8 @@ class DemoWorld:
         fallback: str = "following",
     ) -> None:
         """`rows` to begin with on the source, `rate` events a second from `writers` threads once the client is started;
-        `settings` for the clusters beside their own, `method` and `fallback` for the plan. The installations default to the lowest and the highest major."""
+        `settings` for the clusters beside their own, `method` and `fallback` for the plan. The installations default to
+        the lowest and the highest major."""
         self._rows = rows
         self._stabilization = stabilization
         self._rate = rate

@@ -16,6 +16,7 @@ from statehub_plan.postgres import register, state
 from statehub_plan.postgres.catalog_queries import queries
 from statehub_plan.postgres.connect import Connection, user_tables
 from statehub_plan.postgres.sessions import SESSIONS
+from statehub_plan.postgres.watermark import catalog_watermark
 
 OWN_SESSION = "statehub-plan observe"  # start of the application_name of every session that only observes
 LONG_TRANSACTION_S = 5.0
@@ -163,6 +164,11 @@ def settings(connection: Connection) -> JsonValue:
 def extensions(connection: Connection) -> JsonValue:
     """{name: version}."""
     return dict(connection.execute("SELECT extname, extversion FROM pg_extension ORDER BY extname").fetchall())
+
+
+def definitions(connection: Connection) -> JsonValue:
+    """The watermark that moves when any definition changes; see `postgres.watermark`."""
+    return catalog_watermark(connection)
 
 
 def encoding(connection: Connection) -> JsonValue:

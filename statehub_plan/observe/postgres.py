@@ -42,6 +42,7 @@ _SHALLOW: tuple[tuple[str, str, _Read], ...] = (
     ("subscriptions", "pg_subscription, pg_stat_subscription", replication.subscriptions),
     ("settings", "current_setting()", catalog.settings),
     ("extensions", "pg_extension", catalog.extensions),
+    ("definitions", "which definitions changed last, by every catalog", catalog.definitions),
     ("encoding", "pg_database", catalog.encoding),
 )
 _STREAMS: tuple[tuple[str, str, _Read], ...] = (("wal_bytes", "pg_ls_waldir()", replication.wal_bytes),)

@@ -10,7 +10,6 @@ from statehub_plan.render.plan_words import (
     at_rest,
     gate_text,
     next_commands,
-    not_available,
     summary,
     why,
     wish_text,
@@ -35,7 +34,6 @@ def plan_view(plan: Plan, *, saved_as: str | None) -> RenderableType:
         *_changes(plan),
         *_steps(plan),
         *_refused(plan),
-        *_available(plan),
         *_unknown(plan),
         line(""),
         verdict_view(plan.verdict),
@@ -86,12 +84,6 @@ def _refused(plan: Plan) -> Iterator[RenderableType]:
     where = f"after step {len(plan.steps)}" if plan.steps else "before anything is touched"
     yield heading(f"REFUSED {where}: {named(plan.refused.what, plan.old, plan.new)} [{plan.refused.code}]")
     yield line(f"remedy: {named(plan.refused.remedy, plan.old, plan.new)}", indent=2)
-
-
-def _available(plan: Plan) -> Iterator[RenderableType]:
-    missing = not_available(plan)
-    if missing is not None:
-        yield heading(f"CANNOT BE CARRIED OUT: {missing}")
 
 
 def _unknown(plan: Plan) -> Iterator[RenderableType]:

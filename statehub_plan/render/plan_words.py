@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 
 from statehub_plan.model.plan import Direction, Finding, Level, Plan, Step
-from statehub_plan.model.spec import FallbackMode, Gate, TransferMethod
+from statehub_plan.model.spec import FallbackMode, Gate
 from statehub_plan.model.steps import StepClass
 from statehub_plan.render.words import approvals_needed, counted, named
 from statehub_plan.world import Role
@@ -58,13 +58,6 @@ def gate_text(plan: Plan, gate: Gate) -> str:
 def sorted_findings(findings: tuple[Finding, ...]) -> tuple[Finding, ...]:
     """Hard before soft before advisory, then by code."""
     return tuple(sorted(findings, key=lambda one: (GRAVITY.index(one.level), one.code, one.step or "")))
-
-
-def not_available(plan: Plan) -> str | None:
-    """What of this plan this version cannot carry out, or None."""
-    if plan.spec.spec.transfer.method is TransferMethod.REPLICATION:
-        return "this version plans `transfer.method: replication` and cannot carry it out; use `dump`"
-    return None
 
 
 def next_commands(plan: Plan, saved_as: str | None) -> tuple[str, ...]:
