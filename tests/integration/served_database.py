@@ -199,6 +199,10 @@ class Proxy:
                 break
         _hang_up(client)
 
+    def hang_up(self) -> None:
+        """Cuts every line that exists now."""
+        _hang_up(*self._sockets)
+
     def close(self) -> None:
         """Hangs up on everybody and ends its threads."""
         self._listener.shutdown(socket.SHUT_RDWR)
