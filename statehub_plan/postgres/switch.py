@@ -150,11 +150,10 @@ class Switch:
             self._prepare()
 
     def _prepare(self) -> None:
-        enter = self._stack.enter_context
         timeout_ms = round(self._limits.switch_s * 1000) + 1000
-        self._source = enter(connect(self._ends.source_dsn, purpose="switch", statement_timeout_ms=timeout_ms))
-        self._target = enter(connect(self._ends.target_dsn, purpose="switch", statement_timeout_ms=timeout_ms))
-        self._pool = enter(ThreadPoolExecutor(2, thread_name_prefix="statehub-plan switch"))
+        self._source = self._session(self._ends.source_dsn, timeout_ms)
+        self._target = self._session(self._ends.target_dsn, timeout_ms)
+        self._pool = self._stack.enter_context(ThreadPoolExecutor(2, thread_name_prefix="statehub-plan switch"))
         self._source_identity = identity(self._source)
         self._stream = stream_name(identity(self._target))
         self._reverse_oid = self._prepare_reverse()
@@ -163,6 +162,13 @@ class Switch:
         self._approach_sequences()
         self._come_near()
         self._warm()
+
+    def _session(self, dsn: str, timeout_ms: int = 0) -> Connection:
+        """Closed with the switch, never left as a context: that would commit whatever is open in it, and here that may
+        be the decision."""
+        session = connect(dsn, purpose="switch", statement_timeout_ms=timeout_ms)
+        self._stack.callback(session.close)
+        return session
 
     def take_hold(self) -> Hold:
         """Every table of the source locked; from here on writers wait, and the clock of `switch_s` runs. When it has
@@ -302,7 +308,7 @@ class Switch:
         if ends is None:
             return None
         name = stream_name(self._source_identity)
-        self._subscriber = self._stack.enter_context(connect(ends.subscriber_dsn, purpose="switch"))
+        self._subscriber = self._session(ends.subscriber_dsn)
         made = read_subscription(self._subscriber, name)
         if made is None or made.enabled:
             raise StatehubError(

@@ -12,6 +12,7 @@ import pytest
 from statehub_plan.demo.cluster import Cluster
 from statehub_plan.errors import StatehubError
 from statehub_plan.postgres.fence import settle_fence
+from statehub_plan.postgres.register import burn
 from statehub_plan.postgres.reverse import prepare_reverse
 from statehub_plan.postgres.switch import Switch
 from tests.integration.ledgered import Moved, Pairs, in_transaction, ledger, refused, sequences_of, told
@@ -166,6 +167,30 @@ def test_settings_that_somebody_is_changing_do_not_hold_writers_up_for_long(pair
         error = refused(pair)
         assert error.code in ("freeze-timeout", "writers-left")
         assert f"session {admin.info.backend_pid} " in told(error)
+
+
+def test_a_register_that_somebody_keeps_locked_is_found_before_the_freeze(pair: Moved) -> None:
+    """Nothing is frozen for a decision that cannot be prepared: the old side accepts writes when the time is up."""
+    with in_transaction(pair.new.admin_dsn) as admin:
+
+        def lock(_switch: Switch) -> None:
+            admin.execute("SET TRANSACTION READ WRITE")
+            admin.execute("SELECT FROM statehub_plan.state FOR UPDATE")
+
+        error = refused(pair, at="proved", then=lock)
+        assert error.code in ("state-busy", "switch-timeout", "hold-lost")
+
+
+def test_a_term_that_was_burned_meanwhile_is_found_before_the_freeze(pair: Moved) -> None:
+    """Another run gave the decision up: this one releases its writers instead of freezing them."""
+
+    def burn_it(_switch: Switch) -> None:
+        with pair.new.tool() as target:
+            assert burn(target, term=pair.term, run="another", epoch=pair.epoch).stands
+
+    error = refused(pair, at="proved", then=burn_it)
+    pair.term += 1
+    assert "decision-lost" == error.code
 
 
 # Transactions that began before
