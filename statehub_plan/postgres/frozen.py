@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from statehub_plan.errors import StatehubError
 from statehub_plan.postgres.connect import Connection, Table
-from statehub_plan.postgres.fence import canary
+from statehub_plan.postgres.fence import canary, fence_status
 from statehub_plan.postgres.proof import Probes, unfenced_count
 from statehub_plan.postgres.sessions import end_open_transactions, end_others_at_once
 
@@ -42,8 +42,8 @@ def require_frozen(source: Connection, tables: Sequence[Table], probes: Probes) 
     end_others_at_once(source)
     left = end_open_transactions(source, timeout_s=_GONE_S, active_s=_ACTIVE_GONE_S)
     details = [f"{who} still has a transaction" for who in left]
-    if unfenced := unfenced_count(source):
-        details.append(f"{unfenced} tables have come without a fence")
+    if unfenced_count(source):
+        details += [f"table {name} has come without a fence" for name in fence_status(source).unfenced]
     # One is enough here: the fences are alike, each was just seen enabled, and whoever waits is paying.
     for one in canary(source, tables=tables[:1], probes=probes):
         if one.result not in ("frozen", "no-privilege"):
