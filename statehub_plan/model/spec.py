@@ -19,12 +19,14 @@ from statehub_plan.model.written import (
     Name,
     Pointer,
     Principal,
+    Size,
     TaskId,
     Text,
     Url,
     Variable,
 )
 from statehub_plan.model.written import duration_s as duration_s
+from statehub_plan.model.written import size_bytes as size_bytes
 
 
 class SecretRef(SpecModel):
@@ -96,11 +98,25 @@ class FallbackMode(StrEnum):
     RETIRED = "retired"
 
 
+class FollowLimits(SpecModel):
+    """How far behind a stream may be and how much its slot may keep on the sender. Beyond `advise…` it is told, beyond
+    `maxLag` no cutover begins, and at `dropSlotAt…` a slot that only serves the fallback is dropped before the disk
+    fills: the primary goes on, and the way back is no longer lossless."""
+
+    advise_lag: Size = "64MB"
+    max_lag: Size = "1GB"
+    advise_retained: Size = "2GB"
+    drop_slot_at_retained: Size = "8GB"
+    advise_disk_free: Size = "10GB"
+    drop_slot_at_disk_free: Size = "4GB"
+
+
 class Fallback(SpecModel):
-    """The retained other side; it is never omitted: retiring it is said, not left out."""
+    """The retained other side; it is never omitted: retiring it is said, not left out. `limits` are for streams."""
 
     endpoint: Name
     mode: FallbackMode
+    limits: FollowLimits = FollowLimits()
 
 
 class Desired(SpecModel):
@@ -175,22 +191,31 @@ class TargetContent(StrEnum):
     REPLACE = "replace"
 
 
+class Rehearsal(SpecModel):
+    """How old the newest passed rehearsal may be when a cutover by replication begins."""
+
+    max_age: Duration = "24h"
+
+
 class Transfer(SpecModel):
-    """How the final copy is made."""
+    """How the final copy is made; `rehearsal` concerns replication."""
 
     method: TransferMethod = TransferMethod.DUMP
     jobs: Annotated[int, Field(ge=1, le=64)] = 2
     target_content: TargetContent = TargetContent.EMPTY
+    rehearsal: Rehearsal = Rehearsal()
 
 
 class Freeze(SpecModel):
     """Limits of the write pause. `lockTimeout`: longest wait for the locks; `writerWait`: how long a writer may wait
-    before it gets an error; `maxDuration`: longest hold before everything is released."""
+    before it gets an error; `maxDuration`: longest hold before everything is released; `switchTimeout`: longest time
+    from the first lock to the decision in a cutover by replication."""
 
     lock_timeout: Duration = "5s"
     session_grace: Duration = "500ms"
     writer_wait: Duration = "5s"
     max_duration: Duration = "30m"
+    switch_timeout: Duration = "5s"
 
 
 class WaivedTable(SpecModel):
