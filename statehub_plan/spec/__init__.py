@@ -31,6 +31,7 @@ _CUTOVER_RULES: tuple[Rule, ...] = (
     contradictions.endpoints,
     contradictions.transfer,
     contradictions.limits,
+    contradictions.stream_limits,
     contradictions.gates,
     contradictions.retirement,
     contradictions.tasks,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from statehub_plan.model.spec import duration_s
+from statehub_plan.model.spec import FollowLimits, duration_s, size_bytes
 from statehub_plan.spec.node import Node
 from statehub_plan.spec.problem import Position, Problem, shown
 from statehub_plan.spec.references import probes
@@ -12,8 +12,17 @@ from statehub_plan.spec.references import probes
 _NOT_LATER = (
     (("freeze",), "lockTimeout", "5s", "maxDuration", "30m"),
     (("freeze",), "writerWait", "5s", "maxDuration", "30m"),
+    (("freeze",), "switchTimeout", "5s", "maxDuration", "30m"),
     (("stabilization",), "interval", "1m", "duration", "24h"),
 )
+
+
+_NOT_LARGER = (
+    ("adviseLag", "maxLag"),
+    ("adviseRetained", "dropSlotAtRetained"),
+    ("dropSlotAtDiskFree", "adviseDiskFree"),
+)
+"""Limits of a stream in pairs: advice comes before the hard limit, and disks are counted from above."""
 
 
 def endpoints(root: Node) -> Iterator[Problem]:
@@ -60,6 +69,21 @@ def limits(root: Node) -> Iterator[Problem]:
         yield from _longer(spec.child(*keys), ".".join(("spec", *keys)), (part, part_default), (whole, whole_default))
     for index, gate in enumerate(spec.child("gates").items):
         yield from _longer(gate, f"spec.gates[{index}]", ("decideWithin", "24h"), ("executeWithin", "48h"))
+
+
+def stream_limits(root: Node) -> Iterator[Problem]:
+    """Advice comes before the hard limit: afterwards there is nobody left to heed it."""
+    node = root.child("spec", "desired", "fallback", "limits")
+    defaults = FollowLimits().model_dump(by_alias=True)
+    for small, large in _NOT_LARGER:
+        try:
+            smaller, larger = (size_bytes(node.child(key).text or defaults[key]) for key in (small, large))
+        except ValueError:
+            continue  # reported as a wrong value
+        if node.members and smaller > larger:
+            key = small if small in node.keys else large
+            remedy = f"lower {_limit(node, small, defaults[small])} or raise {_limit(node, large, defaults[large])}"
+            yield Problem(node.child(key).at, f"spec.desired.fallback.limits.{small} is more than {large}", remedy)
 
 
 def _longer(node: Node, path: str, part: tuple[str, str], whole: tuple[str, str]) -> Iterator[Problem]:

@@ -157,8 +157,8 @@ def test_rows_name_what_is_the_tools_and_whatever_the_server_has_of_it(both: End
     assert {"conflicting", "invalidation_reason", "inactive_since", "lag_bytes"} <= mine.keys()
     idle = next(row for row in slots if row["name"].endswith("_theirs"))
     assert (False, version >= 170000) == (idle["ours"], idle["inactive_since"] is not None)
-    (row,) = fact(seen, f"{both.receiver}.subscriptions").value  # type: ignore[union-attr, misc]
-    assert isinstance(row, dict)
+    rows: Any = fact(seen, f"{both.receiver}.subscriptions").value
+    (row,) = rows
     assert (True, 2, 2, both.name()) == (row["ours"], row["tables"], row["tables_ready"], row["slot"])
     assert isinstance(row["last_received"], int)
     assert (None if _version(both.receiver_dsn) < 150000 else 0) == row["errors"]

@@ -115,6 +115,24 @@ CONTRADICTIONS = [
     ("mode: frozen", "mode: ▸following", "following needs transfer.method: replication; with dump, choose frozen"),
     ("lockTimeout: 5s ", "lockTimeout: ▸31m ", "spec.freeze.lockTimeout is longer than maxDuration"),
     ("writerWait: 5s ", "writerWait: ▸1h ", "spec.freeze.writerWait is longer than maxDuration"),
+    ("switchTimeout: 5s ", "switchTimeout: ▸31m ", "spec.freeze.switchTimeout is longer than maxDuration"),
+    (
+        "mode: frozen",
+        "mode: frozen, limits: {adviseLag: ▸2GB}",
+        "limits.adviseLag is more than maxLag; lower adviseLag (2GB) or raise maxLag (unwritten, so 1GB)",
+    ),
+    (
+        "mode: frozen",
+        "mode: frozen, limits: {dropSlotAtRetained: ▸1GB}",
+        "lower adviseRetained (unwritten, so 2GB) or raise dropSlotAtRetained (1GB)",
+    ),
+    (
+        "mode: frozen",
+        "mode: frozen, limits: {dropSlotAtDiskFree: ▸1TB}",
+        "limits.dropSlotAtDiskFree is more than adviseDiskFree",
+    ),
+    ("mode: frozen", "mode: frozen, limits: {maxLag: ▸1GiB}", "a number and kB, MB, GB or TB"),
+    ("mode: frozen", "mode: frozen, limits: {maxLag: ▸1024}", "a number and kB, MB, GB or TB"),
     ("interval: 1m", "interval: ▸2d", "spec.stabilization.interval is longer than duration"),
     ("decideWithin: 24h ", "decideWithin: ▸3d ", "spec.gates[0].decideWithin is longer than executeWithin"),
     (

@@ -168,7 +168,7 @@ def test_several_mistakes_are_all_told_in_order() -> None:
         "unquoted no is a boolean",
         "there is no such endpoint; did you mean `old-home`?",
         "cannot be `3`; write one of following, frozen, retired",
-        "unknown key `extra` in spec.desired.fallback; known here: endpoint, mode",
+        "unknown key `extra` in spec.desired.fallback; known here: endpoint, limits, mode",
         "spec.transfer.jobs must be a whole number, not the text `many`",
     )
 
