@@ -74,7 +74,9 @@ def test_a_healthy_world_is_known_completely(old: Served, new: Served, tmp_path:
         observation = observe(plan, tmp_path, now=now, extra=(extra,))
 
     names = {f"{name}.{each}" for name in ("old", "new") for each in (*OF_A_DATABASE, "api.health")}
-    assert names | {"access.clients", "backup", "document", "drill.restore"} == {each.id for each in observation}
+    assert names | {"access.clients", "backup", "document", "drill.restore", "preflight"} == {
+        each.id for each in observation
+    }
     assert () == observation.unknown()
     assert all(each.how for each in observation)
     assert all(before <= each.observed_at <= now() and each.elapsed_ms >= 0 for each in observation)

@@ -86,6 +86,7 @@ class SessionInfo:
     replication_password: str | None = None
     app_roles: tuple[str, ...] = ()
     disk_free_bytes: int | None = None
+    disk_unknown_because: str = ""
     asked_between: tuple[datetime, datetime] | None = None
 
     @property
