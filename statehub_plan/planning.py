@@ -59,6 +59,20 @@ def turned(document: CutoverPlan, primary: str, *, stay: bool = False) -> Cutove
     return document.model_copy(update={"spec": spec, "metadata": metadata})
 
 
+def with_method(document: CutoverPlan, observation: Observation) -> CutoverPlan:
+    """The document with `transfer.method: auto` settled by what the pre-flight checks say: a dump where something stands
+    in the way of replication alone, and the fallback is not to follow (then only replication will do)."""
+    transfer = document.spec.transfer
+    if transfer.method is not TransferMethod.AUTO:
+        return document
+    preflight = observation.value("preflight")
+    hindered = isinstance(preflight, dict) and bool(preflight.get("replication_errors"))
+    follows = document.spec.desired.fallback.mode is FallbackMode.FOLLOWING
+    method = TransferMethod.DUMP if hindered and not follows else TransferMethod.REPLICATION
+    spec = document.spec.model_copy(update={"transfer": transfer.model_copy(update={"method": method})})
+    return document.model_copy(update={"spec": spec})
+
+
 def wish_of(document: CutoverPlan, direction: Direction) -> Wish:
     """What of the document chooses steps. An abort ends with the present primary serving: it retires nothing."""
     spec = document.spec
@@ -226,6 +240,7 @@ def make_plan(
     direction: Direction = Direction.FORWARD,
 ) -> Plan:
     """The plan from the observed world to the document's wish, not yet judged. Deterministic in its arguments."""
+    document = with_method(document, observation)
     grounded = ground(document, observation, evidence, now=now)
     unfolded = unfold(grounded.world, wish_of(document, direction))
     steps = tuple(

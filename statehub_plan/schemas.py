@@ -54,6 +54,7 @@ def _models() -> dict[str, type[BaseModel]]:
         "observation": facts.Observation,
         "output-approvals": output.ApprovalsOutput,
         "output-backup": backup.Backup,
+        "output-checks": output.ChecksOutput,
         "output-compare": comparison.Comparison,
         "output-demo": output.DemoOutput,
         "output-doctor": output.DoctorOutput,

@@ -10,7 +10,8 @@ from statehub_plan.cli.options import document_argument, json_option
 from statehub_plan.cli.output import TerminalReporter, print_json, print_rich, print_text
 from statehub_plan.cli.workspace import Workspace
 from statehub_plan.errors import Exit
-from statehub_plan.model.output import DoctorCheck, DoctorOutput, ObserveOutput
+from statehub_plan.model.output import ChecksOutput, DoctorCheck, DoctorOutput, ObserveOutput
+from statehub_plan.model.preflight import Severity
 
 
 @click.command()
@@ -70,21 +71,44 @@ def compare(document: Path, as_json: bool) -> int:
 @click.command()
 @click.argument("document", type=click.Path(path_type=Path), required=False)
 @json_option
-def doctor(document: Path | None, as_json: bool) -> int:
+@click.option(
+    "--list", "only_list", is_flag=True, help="list every pre-flight check with its reason, and look at nothing"
+)
+def doctor(document: Path | None, as_json: bool, only_list: bool) -> int:
     """Check what DOCUMENT needs to be carried out (without it: the installed components), with a remedy each. Exit 1
-    when anything is missing."""
+    when anything is missing or stands in the way."""
     from statehub_plan.cli.checkup import check_components, check_document
 
-    checks = list(check_components())
+    if only_list:
+        return _list_checks(as_json)
+    checks, preflight = tuple(check_components()), None
     if document is not None:
         with Workspace.load(document) as workspace:
-            checks += check_document(workspace)
-    problems = [one for one in checks if not one.ok]
+            found, preflight = check_document(workspace)
+        checks = (*checks, *found)
+    problems = sum(1 for one in checks if not one.ok)
+    in_the_way = preflight is not None and any(one.severity is Severity.ERROR for one in preflight.found)
     if as_json:
-        print_json(DoctorOutput(ok=not problems, checks=tuple(checks)))
+        print_json(DoctorOutput(ok=not problems and not in_the_way, checks=checks, preflight=preflight))
     else:
-        print_text("\n".join([*map(_check_text, checks), f"{len(checks)} checks, {len(problems)} problems"]))
-    return Exit.ERROR if problems else Exit.DONE
+        print_text("\n".join([*map(_check_text, checks), f"{len(checks)} checks, {problems} problems"]))
+        if preflight is not None:
+            from statehub_plan.render import preflight_view
+
+            print_rich(preflight_view(preflight))
+    return Exit.ERROR if problems or in_the_way else Exit.DONE
+
+
+def _list_checks(as_json: bool) -> int:
+    from statehub_plan.cli.checkup import listed_checks
+
+    if as_json:
+        print_json(ChecksOutput(checks=listed_checks()))
+    else:
+        from statehub_plan.render import checks_view
+
+        print_rich(checks_view(listed_checks()))
+    return Exit.DONE
 
 
 def _check_text(one: DoctorCheck) -> str:

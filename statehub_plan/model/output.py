@@ -7,7 +7,9 @@ from typing import Literal
 from statehub_plan.model.base import Frozen
 from statehub_plan.model.facts import Evidence, Observation
 from statehub_plan.model.plan import Verdict
+from statehub_plan.model.preflight import Found, Severity
 from statehub_plan.model.record import GateState, Record
+from statehub_plan.model.spec import TransferMethod
 
 
 class ErrorOutput(Frozen):
@@ -87,11 +89,41 @@ class DoctorCheck(Frozen):
     remedy: str
 
 
+class PreflightOutput(Frozen):
+    """The pre-flight checks of moving `source` to `target`: how many were made, and what they found, errors first."""
+
+    source: str
+    target: str
+    checks: int
+    found: tuple[Found, ...]
+
+
 class DoctorOutput(Frozen):
-    """`doctor`: `ok` when nothing is missing."""
+    """`doctor`: `ok` when nothing is missing and no pre-flight check stands in the way. `preflight` is null where there
+    is no document, or not both of its databases answered."""
 
     ok: bool
     checks: tuple[DoctorCheck, ...]
+    preflight: PreflightOutput | None
+
+
+class CheckOutput(Frozen):
+    """One pre-flight check as it is declared. `where` it looks: on the source, the target, each side; the publisher or
+    the subscriber, which are source and target, and exchanged besides where the fallback is to follow."""
+
+    id: str
+    theme: str
+    severity: Severity
+    where: str
+    methods: tuple[TransferMethod, ...]
+    title: str
+    reason: str
+
+
+class ChecksOutput(Frozen):
+    """`doctor --list`: every pre-flight check."""
+
+    checks: tuple[CheckOutput, ...]
 
 
 class PolicyCheckOutput(Frozen):

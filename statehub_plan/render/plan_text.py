@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from statehub_plan.model.plan import Plan
+from statehub_plan.model.preflight import Severity
 from statehub_plan.render.diff import changes
 from statehub_plan.render.plan_words import (
     at_rest,
@@ -14,10 +15,11 @@ from statehub_plan.render.plan_words import (
     why,
     wish_text,
 )
+from statehub_plan.render.preflight import preparing, remark_lines, remarks_of
 from statehub_plan.render.text import RenderableType, columns, hanging, heading, line, stack
 from statehub_plan.render.unknowns import gather_unknown
 from statehub_plan.render.verdict import verdict_view
-from statehub_plan.render.words import identity_text, mark, moment, named
+from statehub_plan.render.words import counted, identity_text, mark, moment, named
 
 _STYLES = {"+": "green", "-": "red", "~": "yellow", "?": "magenta"}
 _MARK_STYLES = {"HOLD": "yellow", "FREEZE": "red", "NO RETURN": "bold red"}
@@ -34,6 +36,7 @@ def plan_view(plan: Plan, *, saved_as: str | None) -> RenderableType:
         *_changes(plan),
         *_steps(plan),
         *_refused(plan),
+        *_preflight(plan),
         *_unknown(plan),
         line(""),
         verdict_view(plan.verdict),
@@ -84,6 +87,16 @@ def _refused(plan: Plan) -> Iterator[RenderableType]:
     where = f"after step {len(plan.steps)}" if plan.steps else "before anything is touched"
     yield heading(f"REFUSED {where}: {named(plan.refused.what, plan.old, plan.new)} [{plan.refused.code}]")
     yield line(f"remedy: {named(plan.refused.remedy, plan.old, plan.new)}", indent=2)
+
+
+def _preflight(plan: Plan) -> Iterator[RenderableType]:
+    """What the checks object to, while the target is still to be made ready."""
+    remarks = remarks_of(plan.observation, plan.old, plan.new) if preparing(plan) else ()
+    if remarks:
+        errors = sum(1 for one in remarks if one.severity is Severity.ERROR)
+        said = f"{counted(errors, 'thing')} in the way" if errors else f"{counted(len(remarks), 'warning')}"
+        yield heading(f"Pre-flight: {said} (`doctor` says more)")
+        yield from remark_lines(remarks)
 
 
 def _unknown(plan: Plan) -> Iterator[RenderableType]:

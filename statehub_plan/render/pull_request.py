@@ -8,6 +8,7 @@ from statehub_plan.model.plan import Plan
 from statehub_plan.render.diff import changes
 from statehub_plan.render.markdown import code, document, folded, md, table
 from statehub_plan.render.plan_words import at_rest, gate_text, next_commands, sorted_findings, summary, why, wish_text
+from statehub_plan.render.preflight import preparing, remarks_of
 from statehub_plan.render.unknowns import gather_unknown
 from statehub_plan.render.words import identity_text, mark, moment, named
 
@@ -19,7 +20,17 @@ def plan_markdown(plan: Plan) -> str:
     if not plan.changes:
         return document([head, [f"**No changes.** {md(at_rest(plan))}"], _unknown(plan), _basis(plan)])
     return document(
-        [head, _refused(plan), _changes(plan), _steps(plan), _gates(plan), _verdict(plan), _unknown(plan), _basis(plan)]
+        [
+            head,
+            _refused(plan),
+            _changes(plan),
+            _steps(plan),
+            _gates(plan),
+            _verdict(plan),
+            _preflight(plan),
+            _unknown(plan),
+            _basis(plan),
+        ]
     )
 
 
@@ -66,6 +77,12 @@ def _verdict(plan: Plan) -> list[str]:
     ]
     found = ["", *table(("Level", "Code", "Step", "Message", "Remedy"), rows)] if rows else []
     return [f"### {said}", "", f"{len(plan.verdict.evaluated)} policies were evaluated.", *found]
+
+
+def _preflight(plan: Plan) -> list[str]:
+    remarks = remarks_of(plan.observation, plan.old, plan.new) if preparing(plan) else ()
+    rows = [(one.severity.value, code(one.id), code(one.where), md(one.what), md(one.remedy)) for one in remarks]
+    return ["### Pre-flight", "", *table(("Severity", "Check", "Where", "What", "Remedy"), rows)] if rows else []
 
 
 def _unknown(plan: Plan) -> list[str]:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
+
 from pydantic import JsonValue
 
 from statehub_plan.errors import Refusal
 from statehub_plan.model.plan import Step
-from statehub_plan.postgres.connect import connect
+from statehub_plan.model.preflight import Severity, Side
+from statehub_plan.postgres.checks.ends import end_of, move_of
+from statehub_plan.postgres.checks.run import run_checks
+from statehub_plan.postgres.connect import Connection, connect
 from statehub_plan.postgres.fence import fence, install
-from statehub_plan.postgres.preflight import preflight_schema
-from statehub_plan.postgres.privileges import check_privileges
 from statehub_plan.postgres.schema import prepare_schema
 from statehub_plan.steps.compare import tell
 from statehub_plan.steps.stage import Stage
@@ -46,21 +49,23 @@ def execute(stage: Stage, step: Step) -> dict[str, JsonValue]:
 
 
 def _require_fit(stage: Stage, endpoint: str, replace: bool) -> None:
-    endpoints = stage.plan.spec.spec.endpoints
-    away = stage.away(endpoint)
-    with (
-        connect(stage.dsn(away), purpose="preflight", read_only=True) as source,
-        connect(stage.dsn(endpoint), purpose="preflight", read_only=True) as target,
-    ):
-        problems = (
-            *((away, one) for one in check_privileges(source, app_roles=endpoints[away].app_roles)),
-            *((endpoint, one) for one in check_privileges(target, app_roles=endpoints[endpoint].app_roles)),
-            *((endpoint, one) for one in preflight_schema(source, target, replace=replace)),
+    document, away = stage.plan.spec, stage.away(endpoint)
+    with ExitStack() as stack:
+
+        def opened(dsn: str) -> Connection:
+            return stack.enter_context(connect(dsn, purpose="preflight", read_only=True))
+
+        source, target = (
+            end_of(document.spec.endpoints[name], opened(stage.dsn(name)), stage.base_dir, opened)
+            for name in (away, endpoint)
         )
+        found = run_checks(source, target, move_of(document, replace=replace))
+    names = {Side.SOURCE: away, Side.TARGET: endpoint}
+    problems = tuple(f"{names[one.side]}: {one}" for one in found if one.severity is Severity.ERROR)
     if problems:
         raise Refusal(
             code="preflight-failed",
             what=f"{len(problems)} things stand in the way; nothing was touched",
             hint="remedy what is listed and run `apply` again",
-            details=tuple(f"{where}: {problem}" for where, problem in problems),
+            details=problems,
         )

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import psycopg
 import pytest
 
 from statehub_plan.cli.workspace import save_plan
@@ -90,6 +91,30 @@ def test_doctor_names_every_problem(folder: Path) -> None:
     assert "gate.CUST-WP-0011-T07" in wrong
     assert all(check["remedy"] for check in wrong.values())
     assert SECRET not in sick.stdout + sick.stderr
+
+
+def test_doctor_checks_both_databases(folder: Path, source_db: str, target_db: str) -> None:
+    """Where both answer, everything that the checks found is told by side, and what stands in the way is exit 1."""
+    reached = {"STATEHUB_WSL2_DSN": source_db, "STATEHUB_RAILIANCE01_DSN": target_db}
+    with psycopg.connect(source_db) as connection:
+        connection.execute("SELECT lo_create(0)")
+    sick = run("doctor", "plans/cust-wp-0011.yaml", "--json", cwd=folder, **nowhere() | reached)
+    assert Exit.ERROR == sick.returncode
+    told = json.loads(sick.stdout)
+    assert () == problems("output-doctor", told)
+    found = {(one["id"], one["severity"], one["side"]) for one in told["preflight"]["found"]}
+    assert {("large-objects", "error", "source"), ("fsync-off", "warning", "target")} <= found
+    assert ("wsl2", "railiance01") == (told["preflight"]["source"], told["preflight"]["target"])
+    text = run("doctor", "plans/cust-wp-0011.yaml", cwd=folder, **nowhere() | reached).stdout
+    assert "ERROR   the source holds 1 large objects" in text
+
+
+def test_doctor_lists_every_check(folder: Path) -> None:
+    """Without looking at anything: what would be asked, and why."""
+    told = json.loads(run("doctor", "--list", "--json", cwd=folder).stdout)
+    assert () == problems("output-checks", told)
+    assert len(told["checks"]) >= 60
+    assert "no-replica-identity" in run("doctor", "--list", cwd=folder).stdout
 
 
 def test_doctor_without_a_document(folder: Path) -> None:

@@ -52,6 +52,7 @@ class End:
     replication_dsn: str | None = None
     app_roles: Sequence[str] = ()
     disk_free_bytes: int | None = None
+    disk_unknown_because: str = ""
 
 
 def run_checks(
@@ -142,6 +143,7 @@ def _ask(
         replication_password=_replication_password(end),
         app_roles=tuple(end.app_roles),
         disk_free_bytes=end.disk_free_bytes,
+        disk_unknown_because=end.disk_unknown_because,
     )
     values: dict[str, object] = {"app_roles": list(end.app_roles)}
     queries = [ask for ask in asks if isinstance(ask, Query)]
