@@ -14,10 +14,10 @@ from typing import Any
 from pydantic import ValidationError
 from rfc8785 import CanonicalizationError
 
-from statehub_plan.approvals.sshsig import read_signature
 from statehub_plan.errors import StatehubError
 from statehub_plan.model.base import Frozen, canonical
 from statehub_plan.model.record import SignedStatement
+from statehub_plan.signatures.sshsig import read_signature
 
 MAX_BYTES = 64 * 1024
 MAX_FILES = 10_000

@@ -22,6 +22,7 @@ WORLD = {
     "policy",
     "journal",
     "postgres",
+    "signatures",
     "approvals",
     "steps",
 }
