@@ -13,14 +13,12 @@ from statehub_plan.model.base import epoch_s
 from statehub_plan.model.spec import Backup as BackupSettings
 from statehub_plan.observe.gather import Answers, Clock, Source
 from statehub_plan.observe.parallel import Attempt
-from statehub_plan.postgres.backup import Backup, newest_backup, verify_backup
-
-_Stamps = tuple[tuple[str, int, int, int, int], ...]
+from statehub_plan.postgres.manifest import Backup, Stamps, newest_backup, stamps_of, verify_backup
 
 _NAMED_PROBLEMS = 5
 _SLOWEST_BYTES_PER_S = 50e6  # a disk or share that reads a backup more slowly is of no use in an emergency
 
-_verified: dict[Path, tuple[_Stamps, tuple[str, ...]]] = {}
+_verified: dict[Path, tuple[Stamps, tuple[str, ...]]] = {}
 """What this process found when it last read a backup's every byte, and the files' stamps at that time."""
 
 
@@ -65,19 +63,10 @@ def verify_once(backup: Backup, *, check: Callable[[], None]) -> tuple[str, ...]
 
     `check` is called before each file and may raise to give up.
     """
-    stamps = _stamps(backup.path)
+    stamps = stamps_of(backup.path)
     if _verified.get(backup.path, ((), ()))[0] != stamps:
         _verified[backup.path] = (stamps, verify_backup(backup, check=check))
     return _verified[backup.path][1]
-
-
-def _stamps(root: Path) -> _Stamps:
-    """Of every file below: a change of content can't keep all of these (the time of change can't be set)."""
-    found = []
-    for path in sorted(root.rglob("*")):
-        status = path.lstat()
-        found.append((str(path), status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino))
-    return tuple(found)
 
 
 def _go_on(attempt: Attempt) -> None:

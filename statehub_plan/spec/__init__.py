@@ -33,6 +33,7 @@ _CUTOVER_RULES: tuple[Rule, ...] = (
     contradictions.limits,
     contradictions.gates,
     contradictions.retirement,
+    contradictions.encryption,
     contradictions.tasks,
     contradictions.lanes,
     contradictions.kubernetes_probes,

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from pydantic import JsonValue
 
+from statehub_plan.access import resolve_path
 from statehub_plan.errors import Refusal
 from statehub_plan.model.plan import Step
+from statehub_plan.postgres.age import load_recipients
 from statehub_plan.postgres.connect import connect
 from statehub_plan.postgres.fence import fence, install
 from statehub_plan.postgres.preflight import preflight_schema
@@ -20,6 +22,8 @@ def execute(stage: Stage, step: Step) -> dict[str, JsonValue]:
 
     Content of its own is dumped into the backup folder before it is replaced, and only where the plan says so."""
     endpoint, replace = stage.subject(step), step.params.get("replaces_content") is True
+    backup = stage.plan.spec.spec.backup
+    recipients = load_recipients(backup.encryption, stage.base_dir)
     _require_fit(stage, endpoint, replace)
     with connect(stage.dsn(stage.away(endpoint)), purpose="install fence") as source:
         installed = install(source)
@@ -32,8 +36,9 @@ def execute(stage: Stage, step: Step) -> dict[str, JsonValue]:
         epoch=stage.epoch,
         term=stage.plan.term,
         replace=replace,
-        safety_dir=stage.base_dir / stage.plan.spec.spec.backup.directory,
+        safety_dir=resolve_path(backup.directory, stage.base_dir),
         endpoint=endpoint,
+        recipients=recipients,
         jobs=stage.plan.spec.spec.transfer.jobs,
         on_progress=lambda one: tell(stage, one),
         check=stage.checkpoint,

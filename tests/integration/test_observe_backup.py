@@ -16,7 +16,8 @@ from statehub_plan.model.facts import Fact, FactStatus
 from statehub_plan.model.spec import Backup as BackupSettings
 from statehub_plan.observe.backup import backup_source, verify_once
 from statehub_plan.observe.gather import gather
-from statehub_plan.postgres.backup import Backup, take_backup
+from statehub_plan.postgres.backup import take_backup
+from statehub_plan.postgres.manifest import Backup
 from tests.integration.observing import now
 
 
@@ -109,7 +110,7 @@ def test_a_large_backup_gets_the_time_that_it_needs(backup: Backup, tmp_path: Pa
     file = backup.path / "dump" / "large"
     with file.open("wb") as stream:
         stream.truncate(512 << 20)
-    manifest = backup.manifest.model_copy(update={"size_bytes": 512 << 20})
+    manifest = backup.manifest.model_copy(update={"size_bytes": 512 << 20}).sealed()
     (backup.path / "manifest.json").write_text(manifest.model_dump_json())
     source = backup_source(BackupSettings(directory="backups"), tmp_path, now=now)
     (fact,) = gather([source], now=now, timeout_s=0.5)
