@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
-from statehub_plan.errors import Refusal
+from statehub_plan.errors import Refusal, refused_by_system
 from statehub_plan.postgres import age
 from statehub_plan.postgres.connect import SCHEMA, Connection
 from statehub_plan.postgres.content import ContentDigest, digest_rows
@@ -27,13 +27,12 @@ from statehub_plan.postgres.manifest import (
     BackupTable,
     Encrypted,
     Manifest,
-    PlainContent,
     hashed,
 )
 from statehub_plan.postgres.relations import PageRange, Relation, read_relations
 from statehub_plan.postgres.snapshot import Snapshot
 from statehub_plan.postgres.state import identity
-from statehub_plan.postgres.tools import Output, major_of, run_tool, stream_tool
+from statehub_plan.postgres.tools import major_of, run_tool, stream_tool
 from statehub_plan.postgres.workers import Crew, OnProgress, Progress, nobody_looks, nothing_to_lose, run_crews
 
 __all__ = ["digest_tables", "flush_directory", "require_room", "take_backup"]
@@ -149,21 +148,20 @@ def _dump_encrypted(
     """pg_dump's custom format, which needs no file, through a pipe and encryption into the one file that there is."""
     path = partial / DUMP / ENCRYPTED_DUMP
     path.parent.mkdir(mode=0o700)
-    with path.open("xb") as file:
-
-        def seal(output: Output) -> tuple[PlainContent, PlainContent]:
-            return age.encrypt(output, file, recipients)
-
-        plain, sealed = stream_tool(
-            "pg_dump",
-            ["--format=custom", *_arguments(snapshot)],
-            snapshot.leader,
-            seal,
-            min_major=major_of(snapshot.leader),
-            check=lambda: telling.look(file.tell()),
-        )
-        file.flush()
-        os.fsync(file.fileno())
+    try:
+        with path.open("xb") as file:
+            plain, sealed = stream_tool(
+                "pg_dump",
+                ["--format=custom", *_arguments(snapshot)],
+                snapshot.leader,
+                lambda output: age.encrypt(output, file, recipients),
+                min_major=major_of(snapshot.leader),
+                check=lambda: telling.look(file.tell()),
+            )
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        raise refused_by_system(error, f"the backup could not be written to {path.parent}") from error
     name = str(path.relative_to(partial))
     return (BackupFile(path=name, size_bytes=sealed.size_bytes, sha256=sealed.sha256, plain=plain),)
 

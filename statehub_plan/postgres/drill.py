@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import re
 import tempfile
 import time
@@ -10,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import IO
 
 import psycopg
 from psycopg.conninfo import make_conninfo
@@ -24,6 +26,7 @@ from statehub_plan.postgres.connect import SCHEMA, Connection, connect
 from statehub_plan.postgres.manifest import (
     DUMP,
     Backup,
+    BackupFile,
     BackupTable,
     Manifest,
     content_digest,
@@ -263,16 +266,26 @@ def _archive(backup: Backup, identities: age.Identities | None, course: _Course)
     require_room(Path(tempfile.gettempdir()), file.plain.size_bytes if file.plain else 0, code="drill-disk-full")
     with tempfile.TemporaryFile(prefix="statehub-plan-") as plain:
         with course.phase("decrypt"):
-            problem = age.decrypt_file(
-                backup, file, identities, plain, on_progress=course.on_progress, check=course.check
-            )
+            problem = _decrypted(backup, file, identities, plain, course)
         if problem:
             course.problems.append(f"damaged file: {file.path}: {problem}")
             yield None
             return
-        plain.flush()
         # pg_restore's workers each open this path afresh, so each has a position of its own in the nameless file.
         yield _Archive(f"/dev/fd/{plain.fileno()}", manifest.format, (plain.fileno(),))
+
+
+def _decrypted(
+    backup: Backup, file: BackupFile, identities: age.Identities, plain: IO[bytes], course: _Course
+) -> str | None:
+    """Fills `plain`; what is wrong with the encrypted file, or None."""
+    try:
+        found = age.decrypt_file(backup, file, identities, plain, on_progress=course.on_progress, check=course.check)
+        plain.flush()
+    except OSError as error:
+        code = "drill-disk-full" if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) else "drill-interrupted"
+        raise _could_not_drill(code, f"decrypting into {tempfile.gettempdir()}: {error.strerror}") from error
+    return found
 
 
 def _restored(
@@ -305,13 +318,13 @@ def _restore(
         contents = run_tool(
             "pg_restore", ["--list", archive.path], server, min_major=major, pass_fds=archive.descriptors
         )
-        with tempfile.NamedTemporaryFile("w", suffix=".list", encoding="utf-8") as wanted:
+        with tempfile.TemporaryFile("w", encoding="utf-8", errors="surrogateescape") as wanted:
             wanted.write(_restorable(contents))
             wanted.flush()
             arguments = [
                 f"--format={archive.format}",
                 f"--jobs={jobs}",
-                f"--use-list={wanted.name}",
+                f"--use-list=/dev/fd/{wanted.fileno()}",
                 "--no-owner",
                 "--no-privileges",
                 "--no-subscriptions",
@@ -327,7 +340,7 @@ def _restore(
                 min_major=major,
                 database=scratch.name,
                 check=_size_watch(server, scratch.name, manifest, course),
-                pass_fds=archive.descriptors,
+                pass_fds=(*archive.descriptors, wanted.fileno()),
             )
     except StatehubError as error:
         if error.code != "client-tool-failed":
