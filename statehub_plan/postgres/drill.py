@@ -356,7 +356,8 @@ def _restore(
 
 def _size_watch(server: Connection, name: str, manifest: Manifest, course: _Course) -> Callable[[], None]:
     """A check that tells how large the scratch database has grown, beside what the tables took originally."""
-    began, asked = time.monotonic(), 0.0
+    began = asked = time.monotonic()
+    course.on_progress(Progress("restore", 0, manifest.table_bytes, "bytes", 0.0))
 
     def look() -> None:
         nonlocal asked

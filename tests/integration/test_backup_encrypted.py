@@ -167,38 +167,38 @@ def test_without_the_right_identity_nothing_is_restored(backup: Backup, target_d
     assert 0 == value(target_db, f"SELECT count(*) FROM pg_database WHERE datname LIKE '{SCRATCH_PREFIX}%'")
 
 
-@pytest.mark.parametrize("change", ["cut", "byte"])
-def test_damage_is_found_by_the_checksum(backup: Backup, target_db: str, key: Path, change: str) -> None:
+def test_damage_is_found_by_the_checksum(backup: Backup, target_db: str, key: Path) -> None:
     """Without any key, and the drill does not decrypt it first."""
-    spoil(backup, change)
+    spoil(backup, "byte")
     (problem,) = verify_backup(backup)
-    assert "bytes instead of" in problem or "its content has changed" in problem
+    assert "its content has changed" in problem
     report = restore_drill(backup, target_db, identities=read_identities(key))
     assert ((f"damaged file: {problem}",), 0) == (report.problems, report.decrypt_ms)
+    spoil(backup, "cut")
+    (problem,) = verify_backup(backup)
+    assert "bytes instead of" in problem
 
 
-@pytest.mark.parametrize(
-    ("change", "expected"),
-    [
+def test_damage_is_found_also_under_a_forged_manifest(backup: Backup, target_db: str, key: Path) -> None:
+    """Whoever rewrites the checksums cannot rewrite what age authenticates, nor what the plain text must be."""
+    path = backup.path / backup.manifest.files[0].path
+    sound = path.read_bytes()
+    for change, expected in (
         ("cut", "cut off, or was changed"),
         ("cut between chunks", "cut off, or was changed"),
         ("byte", "cut off, or was changed"),
         ("head", "head is cut off or changed"),
         ("exchanged", "not what was dumped"),
-    ],
-)
-def test_damage_is_found_also_under_a_forged_manifest(
-    backup: Backup, target_db: str, key: Path, change: str, expected: str
-) -> None:
-    """Whoever rewrites the checksums cannot rewrite what age authenticates, nor what the plain text must be."""
-    spoil(backup, change)
-    spoilt = forged(backup)
-    assert () == verify_backup(spoilt)
-    (problem,) = restore_drill(spoilt, target_db, identities=read_identities(key)).problems
-    assert expected in problem
-    checked = check_backup(spoilt, identities=read_identities(key))
-    assert (False, True) == (checked.sound, checked.decrypted)
-    assert expected in checked.problems[0]
+    ):
+        path.write_bytes(sound)
+        spoil(backup, change)
+        spoilt = forged(backup)
+        assert () == verify_backup(spoilt)
+        (problem,) = restore_drill(spoilt, target_db, identities=read_identities(key)).problems
+        assert expected in problem
+        checked = check_backup(spoilt, identities=read_identities(key))
+        assert (False, True) == (checked.sound, checked.decrypted)
+        assert expected in checked.problems[0]
 
 
 def test_verifying_needs_no_server(backup: Backup, key: Path, source_db: str) -> None:
