@@ -153,30 +153,34 @@ def _newest(workspace: Workspace) -> Backup:
 
 
 def _taken_text(taken: Backup, signed_by: str | None) -> str:
+    from statehub_plan.render.words import counted
+
     manifest = taken.manifest
     recipients = manifest.encryption.recipients if manifest.encryption else ()
     return "\n".join(
         (
-            f"{taken.path}: {manifest.size_bytes / 1e6:.1f} MB, {len(manifest.tables)} tables",
+            f"{taken.path}: {manifest.size_bytes / 1e6:.1f} MB, {counted(len(manifest.tables), 'table')}",
             f"  {manifest.table_bytes / 1e6:.1f} MB of tables in {manifest.elapsed_ms / 1000:.1f} s, "
             f"{manifest.bytes_per_s / 1e6:.1f} MB/s",
-            f"  encrypted with age for {len(recipients)} recipient(s)" if recipients else "  not encrypted",
+            f"  encrypted with age for {counted(len(recipients), 'recipient')}" if recipients else "  not encrypted",
             f"  manifest {manifest.digest}, {f'signed by {signed_by}' if signed_by else 'unsigned'}",
         )
     )
 
 
 def _checked_text(checked: BackupCheck) -> str:
+    from statehub_plan.render.words import counted
+
     sound = "sound" if checked.sound else "NOT SOUND"
     inside = {None: "not encrypted", True: "encrypted, decrypted and compared", False: "encrypted, not decrypted"}
     who = f" ({checked.principal})" if checked.principal else ""
     return "\n".join(
         (
             f"{checked.path}: {sound}",
-            f"  of {checked.endpoint}, {checked.taken_at:%Y-%m-%dT%H:%M:%SZ}: {checked.tables} tables, "
-            f"{checked.rows} rows",
-            f"  {checked.files} files, {checked.size_bytes / 1e6:.1f} MB read in {checked.elapsed_ms / 1000:.1f} s, "
-            f"{checked.bytes_per_s / 1e6:.1f} MB/s; {inside[checked.decrypted]}",
+            f"  of {checked.endpoint}, {checked.taken_at:%Y-%m-%dT%H:%M:%SZ}: {counted(checked.tables, 'table')}, "
+            f"{counted(checked.rows, 'row')}",
+            f"  {counted(checked.files, 'file')}, {checked.size_bytes / 1e6:.1f} MB read in "
+            f"{checked.elapsed_ms / 1000:.1f} s, {checked.bytes_per_s / 1e6:.1f} MB/s; {inside[checked.decrypted]}",
             f"  manifest {checked.manifest_digest}, "
             + (f"signed by {checked.signed_by}{who}" if checked.signed_by else "unsigned"),
         )

@@ -100,6 +100,8 @@ def _ended(trouble: StatehubError | None) -> int:
 
 
 def _text(report: DrillReport) -> str:
+    from statehub_plan.render.words import counted
+
     on = report.restored_on
     phases = (
         ("verified", report.verify_ms),
@@ -109,10 +111,11 @@ def _text(report: DrillReport) -> str:
     )
     took = ", ".join(f"{name} in {elapsed_ms / 1000:.1f} s" for name, elapsed_ms in phases if elapsed_ms)
     lines = [
-        f"{report.backup} {'restores' if report.passed else 'DOES NOT RESTORE'}: {report.tables} tables, "
-        f"{report.rows} rows, {report.drilled_at:%Y-%m-%dT%H:%M:%SZ}",
-        f"  on {on.host} port {on.port}, PostgreSQL {on.server_version // 10000}: {report.restored_bytes / 1e6:.1f} MB "
-        f"from {report.size_bytes / 1e6:.1f} MB, {report.restored_bytes_per_s / 1e6:.1f} MB/s",
+        f"{report.backup} {'restores' if report.passed else 'DOES NOT RESTORE'}: {counted(report.tables, 'table')}, "
+        f"{counted(report.rows, 'row')}, {report.drilled_at:%Y-%m-%dT%H:%M:%SZ}",
+        f"  on {on.host} port {on.port}, PostgreSQL {on.server_version // 10000}: "
+        f"{report.restored_bytes / 1e6:.1f} MB from {report.size_bytes / 1e6:.1f} MB"
+        f"{' encrypted' if report.encrypted else ''}, {report.restored_bytes_per_s / 1e6:.1f} MB/s",
         f"  {took}; {report.elapsed_ms / 1000:.1f} s in all",
     ]
     if report.left_behind:

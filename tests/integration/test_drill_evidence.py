@@ -10,8 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 
+from statehub_plan.demo.cluster import Cluster
 from statehub_plan.errors import StatehubError
 from statehub_plan.model.base import canonical, digest
 from statehub_plan.postgres.backup import take_backup
@@ -31,6 +33,8 @@ from statehub_plan.schemas import problems
 from statehub_plan.signatures.keygen import load_signers, sign_bytes
 from statehub_plan.signatures.signers import Signer
 from tests.integration.moving import run_script
+
+Drilled = tuple[Backup, DrillReport]
 
 OPERATOR = "operator@state-hub.example"
 
@@ -62,17 +66,27 @@ def keys(tmp_path: Path, ssh_keygen: Path) -> Keys:
     return Keys(tmp_path / "keys", ssh_keygen)
 
 
-@pytest.fixture
-def backup(source_db: str, tmp_path: Path) -> Backup:
-    """A backup of a small database."""
-    run_script(source_db, "CREATE TABLE public.note AS SELECT n FROM generate_series(1, 10) n")
-    return take_backup(source_db, tmp_path / "backups", endpoint="old")
+@pytest.fixture(scope="module")
+def drilled(source_cluster: Cluster, target_cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Drilled:
+    """One backup of a small database and one drill of it, for all tests here."""
+    with psycopg.connect(source_cluster.dsn(), autocommit=True) as admin:
+        admin.execute("CREATE DATABASE evidence TEMPLATE template0")
+        run_script(source_cluster.dsn("evidence"), "CREATE TABLE public.note AS SELECT n FROM generate_series(1, 10) n")
+        taken = take_backup(source_cluster.dsn("evidence"), tmp_path_factory.mktemp("backups"), endpoint="old")
+        admin.execute("DROP DATABASE evidence (FORCE)")
+    return taken, restore_drill(taken, target_cluster.dsn())
 
 
 @pytest.fixture
-def report(backup: Backup, target_db: str) -> DrillReport:
-    """A drill of it that passed."""
-    return restore_drill(backup, target_db)
+def backup(drilled: Drilled, tmp_path: Path) -> Backup:
+    """The backup, for a test of its own to spoil."""
+    return read_backup(Path(shutil.copytree(drilled[0].path, tmp_path / drilled[0].path.name)))
+
+
+@pytest.fixture
+def report(drilled: Drilled) -> DrillReport:
+    """What its drill came to."""
+    return drilled[1]
 
 
 def test_signed_evidence_can_be_checked_by_anybody(backup: Backup, report: DrillReport, keys: Keys) -> None:
