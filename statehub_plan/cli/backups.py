@@ -53,29 +53,35 @@ def take(document: Path, endpoint: str | None, key: Path | None, as_json: bool) 
     """Take a backup of the primary, online, with a manifest of checksums, row counts and content digests; encrypted
     where the plan says `backup.encryption`."""
     from statehub_plan.access import resolve_path
+    from statehub_plan.cli.runs import ended_in_order
     from statehub_plan.postgres.age import load_recipients
     from statehub_plan.postgres.backup import take_backup
     from statehub_plan.postgres.connect import resolve_dsn
-    from statehub_plan.postgres.evidence import BackupOutput, check_key, sign_manifest
+    from statehub_plan.postgres.evidence import BACKUP, BackupOutput, check_key, sign_manifest
 
-    check_key(key)
+    check_key(key, BACKUP)
     with Workspace.load(document) as workspace:
         name = named(workspace, endpoint)
         spec, reporter = workspace.document.spec, TerminalReporter(quiet=as_json)
-        taken = take_backup(
-            resolve_dsn(spec.endpoints[name].database.dsn, workspace.base_dir),
-            resolve_path(spec.backup.directory, workspace.base_dir),
-            endpoint=name,
-            jobs=spec.transfer.jobs,
-            recipients=load_recipients(spec.backup.encryption, workspace.base_dir),
-            on_progress=lambda one: reporter.progress(one.phase, one.done, one.total, one.unit),
-        )
-    signed_by = sign_manifest(taken, key) if key else None
+        with ended_in_order():
+            taken = take_backup(
+                resolve_dsn(spec.endpoints[name].database.dsn, workspace.base_dir),
+                resolve_path(spec.backup.directory, workspace.base_dir),
+                endpoint=name,
+                jobs=spec.transfer.jobs,
+                recipients=load_recipients(spec.backup.encryption, workspace.base_dir),
+                on_progress=lambda one: reporter.progress(one.phase, one.done, one.total, one.unit),
+            )
+    signed_by, trouble = None, None
+    try:
+        signed_by = sign_manifest(taken, key) if key else None
+    except StatehubError as error:  # the backup is there and sound: it is told, and then that it is not signed
+        trouble = error
     if as_json:
         print_json(BackupOutput(path=taken.path, manifest=taken.manifest, signed_by=signed_by))
     else:
         print_text(_taken_text(taken, signed_by))
-    return Exit.DONE
+    return ended(trouble)
 
 
 @backup.command()
@@ -113,10 +119,15 @@ def verify(document_or_backup: Path, allowed_signers: Path | None, identity: Pat
         print_json(checked)
     else:
         print_text(_checked_text(checked))
-    if checked.sound:
+    return ended(None if checked.sound else _damaged(checked))
+
+
+def ended(trouble: StatehubError | None) -> int:
+    """The exit status; what there is to say goes to stderr, because stdout has its one document already."""
+    if trouble is None:
         return Exit.DONE
-    print_error(_damaged(checked), as_json=False)
-    return Exit.ERROR
+    print_error(trouble, as_json=False)
+    return trouble.exit_status
 
 
 def named(workspace: Workspace, endpoint: str | None) -> str:

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 import click
 
-from statehub_plan.cli.backups import endpoint_option, key_option, named, signers_option
+from statehub_plan.cli.backups import ended, endpoint_option, key_option, named, signers_option
 from statehub_plan.cli.options import document_argument, json_option
-from statehub_plan.cli.output import TerminalReporter, print_error, print_json, print_text
+from statehub_plan.cli.output import TerminalReporter, print_json, print_text
 from statehub_plan.cli.workspace import Workspace, utc_now
-from statehub_plan.errors import Exit, StatehubError
+from statehub_plan.errors import StatehubError
 from statehub_plan.model.record import RecordKind
 from statehub_plan.model.steps import StepKind
 
@@ -33,6 +33,7 @@ def drill() -> None:
 def restore(document: Path, endpoint: str | None, key: Path | None, as_json: bool) -> int:
     """Restore the newest backup into a scratch database, compare it with its manifest, drop it, record the outcome; the
     evidence is kept beside the backup, signed where a key is given."""
+    from statehub_plan.cli.runs import ended_in_order
     from statehub_plan.postgres.connect import resolve_dsn
     from statehub_plan.postgres.evidence import DrillOutput
     from statehub_plan.steps.restore_drill import drill_fact, drill_failed, drill_newest
@@ -40,15 +41,16 @@ def restore(document: Path, endpoint: str | None, key: Path | None, as_json: boo
     with Workspace.load(document) as workspace:
         name, spec = named(workspace, endpoint), workspace.document.spec
         reporter = TerminalReporter(quiet=as_json)
-        drilled = drill_newest(
-            spec.backup,
-            workspace.base_dir,
-            resolve_dsn(spec.endpoints[name].database.dsn, workspace.base_dir),
-            jobs=spec.transfer.jobs,
-            key=key,
-            on_progress=lambda one: reporter.progress(one.phase, one.done, one.total, one.unit),
-            check=lambda: None,
-        )
+        with ended_in_order():
+            drilled = drill_newest(
+                spec.backup,
+                workspace.base_dir,
+                resolve_dsn(spec.endpoints[name].database.dsn, workspace.base_dir),
+                jobs=spec.transfer.jobs,
+                key=key,
+                on_progress=lambda one: reporter.progress(one.phase, one.done, one.total, one.unit),
+                check=lambda: None,
+            )
         state, payload = drill_fact(drilled)
         workspace.journal.append(
             None,
@@ -67,7 +69,7 @@ def restore(document: Path, endpoint: str | None, key: Path | None, as_json: boo
         signed = f"signed by {evidence.signed_by}" if evidence.signed_by else "unsigned"
         print_text(f"{_text(drilled.report)}\n  evidence {evidence.file}, {signed}")
     trouble = drilled.trouble if drilled.report.passed else drill_failed(drilled.report)
-    return _ended(trouble)
+    return ended(trouble)
 
 
 @drill.command()
@@ -87,16 +89,8 @@ def verify(file: Path, allowed_signers: Path | None, as_json: bool) -> int:
     else:
         print_text(f"{_text(found.statement)}\n{_worth(found)}")
     if found.backup == "changed":
-        return _ended(_other_backup(found))
-    return _ended(None if found.statement.passed else drill_failed(found.statement))
-
-
-def _ended(trouble: StatehubError | None) -> int:
-    """The exit status; what there is to say goes to stderr, because stdout has its one document already."""
-    if trouble is None:
-        return Exit.DONE
-    print_error(trouble, as_json=False)
-    return trouble.exit_status
+        return ended(_other_backup(found))
+    return ended(None if found.statement.passed else drill_failed(found.statement))
 
 
 def _text(report: DrillReport) -> str:

@@ -23,7 +23,8 @@ _verified: dict[Path, tuple[Stamps, tuple[str, ...]]] = {}
 
 
 def backup_source(backup: BackupSettings, base_dir: Path, *, now: Clock) -> Source:
-    """backup {path, endpoint, taken_at, age_s, checksum_ok, problems, size_bytes, system_identifier}; null if none.
+    """backup {path, endpoint, taken_at, age_s, checksum_ok, problems, size_bytes, encrypted, manifest_digest,
+    system_identifier}; null if none.
 
     Reads every byte of it once per process, and again as soon as a file's size, inode or time of change is another;
     takes the time that this needs at 50 MB/s or faster. Unknown where it is slower.
@@ -49,6 +50,8 @@ def backup_source(backup: BackupSettings, base_dir: Path, *, now: Clock) -> Sour
                 "checksum_ok": not problems,
                 "problems": list(problems[:_NAMED_PROBLEMS]),
                 "size_bytes": manifest.size_bytes,
+                "encrypted": manifest.encryption is not None,
+                "manifest_digest": manifest.digest,
                 "system_identifier": manifest.identity.system_identifier,
             },
             began,

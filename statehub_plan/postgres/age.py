@@ -8,6 +8,7 @@ place of their own first.
 from __future__ import annotations
 
 import hashlib
+import io
 import re
 import stat
 import time
@@ -33,6 +34,7 @@ __all__ = [
     "load_identities",
     "load_recipients",
     "read_identities",
+    "try_out",
 ]
 
 _MAX_KEY_FILE_BYTES = 1 << 20
@@ -126,6 +128,13 @@ def read_identities(path: Path) -> Identities:
     return Identities(path, keys)
 
 
+def try_out(recipients: tuple[str, ...], identities: Identities) -> None:
+    """StatehubError `backup-identity-wrong` when what is encrypted for these keys could not be decrypted by those."""
+    sealed = io.BytesIO()
+    encrypt(io.BytesIO(b"x"), sealed, recipients)
+    decrypt(io.BytesIO(sealed.getvalue()), io.BytesIO(), identities)
+
+
 def encrypt(source: Readable, sink: Writable, recipients: tuple[str, ...]) -> tuple[PlainContent, PlainContent]:
     """Reads `source` to its end and writes it encrypted; (what was encrypted, what was written) as size and SHA-256.
 
@@ -201,11 +210,13 @@ def decrypt_file(
 def _stream(work: Callable[..., None], reading: _Reading, writing: _Writing, keys: list[Any]) -> None:
     try:
         work(reading, writing, keys)
-    except (pyrage.EncryptError, pyrage.DecryptError, OSError):
-        # The library passes on what our two ends raised as text only.
+    except (pyrage.EncryptError, pyrage.DecryptError, OSError) as error:
+        # The library passes on what our two ends raised as text only, also when a signal came on the way to them.
         for end in (reading, writing):
             if end.raised is not None:
                 raise end.raised from None
+        if "KeyboardInterrupt" in str(error):
+            raise KeyboardInterrupt from None
         raise
 
 
@@ -223,11 +234,11 @@ class _Reading:
         try:
             piece = self._source.read(size)
             self._check(len(piece))
+            self._hash.update(piece)
+            self._size += len(piece)
         except BaseException as error:
             self.raised = error
             raise
-        self._hash.update(piece)
-        self._size += len(piece)
         return piece
 
     def content(self) -> PlainContent:
@@ -246,11 +257,11 @@ class _Writing:
     def write(self, piece: bytes) -> int:
         try:
             self._sink.write(piece)
+            self._hash.update(piece)
+            self._size += len(piece)
         except BaseException as error:
             self.raised = error
             raise
-        self._hash.update(piece)
-        self._size += len(piece)
         return len(piece)
 
     def flush(self) -> None:

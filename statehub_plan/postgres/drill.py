@@ -6,7 +6,7 @@ import errno
 import re
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -44,12 +44,12 @@ __all__ = ["DrillReport", "restore_drill"]
 
 _SIZE_EVERY_S = 1.0
 _NO_FAULT_OF_THE_BACKUP = (
-    "No space left on device",
-    "could not extend file",
-    "server closed the connection",
-    "terminating connection",
-    "connection to server",
-    "too many connections",
+    ("No space left on device", "drill-disk-full"),
+    ("could not extend file", "drill-disk-full"),
+    ("server closed the connection", "drill-interrupted"),
+    ("terminating connection", "drill-interrupted"),
+    ("connection to server", "drill-interrupted"),
+    ("out of shared memory", "drill-interrupted"),
 )
 
 
@@ -347,11 +347,16 @@ def _restore(
             raise
         server.execute("SELECT 1")  # a server that is gone is no fault of the backup
         said = error.details or (error.what,)
-        if any(sign in line for line in said for sign in _NO_FAULT_OF_THE_BACKUP):
-            full = any("No space left" in line or "could not extend" in line for line in said)
-            raise _could_not_drill("drill-disk-full" if full else "drill-interrupted", *said) from error
+        code = no_fault_of_the_backup(said)
+        if code is not None:
+            raise _could_not_drill(code, *said) from error
         return [f"pg_restore: {line}" for line in said]
     return []
+
+
+def no_fault_of_the_backup(said: Sequence[str]) -> str | None:
+    """The code of the error for what pg_restore has said, where that is about the server and not about the backup."""
+    return next((code for sign, code in _NO_FAULT_OF_THE_BACKUP if any(sign in line for line in said)), None)
 
 
 def _size_watch(server: Connection, name: str, manifest: Manifest, course: _Course) -> Callable[[], None]:

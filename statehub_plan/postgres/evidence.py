@@ -109,10 +109,10 @@ def signing_key() -> Path | None:
     return Path(named) if named else None
 
 
-def check_key(key: Path | None) -> None:
+def check_key(key: Path | None, purpose: Purpose) -> None:
     """StatehubError when nothing could be signed with it; before a drill that takes an hour rather than after it."""
     if key is not None:
-        fingerprint_of_key(key, DRILL)
+        fingerprint_of_key(key, purpose)
 
 
 def keep_evidence(backup: Backup, report: DrillReport, key: Path | None) -> tuple[StoredEvidence, StatehubError | None]:

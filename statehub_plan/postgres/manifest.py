@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import stat
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -206,16 +207,19 @@ def _manifest_problems(backup: Backup) -> Iterator[str]:
         yield f"{MANIFEST}: its content has changed (it no longer has the digest that it carries)"
     if manifest.content_digest != content_digest(manifest.tables):
         yield f"{MANIFEST}: its tables are not those of its content digest"
-    for file in manifest.files:
-        if file.path.startswith("/") or ".." in Path(file.path).parts:
-            yield f"{file.path}: it is outside of the backup"
+    if manifest.encryption is not None and [file.plain is not None for file in manifest.files] != [True]:
+        yield f"{MANIFEST}: an encrypted dump is one file, with checksums of both its texts"
 
 
 def _file_problems(backup: Backup, file: BackupFile, look: Callable[[int], None]) -> Iterator[str]:
     path = backup.path / file.path
+    if not Path(file.path).is_relative_to(DUMP) or ".." in Path(file.path).parts:
+        yield f"{file.path}: it is outside of the backup"
+        return
     try:
-        if path.is_symlink():
-            yield f"{file.path}: it is a symbolic link"
+        # Neither a link out of here nor something that never ends is read.
+        if not stat.S_ISREG(path.lstat().st_mode):
+            yield f"{file.path}: it is not a regular file"
             return
         size, sha256 = hashed(path, look)
     except OSError as error:

@@ -8,7 +8,7 @@ from statehub_plan.access import resolve_path
 from statehub_plan.model.plan import Step
 from statehub_plan.postgres.age import load_recipients
 from statehub_plan.postgres.backup import take_backup
-from statehub_plan.postgres.evidence import check_key, sign_manifest, signing_key
+from statehub_plan.postgres.evidence import BACKUP, check_key, sign_manifest, signing_key
 from statehub_plan.steps.compare import tell
 from statehub_plan.steps.stage import Stage
 
@@ -16,7 +16,7 @@ from statehub_plan.steps.stage import Stage
 def execute(stage: Stage, step: Step) -> dict[str, JsonValue]:
     """Appears whole or not at all; writers go on."""
     endpoint, settings, key = stage.subject(step), stage.plan.spec.spec.backup, signing_key()
-    check_key(key)
+    check_key(key, BACKUP)
     backup = take_backup(
         stage.dsn(endpoint),
         resolve_path(settings.directory, stage.base_dir),

@@ -15,7 +15,7 @@ from statehub_plan.model.spec import Backup as BackupSettings
 from statehub_plan.model.steps import StepKind
 from statehub_plan.postgres.age import load_identities
 from statehub_plan.postgres.drill import DrillReport, restore_drill
-from statehub_plan.postgres.evidence import StoredEvidence, check_key, keep_evidence, signing_key
+from statehub_plan.postgres.evidence import DRILL, StoredEvidence, check_key, keep_evidence, signing_key
 from statehub_plan.postgres.manifest import newest_backup
 from statehub_plan.postgres.workers import OnProgress
 from statehub_plan.steps.compare import tell
@@ -75,7 +75,7 @@ def drill_newest(
             what=f"there is no backup in {directory} to restore",
             hint="take one with `statehub-plan backup DOCUMENT`",
         )
-    check_key(key)
+    check_key(key, DRILL)
     identities = load_identities(settings.encryption, base_dir) if backup.manifest.encryption else None
     report = restore_drill(backup, server_dsn, jobs=jobs, identities=identities, on_progress=on_progress, check=check)
     return Drilled(report, *keep_evidence(backup, report, key))

@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import re
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pyrage
 import pytest
 
@@ -16,9 +18,11 @@ from statehub_plan.errors import Exit
 from statehub_plan.history import journal_facts
 from statehub_plan.model.base import digest
 from statehub_plan.postgres.evidence import DrillEvidence
+from statehub_plan.postgres.scratch import SCRATCH_PREFIX
 from statehub_plan.schemas import problems
 from statehub_plan.spec import starter
 from tests.integration.applying import ran
+from tests.integration.drilling import BUILDING, SLOW
 from tests.integration.moving import run_script
 
 ENCRYPTION = "\n    encryption: {recipientsFile: ./backup.pub, identityFile: ./backup.key}\n"
@@ -132,7 +136,7 @@ def test_nothing_begins_without_what_it_will_need(document: Path) -> None:
     cases = [
         ("backup-missing", ("drill", "restore", document, *endpoint)),
         ("backup-missing", ("backup", "verify", document)),
-        ("evidence-key-missing", ("backup", document, *endpoint, "--key", folder / "gone")),
+        ("manifest-key-missing", ("backup", document, *endpoint, "--key", folder / "gone")),
     ]
     for code, arguments in cases:
         assert (Exit.ERROR, code) == ((found := ran(*arguments, "--json")).status, found.json["error"]["code"])
@@ -146,3 +150,34 @@ def test_nothing_begins_without_what_it_will_need(document: Path) -> None:
     assert 1 == len(list((folder / "backups").iterdir()))
     with Workspace.load(document) as workspace:
         assert () == workspace.records()
+
+
+def test_a_drill_that_is_told_to_end_cleans_up(document: Path, source_db: str, target_db: str) -> None:
+    """SIGTERM in the middle of the restore: no scratch database, no evidence, nothing on record."""
+    run_script(source_db, SLOW)
+    assert Exit.DONE == ran("backup", document, "--endpoint", "old-home").status
+    command = [sys.executable, "-m", "statehub_plan", "drill", "restore", str(document), "--endpoint", "new-home"]
+    building = f"SELECT count(*) FROM pg_stat_activity WHERE {BUILDING}".encode()
+    with (
+        psycopg.connect(target_db, autocommit=True) as looking,
+        subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process,
+    ):
+        while looking.execute(building, [SCRATCH_PREFIX]).fetchone() == (0,):
+            assert process.poll() is None
+        process.terminate()
+        assert process.stderr is not None
+        assert "interrupted" in process.stderr.read()
+        assert Exit.ERROR == process.wait()
+        left = looking.execute("SELECT count(*) FROM pg_database WHERE starts_with(datname, %s)", [SCRATCH_PREFIX])
+        assert (0,) == left.fetchone()
+    assert [] == list(document.parent.glob("backups/*/drills"))
+    with Workspace.load(document) as workspace:
+        assert () == workspace.records()
+
+
+def test_doctor_tries_the_keys_out(document: Path) -> None:
+    """An identity that opens nothing of what is encrypted from now on is found on a good day."""
+    assert "1 recipient, and " in ran("doctor", document).out
+    stranger = pyrage.x25519.Identity.generate()
+    (document.parent / "backup.key").write_text(f"{stranger}\n")
+    assert "no identity in " in ran("doctor", document).out

@@ -17,24 +17,11 @@ from statehub_plan.postgres.drill import restore_drill
 from statehub_plan.postgres.manifest import Backup, newest_backup, read_backup, verify_backup
 from statehub_plan.postgres.scratch import SCRATCH_PREFIX, drop_abandoned
 from statehub_plan.postgres.workers import Progress
+from tests.integration.drilling import BUILDING, SLOW
 from tests.integration.moving import run_script, value
 
 ACTOR = Path(__file__).with_name("drill_actor.py")
 ROWS = "CREATE TABLE public.note AS SELECT n AS id, md5(n::text) AS text FROM generate_series(1, 40000) n;"
-SLOW = f"""
-CREATE FUNCTION public.slow(n integer) RETURNS integer LANGUAGE plpgsql IMMUTABLE AS $$
-BEGIN
-    IF pg_catalog.current_database() OPERATOR(pg_catalog.~) '^{SCRATCH_PREFIX}' THEN
-        PERFORM pg_catalog.pg_sleep(600);
-    END IF;
-    RETURN n;
-END $$;
-CREATE TABLE public.waits (n integer);
-INSERT INTO public.waits VALUES (1);
-CREATE INDEX ON public.waits (public.slow(n));
-"""
-"""Its index takes ten minutes to build, in scratch databases only."""
-BUILDING = "starts_with(datname, %s) AND query LIKE 'CREATE INDEX waits%%'"
 
 
 def scratches(dsn: str) -> object:
@@ -108,14 +95,14 @@ def test_a_tampered_manifest_is_seen(backup: Backup, target_db: str) -> None:
 
 
 def test_what_lies_outside_is_never_read(backup: Backup) -> None:
-    """A manifest that lists files elsewhere, and links, are problems of their own."""
+    """A manifest that lists files elsewhere, and links, are problems of their own, and are not followed."""
     (file, *_) = backup.manifest.files
-    files = (*backup.manifest.files, file.model_copy(update={"path": "../../etc/passwd"}))
+    files = (*backup.manifest.files, file.model_copy(update={"path": "dump/../../../../../dev/zero"}))
     outside = backup.model_copy(update={"manifest": backup.manifest.model_copy(update={"files": files}).sealed()})
     assert any("outside of the backup" in problem for problem in verify_backup(outside))
     (backup.path / file.path).rename(backup.path / "elsewhere")
     (backup.path / file.path).symlink_to(backup.path / "elsewhere")
-    assert (f"{file.path}: it is a symbolic link",) == verify_backup(backup)
+    assert (f"{file.path}: it is not a regular file",) == verify_backup(backup)
 
 
 def test_an_older_server_is_refused_by_name(source_db: str, target_db: str, tmp_path: Path) -> None:

@@ -213,12 +213,12 @@ def test_a_key_that_cannot_sign_loses_no_evidence(
 ) -> None:
     """No such key is told before the drill; a passphrase that nobody typed after it, and the evidence is kept."""
     with pytest.raises(StatehubError) as missing:
-        check_key(keys.folder / "gone")
+        check_key(keys.folder / "gone", DRILL)
     assert "evidence-key-missing" == missing.value.code
     monkeypatch.setenv("SSH_ASKPASS", "/bin/false")
     monkeypatch.setenv("SSH_ASKPASS_REQUIRE", "force")
     locked = keys.key("locked", passphrase="secret words")
-    check_key(locked)
+    check_key(locked, DRILL)
     kept, trouble = keep_evidence(backup, report, locked)
     assert trouble is not None
     assert ("evidence-key-unusable", None) == (trouble.code, kept.signed_by)

@@ -45,7 +45,8 @@ def test_a_sound_backup(backup: Backup, tmp_path: Path) -> None:
     value = _value(tmp_path)
     taken_at = epoch_s(backup.manifest.taken_at)
     expected = {"path": str(backup.path), "endpoint": "old", "taken_at": taken_at, "checksum_ok": True, "problems": []}
-    expected |= {"size_bytes": backup.manifest.size_bytes}
+    expected |= {"size_bytes": backup.manifest.size_bytes, "manifest_digest": backup.manifest.digest}
+    expected |= {"encrypted": False}
     expected |= {"system_identifier": backup.manifest.identity.system_identifier}
     age_s = value.pop("age_s")
     assert expected == value
