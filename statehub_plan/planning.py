@@ -60,8 +60,8 @@ def turned(document: CutoverPlan, primary: str, *, stay: bool = False) -> Cutove
 
 
 def with_method(document: CutoverPlan, observation: Observation) -> CutoverPlan:
-    """The document with `transfer.method: auto` settled by what the pre-flight checks say: a dump where something stands
-    in the way of replication alone, and the fallback is not to follow (then only replication will do)."""
+    """The document with `transfer.method: auto` settled by the pre-flight checks: a dump where something stands in the
+    way of replication alone, and the fallback is not to follow (then only replication will do)."""
     transfer = document.spec.transfer
     if transfer.method is not TransferMethod.AUTO:
         return document

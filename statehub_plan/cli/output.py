@@ -69,6 +69,7 @@ class TerminalReporter:
         self._quiet = quiet
         self._tty = sys.stderr.isatty()
         self._started_at = self._told_at = time.monotonic()
+        self._label = ""
         self._moving = False
 
     def _say(self, text: str, end: str = "\n") -> None:
@@ -97,6 +98,8 @@ class TerminalReporter:
     def progress(self, label: str, done: float, total: float | None, unit: str) -> None:
         """At most ten times a second on a terminal, every five seconds elsewhere."""
         now = time.monotonic()
+        if label != self._label:  # a phase of its own has a rate of its own
+            self._label, self._started_at = label, now
         if now - self._told_at < (0.1 if self._tty else 5.0):
             return
         self._told_at = now

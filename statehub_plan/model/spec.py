@@ -10,6 +10,7 @@ from pydantic import ConfigDict, Field, model_validator
 from statehub_plan.model.base import SpecModel
 from statehub_plan.model.steps import StepKind
 from statehub_plan.model.written import (
+    AgeRecipient,
     Argv,
     Day,
     Duration,
@@ -268,11 +269,32 @@ class Compare(SpecModel):
     waive: tuple[Waiver, ...] = ()
 
 
+class Encryption(SpecModel):
+    """For whom dumps are encrypted with age: public keys, written here or one a line in a file (exactly one of both).
+    `identityFile` holds the secret key that restore drills decrypt with."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"oneOf": [{"required": ["recipients"]}, {"required": ["recipientsFile"]}]}
+    )
+
+    recipients: Annotated[tuple[AgeRecipient, ...], Field(min_length=1)] | None = None
+    recipients_file: FilePath | None = None
+    identity_file: FilePath | None = None
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Encryption:
+        if (self.recipients is None) == (self.recipients_file is None):
+            raise ValueError("give exactly one of recipients, recipientsFile")
+        return self
+
+
 class Backup(SpecModel):
-    """Where dumps with a checksummed manifest are kept and how old the newest may be before a cutover."""
+    """Where dumps with a checksummed manifest are kept, how old the newest may be before a cutover, and whether they
+    are encrypted."""
 
     directory: FilePath
     max_age: Duration = "24h"
+    encryption: Encryption | None = None
 
 
 class ProbeBase(SpecModel):

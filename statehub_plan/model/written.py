@@ -82,6 +82,10 @@ Expected = Annotated[
         }
     ),
 ]
+AGE_RECIPIENT = r"^(age1[02-9ac-hj-np-z]{58}|ssh-ed25519 [A-Za-z0-9+/]+={0,2}( [^\r\n]*)?)$"
+AgeRecipient = Annotated[
+    str, Field(pattern=AGE_RECIPIENT, max_length=4000, description="a public key, age1… or ssh-ed25519 …")
+]
 Principal = Annotated[
     str,
     Field(

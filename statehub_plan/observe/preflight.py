@@ -24,8 +24,9 @@ _HOW = "the read-only checks of both sides (`doctor --list`)"
 
 
 def preflight_source(document: CutoverPlan, base_dir: Path) -> Source:
-    """preflight {source, target, found: [{id, severity, side, what, remedy}], replication_errors: [id]}: of the move to the desired primary, as
-    the document has it; unknown while either side does not answer."""
+    """preflight {source, target, found: [{id, severity, side, what, remedy}], replication_errors: [id of what stands in
+    the way of replication only]}: of the move to the desired primary, as the document has it; unknown while either side
+    does not answer."""
     old, new = endpoints_by_role(document)
 
     def look(answers: Answers, attempt: Attempt) -> None:
@@ -49,7 +50,7 @@ def preflight_source(document: CutoverPlan, base_dir: Path) -> Source:
             )
         listed: list[JsonValue] = [one.model_dump(mode="json", exclude={"subject", "reason"}) for one in found]
         told = {one.id for one in found if one.severity is Severity.ERROR}
-        forbids: list[JsonValue] = sorted(one.id for one in CHECKS if one.id in told and one.replication_only)
+        forbids: list[JsonValue] = [one.id for one in CHECKS if one.id in told and one.replication_only]
         fact: dict[str, JsonValue] = {"source": old, "target": new, "found": listed, "replication_errors": forbids}
         answers.know("preflight", fact, began)
 

@@ -34,6 +34,7 @@ _CUTOVER_RULES: tuple[Rule, ...] = (
     contradictions.stream_limits,
     contradictions.gates,
     contradictions.retirement,
+    contradictions.encryption,
     contradictions.tasks,
     contradictions.lanes,
     contradictions.kubernetes_probes,

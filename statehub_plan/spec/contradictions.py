@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from os.path import normpath
+from pathlib import PurePath
 
 from statehub_plan.model.spec import FollowLimits, duration_s, size_bytes
 from statehub_plan.spec.node import Node
@@ -145,6 +147,29 @@ def retirement(root: Node) -> Iterator[Problem]:
     if drills.child("beforeCutover").value is True and "restore" not in drills.members:
         what = "a drill is wanted before the cutover and drills.restore is not there"
         yield Problem(drills.key_at("beforeCutover"), what, "add drills.restore")
+
+
+def encryption(root: Node) -> Iterator[Problem]:
+    """Encrypted backups can be drilled, and their secret key is not kept with what it opens."""
+    spec = root.child("spec")
+    settings, directory = spec.child("backup", "encryption"), spec.child("backup", "directory")
+    identity, recipients = settings.child("identityFile"), settings.child("recipientsFile")
+    if settings.members and "identityFile" not in settings.members and "restore" in spec.child("drills").members:
+        what = "backups are encrypted, and drills.restore has nothing to decrypt them with"
+        yield Problem(spec.child("backup").key_at("encryption"), what, "add identityFile, or take drills.restore out")
+    if identity.text is None:
+        return
+    if recipients.text is not None and _same_or_below(identity.text, recipients.text):
+        what = "the secret identity and the public recipients are one file"
+        yield Problem(identity.at, what, "keep the identity in a file of its own, which only its owner can read")
+    if directory.text is not None and _same_or_below(identity.text, directory.text):
+        what = "the identity lies in the backup directory, so whoever has the backups can read them"
+        yield Problem(identity.at, what, "keep it elsewhere")
+
+
+def _same_or_below(path: str, directory: str) -> bool:
+    """By their spelling: whether links lead there is for the machine to tell."""
+    return PurePath(normpath(path)).is_relative_to(normpath(directory))
 
 
 def _guards(gate: Node) -> set[str]:

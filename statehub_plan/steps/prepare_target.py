@@ -6,9 +6,11 @@ from contextlib import ExitStack
 
 from pydantic import JsonValue
 
+from statehub_plan.access import resolve_path
 from statehub_plan.errors import Refusal
 from statehub_plan.model.plan import Step
 from statehub_plan.model.preflight import Severity, Side
+from statehub_plan.postgres.age import load_recipients
 from statehub_plan.postgres.checks.ends import end_of, move_of
 from statehub_plan.postgres.checks.run import run_checks
 from statehub_plan.postgres.connect import Connection, connect
@@ -23,6 +25,8 @@ def execute(stage: Stage, step: Step) -> dict[str, JsonValue]:
 
     Content of its own is dumped into the backup folder before it is replaced, and only where the plan says so."""
     endpoint, replace = stage.subject(step), step.params.get("replaces_content") is True
+    backup = stage.plan.spec.spec.backup
+    recipients = load_recipients(backup.encryption, stage.base_dir)
     _require_fit(stage, endpoint, replace)
     with connect(stage.dsn(stage.away(endpoint)), purpose="install fence") as source:
         installed = install(source)
@@ -35,8 +39,9 @@ def execute(stage: Stage, step: Step) -> dict[str, JsonValue]:
         epoch=stage.epoch,
         term=stage.plan.term,
         replace=replace,
-        safety_dir=stage.base_dir / stage.plan.spec.spec.backup.directory,
+        safety_dir=resolve_path(backup.directory, stage.base_dir),
         endpoint=endpoint,
+        recipients=recipients,
         jobs=stage.plan.spec.spec.transfer.jobs,
         on_progress=lambda one: tell(stage, one),
         check=stage.checkpoint,

@@ -18,7 +18,8 @@ _DISK_FREE_S = 3.0
 
 
 def move_of(document: CutoverPlan, *, replace: bool | None = None) -> Move:
-    """What the document intends, `auto` as the replication that it hopes for; `replace` where it is known better whether the target's content is replaced."""
+    """What the document intends, `auto` as the replication that it hopes for; `replace` where it is known better
+    whether the target's content is replaced."""
     spec = document.spec
     return Move(
         method=TransferMethod.DUMP if spec.transfer.method is TransferMethod.DUMP else TransferMethod.REPLICATION,
