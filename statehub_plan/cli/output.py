@@ -80,7 +80,8 @@ class TerminalReporter:
         except OSError:  # the terminal went away or the log's disk is full: no reason to end a move in the middle
             self._quiet = True
 
-    def _clear(self) -> None:
+    def clear(self) -> None:
+        """Takes the moving line away, if there is one."""
         if self._moving:
             self._say("\r\x1b[K", end="")
             self._moving = False
@@ -92,7 +93,7 @@ class TerminalReporter:
 
     def step_ended(self, step: Step, outcome: str, elapsed_s: float) -> None:
         """How it ended and how long it took."""
-        self._clear()
+        self.clear()
         self._say(f"      {outcome} ({elapsed_s:.2f} s)")
 
     def progress(self, label: str, done: float, total: float | None, unit: str) -> None:
@@ -105,7 +106,7 @@ class TerminalReporter:
         self._told_at = now
         line = f"      {label}: {progress_text(done, total, unit, now - self._started_at)}"
         if self._tty:
-            self._clear()
+            self.clear()
             self._say(line[:118], end="")
             self._moving = True
         else:
@@ -116,7 +117,7 @@ class TerminalReporter:
 
     def note(self, text: str) -> None:
         """One line worth reading now."""
-        self._clear()
+        self.clear()
         self._say(f"      {text}")
 
 
