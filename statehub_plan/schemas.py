@@ -65,6 +65,7 @@ def _models() -> dict[str, type[BaseModel]]:
         "output-failure": output.FailureOutput,
         "output-history": output.HistoryOutput,
         "output-observe": output.ObserveOutput,
+        "output-rehearse": output.RehearseOutput,
         "output-policy-check": output.PolicyCheckOutput,
         "output-policy-explain": PolicyExplanation,
         "output-policy-list": create_model(

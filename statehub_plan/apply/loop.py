@@ -20,6 +20,7 @@ from statehub_plan.apply.refusals import (
     interrupted,
     named,
     not_approved,
+    nothing_to_rehearse,
     refused,
     vetoed,
     world_differs,
@@ -54,12 +55,27 @@ SECTION_KINDS = (
 )
 """What a cutover by replication does without a look in between."""
 
+_BEFORE_REHEARSAL = (
+    StepKind.CHECK_EVIDENCE,
+    StepKind.BACKUP,
+    StepKind.RESTORE_DRILL,
+    StepKind.PREPARE_TARGET,
+    StepKind.FOLLOW,
+    StepKind.PREPARE_REVERSE,
+    StepKind.REHEARSE,
+    StepKind.HOLD,
+)
+
 
 class Applying:
     """One run of one plan under one lease."""
 
-    def __init__(self, plan: Plan, stage: Stage, around: Surroundings, author: str) -> None:
+    def __init__(
+        self, plan: Plan, stage: Stage, around: Surroundings, author: str, *, rehearsing: bool = False
+    ) -> None:
+        """`rehearsing`: only as far as the rehearsal, which is then held in any case; no gate stands before it."""
         self.plan = plan
+        self.rehearsing = rehearsing
         self.stage = stage
         self.around = around
         self.author = author
@@ -67,12 +83,13 @@ class Applying:
         self._touched = False
         self._step: Step | None = None
         self._step_count = 0
+        self._after_section = 0
 
     def run(self) -> None:
         """Returns when the wish holds. Waiting (8), Refusal (3, 4, 5) or StatehubError otherwise; before the decision
         a failure of whatever kind ends with the old primary open again, or says that it could not."""
         try:
-            self._carry_out()
+            self._rehearse() if self.rehearsing else self._carry_out()
         except Waiting:
             raise
         except psycopg.Error as problem:
@@ -101,6 +118,24 @@ class Applying:
                 glance = self._turn(glance, found)
         self._finish(glance)
 
+    def _rehearse(self) -> None:
+        """What has to come first, which never holds, freezes or decides anything; then one rehearsal, also where the
+        last one would do."""
+        if self.wish.method is not TransferMethod.REPLICATION:
+            raise nothing_to_rehearse(self.plan)
+        glance = self._begin()
+        while True:
+            found = next_step(glance.world, self.wish)
+            if isinstance(found, Refused):
+                raise refused(found)
+            if found is None or found.kind not in _BEFORE_REHEARSAL:
+                raise nothing_to_rehearse(self.plan)
+            if found.kind in (StepKind.REHEARSE, StepKind.HOLD):
+                break
+            glance = self._turn(glance, found)
+        self._turn(glance, Next(StepKind.REHEARSE, Role.OLD, "transfer.rehearsal", "it was asked for"))
+        self.around.append(RecordKind.STEP_WAITING, None, {"for": "apply", "kind": StepKind.REHEARSE.value})
+
     # Beginning and end
 
     def _begin(self) -> Glance:
@@ -114,13 +149,18 @@ class Applying:
         else:
             self._refuse_stale(glance)
         self._require_able(glance)
-        self._require_gate_ahead(glance)
+        if not self.rehearsing or self._replaces_content():
+            self._require_gate_ahead(glance)
         if RecordKind.RUN_STARTED in mine:
             self.around.append(RecordKind.RUN_RESUMED, None, {"world": _world_json(glance.world)})
         else:
             self.around.append(RecordKind.RUN_STARTED, None, self._identity_payload())
         self._judge(Phase.APPLY, None, glance)
         return glance
+
+    def _replaces_content(self) -> bool:
+        """Whether something goes away that people have to agree to, also when nothing is held or decided."""
+        return any(step.params.get("replaces_content") is True for step in self.plan.steps)
 
     def _redirect_was_interrupted(self) -> bool:
         """A path's file may say one thing and whoever should have reloaded it another."""
@@ -206,6 +246,7 @@ class Applying:
         What a step has to pass is passed before the first, what it leaves is looked at after the last; each step's own
         proof is made by the switch. The journal has one intent for all of them, and every outcome afterwards."""
         section, expected = self._section(glance)
+        self._after_section = len(unfold(glance.world, self.wish).steps) - len(section)
         steps = [self._planned(found, _as_if(glance, before)) for found, before in section]
         for step, (_, before) in zip(steps, section, strict=True):
             self._pass_gate(step, _as_if(glance, before))
@@ -259,13 +300,14 @@ class Applying:
         return self.around.executor(step.kind)(stage, step)
 
     def _record_section(self, steps: list[Step], done: list[tuple[Step, dict[str, JsonValue], float]]) -> None:
+        total = self._step_count + len(steps) + self._after_section
         for step, payload, elapsed_s in done:
             self._step_count += 1
             if step.kind is StepKind.DECIDE:
                 self.stage.record_fact(step.kind.value, "passed", {"term": self.plan.term, "primary": self.plan.new})
             told = {**payload, "kind": step.kind.value, "elapsed_ms": round(elapsed_s * 1000, 1)}
             self.around.append(RecordKind.STEP_DONE, step.id, told)
-            self.stage.reporter.step_started(step, self._step_count, self._step_count + len(steps) - len(done))
+            self.stage.reporter.step_started(step, self._step_count, total)
             self.stage.reporter.step_ended(step, str(payload.get("summary", "done")), elapsed_s)
         self.stage.tell_later()
 
@@ -276,7 +318,7 @@ class Applying:
         for shown in self.plan.steps:
             if effect_key(shown) == effect_key(step) or _same_preparation(shown, step, glance.world):
                 return shown
-        if step.kind not in SAFETY_KINDS:
+        if step.kind not in SAFETY_KINDS and not (self.rehearsing and step.kind is StepKind.REHEARSE):
             raise stale((f"needed now and not in the plan: {step.title} ({step.because})",))
         return step.model_copy(update={"id": f"x{step.id}"})
 

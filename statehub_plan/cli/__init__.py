@@ -27,6 +27,7 @@ _COMMANDS: dict[str, tuple[str, str]] = {
     "approve": ("gates:approve", "sign an approval of a gate with your SSH key"),
     "revoke": ("gates:revoke", "sign a revocation of an approval"),
     "approvals": ("gates:approvals", "show which gates are approved, by whom, until when"),
+    "rehearse": ("runs:rehearse", "hold, drain, prove and release on the live system, with a receipt"),
     "apply": ("runs:apply", "carry a saved plan out, or go on with it"),
     "watch": ("runs:watch", "go on with a waiting run until it is done"),
     "backup": ("backups:backup", "take a backup with a checksummed manifest, or verify one"),

@@ -73,6 +73,22 @@ class RunOutput(Frozen):
     error: ErrorOutput | None
 
 
+class RehearseOutput(Frozen):
+    """`rehearse`: the receipt. `gap_ms`: how long writers waited; `predicted_gap_ms`: how long they will next time;
+    `drain_ms` of it until the barrier had arrived; `compared_ms`: the comparison of contents afterwards, online."""
+
+    run: str
+    term: int
+    stream: str
+    gap_ms: float
+    drain_ms: float
+    proof_ms: float
+    predicted_gap_ms: float
+    compared_ms: int
+    effects_digest: str
+    digest: str
+
+
 class HistoryOutput(Frozen):
     """`history`: `checked` records of the hash chain were verified; `records` are those asked for."""
 
