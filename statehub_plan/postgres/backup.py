@@ -230,7 +230,8 @@ def _sweep(directory: Path) -> None:
     """What a killed run left behind, once it is too old to belong to one that is still going."""
     for path in directory.glob(f"{PARTIAL}*"):
         with suppress(OSError):
-            if time.time() - path.stat().st_mtime > _PARTIAL_KEPT_S:
+            # Its own time stands still while a file in it grows.
+            if time.time() - max(one.stat().st_mtime for one in (path, *path.rglob("*"))) > _PARTIAL_KEPT_S:
                 shutil.rmtree(path, ignore_errors=True)
 
 

@@ -134,6 +134,18 @@ def test_a_killed_backup_never_counts(backup: Backup, tmp_path: Path) -> None:
     assert newest_backup(tmp_path / "nowhere") is None
 
 
+def test_only_what_nobody_writes_any_more_is_swept_away(backup: Backup, source_db: str, tmp_path: Path) -> None:
+    """What a killed backup left goes with the next one, a day later; one that still grows stays, however old."""
+    growing, left = tmp_path / ".partial-growing", tmp_path / ".partial-left"
+    for partial in (growing, left):
+        shutil.copytree(backup.path, partial)
+        for path in (*partial.rglob("*"), partial):
+            os.utime(path, (0, 0))
+    os.utime(growing / "dump" / "toc.dat")
+    take_backup(source_db, tmp_path, endpoint="old")
+    assert (True, False) == (growing.exists(), left.exists())
+
+
 def test_the_newest_content_wins(backup: Backup, source_db: str, tmp_path: Path) -> None:
     """By the moment of the content, per endpoint where asked, not by file times."""
     later = take_backup(source_db, tmp_path, endpoint="other")
