@@ -8,6 +8,7 @@ from statehub_plan.model.base import Frozen
 from statehub_plan.model.facts import Evidence, Observation
 from statehub_plan.model.plan import Verdict
 from statehub_plan.model.record import GateState, Record
+from statehub_plan.model.stream import Stream
 
 
 class ErrorOutput(Frozen):
@@ -42,10 +43,11 @@ class ValidateOutput(Frozen):
 
 
 class ObserveOutput(Frozen):
-    """`observe`: every fact and the evidence of every task."""
+    """`observe`: every fact, the evidence of every task, and where the stream into each endpoint stands."""
 
     observation: Observation
     evidence: tuple[Evidence, ...]
+    streams: dict[str, Stream]
 
 
 class ApprovalsOutput(Frozen):
