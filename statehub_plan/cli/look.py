@@ -27,14 +27,21 @@ def observe(document: Path, as_json: bool, only_unknown: bool) -> int:
     """Look at everything that DOCUMENT is about and print every fact: its value, when and how it was seen."""
     with Workspace.load(document) as workspace:
         observation, evidence = workspace.observe()
+        document_seen = workspace.document
     if as_json:
+        from statehub_plan.abstraction import endpoints_by_role
+        from statehub_plan.streams import stream_between
+
+        ends = endpoints_by_role(document_seen)
+        streams = {into: stream_between(observation, into, of) for into, of in (ends, ends[::-1])}
         if only_unknown:
             observation = observation.model_copy(update={"facts": observation.unknown()})
-        print_json(ObserveOutput(observation=observation, evidence=evidence))
+        print_json(ObserveOutput(observation=observation, evidence=evidence, streams=streams))
     else:
-        from statehub_plan.render import observation_view
+        from statehub_plan.render import observation_view, told_streams
 
-        print_rich(observation_view(observation, evidence, only_unknown=only_unknown))
+        told = told_streams(document_seen, observation)
+        print_rich(observation_view(observation, evidence, only_unknown=only_unknown, streams=told))
     return Exit.DONE
 
 

@@ -10,6 +10,7 @@ from statehub_plan.model.plan import Verdict
 from statehub_plan.model.preflight import Found, Severity
 from statehub_plan.model.record import GateState, Record
 from statehub_plan.model.spec import TransferMethod
+from statehub_plan.model.stream import Stream
 
 
 class ErrorOutput(Frozen):
@@ -44,10 +45,11 @@ class ValidateOutput(Frozen):
 
 
 class ObserveOutput(Frozen):
-    """`observe`: every fact and the evidence of every task."""
+    """`observe`: every fact, the evidence of every task, and where the stream into each endpoint stands."""
 
     observation: Observation
     evidence: tuple[Evidence, ...]
+    streams: dict[str, Stream]
 
 
 class ApprovalsOutput(Frozen):

@@ -16,6 +16,7 @@ from statehub_plan.render.plan_words import (
     wish_text,
 )
 from statehub_plan.render.preflight import preparing, remark_lines, remarks_of
+from statehub_plan.render.stream_words import told_streams
 from statehub_plan.render.text import RenderableType, columns, hanging, heading, line, stack
 from statehub_plan.render.unknowns import gather_unknown
 from statehub_plan.render.verdict import verdict_view
@@ -51,6 +52,8 @@ def _head(plan: Plan) -> Iterator[RenderableType]:
     yield line(wish_text(plan), indent=2)
     rows = [(role, name, identity_text(plan.identities.get(name))) for role, name in _roles(plan)]
     yield columns(rows, indent=2)
+    for told in told_streams(plan.spec, plan.observation):
+        yield line(told, indent=2, style="bold red" if told.startswith("WAY BACK") else "")
 
 
 def _roles(plan: Plan) -> tuple[tuple[str, str], ...]:

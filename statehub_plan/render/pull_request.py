@@ -9,6 +9,7 @@ from statehub_plan.render.diff import changes
 from statehub_plan.render.markdown import code, document, folded, md, table
 from statehub_plan.render.plan_words import at_rest, gate_text, next_commands, sorted_findings, summary, why, wish_text
 from statehub_plan.render.preflight import preparing, remarks_of
+from statehub_plan.render.stream_words import told_streams
 from statehub_plan.render.unknowns import gather_unknown
 from statehub_plan.render.words import identity_text, mark, moment, named
 
@@ -17,6 +18,8 @@ def plan_markdown(plan: Plan) -> str:
     """The plan as one document; every text from the plan or the world is escaped."""
     meta = plan.spec.metadata
     head = [f"## Plan {code(meta.name)}: {md(meta.title)}", "", md(wish_text(plan))]
+    for told in told_streams(plan.spec, plan.observation):
+        head += ["", f"**{md(told)}**" if told.startswith("WAY BACK") else md(told)]
     if not plan.changes:
         return document([head, [f"**No changes.** {md(at_rest(plan))}"], _unknown(plan), _basis(plan)])
     return document(

@@ -325,7 +325,7 @@ def test_the_transfer_into_a_target(one: Served, tmp_path: Path) -> None:
         with session.transaction():
             state.claim_epoch(session, 1)
             state.set_transfer(session, stage=TransferStage.ARRIVED, hold="h", term=2, source_identity=source)
-    fill = {"fill_stage": None, "fill_slot": None, "fill_point": None}
+    fill: dict[str, str | None] = {"fill_stage": None, "fill_slot": None, "fill_point": None}
     expected = {"stage": "arrived", "hold": "h", "term": 2, "source": "42"}
     assert expected | fill == _values(one, tmp_path)["transfer"]
     one.admin("UPDATE statehub_plan.state SET fill_stage = 'filling', fill_slot = 's', fill_point = '0/1'")
