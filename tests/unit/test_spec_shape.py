@@ -56,7 +56,11 @@ CASES = [
         "spec.access[0] cannot have kind `envfile`; did you mean `env-file`?",
     ),
     ("variable: API_BASE", "variable: ▸API-BASE", "spec.access[0].variable cannot be `API-BASE`"),
-    ("method: dump  ", "method: ▸copy  ", "spec.transfer.method cannot be `copy`; write one of auto, dump, replication"),
+    (
+        "method: dump  ",
+        "method: ▸copy  ",
+        "spec.transfer.method cannot be `copy`; write one of auto, dump, replication",
+    ),
     (
         "    jobs: 2\n    targetContent",
         '    jobs: ▸"2"\n    targetContent',
