@@ -21,7 +21,7 @@ import psycopg
 from psycopg import sql
 
 from statehub_plan.components import PgInstallation, find_ssh_keygen, server_installations
-from statehub_plan.demo import seed
+from statehub_plan.demo import reload, seed
 from statehub_plan.demo.cluster import Cluster, scratch_directory
 from statehub_plan.demo.ledger import LedgerVerdict, verify
 from statehub_plan.demo.process import Child
@@ -235,8 +235,7 @@ class DemoWorld:
         shutil.copytree(_policies(), self.directory / "policies")
 
     def _reload_command(self) -> list[str]:
-        arguments = ["reload", str(self._tunnels_file), "--status", str(self._tunnels_status)]
-        return [sys.executable, "-m", "statehub_plan.demo.tunnel", *arguments]
+        return [sys.executable, "-I", "-S", reload.__file__, str(self._tunnels_status)]
 
     def _log(self, name: str) -> Path:
         return self.directory / "logs" / f"{name}.log"

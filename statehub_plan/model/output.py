@@ -172,11 +172,14 @@ class PolicyTestOutput(Frozen):
 
 
 class DemoFigures(Frozen):
-    """One move of the demo's primary; null where it did not come to it."""
+    """One move of the demo's primary; null where it did not come to it. `errors`: writes that failed for good, as their
+    caller sees it; `longest_write_ms`: what the slowest of them took, retries included."""
 
     acknowledged: int | None
     lost: int | None
     duplicated: int | None
+    errors: int | None
+    longest_write_ms: float | None
     write_gap_ms: float | None
     content_equal: bool | None
     primary: str | None
