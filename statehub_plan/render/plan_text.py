@@ -9,6 +9,7 @@ from statehub_plan.model.preflight import Severity
 from statehub_plan.render.diff import changes
 from statehub_plan.render.plan_words import (
     at_rest,
+    expected_gap,
     gate_text,
     next_commands,
     summary,
@@ -73,6 +74,9 @@ def _steps(plan: Plan) -> Iterator[RenderableType]:
     if not plan.steps:
         return
     yield heading(f"Plan: {summary(plan)}")
+    gap = expected_gap(plan)
+    if gap is not None:
+        yield line(gap, indent=2)
     gates = {gate.name: gate for gate in plan.spec.spec.gates}
     shown: set[str] = set()
     for number, step in enumerate(plan.steps, start=1):

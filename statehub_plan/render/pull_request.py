@@ -7,7 +7,16 @@ from collections.abc import Iterator
 from statehub_plan.model.plan import Plan
 from statehub_plan.render.diff import changes
 from statehub_plan.render.markdown import code, document, folded, md, table
-from statehub_plan.render.plan_words import at_rest, gate_text, next_commands, sorted_findings, summary, why, wish_text
+from statehub_plan.render.plan_words import (
+    at_rest,
+    expected_gap,
+    gate_text,
+    next_commands,
+    sorted_findings,
+    summary,
+    why,
+    wish_text,
+)
 from statehub_plan.render.preflight import preparing, remarks_of
 from statehub_plan.render.stream_words import told_streams
 from statehub_plan.render.unknowns import gather_unknown
@@ -57,7 +66,9 @@ def _steps(plan: Plan) -> list[str]:
         (str(number), _cost(mark(step)), md(step.title), md(why(plan, step)), code(step.gate or ""))
         for number, step in enumerate(plan.steps, start=1)
     ]
-    return ["### Steps", "", md(summary(plan)), "", *table(("#", "Cost", "Step", "Why", "Gate"), rows)]
+    gap = expected_gap(plan)
+    told = [md(summary(plan)), *(["", md(gap)] if gap else [])]
+    return ["### Steps", "", *told, "", *table(("#", "Cost", "Step", "Why", "Gate"), rows)]
 
 
 def _cost(said: str) -> str:
