@@ -59,6 +59,7 @@ def _models() -> dict[str, type[BaseModel]]:
         "output-doctor": output.DoctorOutput,
         "output-drill": drill.DrillReport,
         "output-failure": output.FailureOutput,
+        "output-guard": output.GuardOutput,
         "output-history": output.HistoryOutput,
         "output-observe": output.ObserveOutput,
         "output-policy-check": output.PolicyCheckOutput,

@@ -29,6 +29,7 @@ _COMMANDS: dict[str, tuple[str, str]] = {
     "approvals": ("gates:approvals", "show which gates are approved, by whom, until when"),
     "apply": ("runs:apply", "carry a saved plan out, or go on with it"),
     "watch": ("runs:watch", "go on with a waiting run until it is done"),
+    "guard": ("guarding:guard", "look after a fallback's slot once, before it fills the primary's disk"),
     "backup": ("drills:backup", "take a backup with a checksummed manifest"),
     "drill": ("drills:drill", "restore the newest backup into a scratch database and record the proof"),
     "status": ("status:status", "where every lane of a folder stands, from observed facts"),
