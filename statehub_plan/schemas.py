@@ -63,6 +63,7 @@ def _models() -> dict[str, type[BaseModel]]:
         "output-drill": evidence.DrillOutput,
         "output-drill-verify": evidence.VerifiedEvidence,
         "output-failure": output.FailureOutput,
+        "output-guard": output.GuardOutput,
         "output-history": output.HistoryOutput,
         "output-observe": output.ObserveOutput,
         "output-rehearse": output.RehearseOutput,

@@ -30,6 +30,7 @@ _COMMANDS: dict[str, tuple[str, str]] = {
     "rehearse": ("runs:rehearse", "hold, drain, prove and release on the live system, with a receipt"),
     "apply": ("runs:apply", "carry a saved plan out, or go on with it"),
     "watch": ("runs:watch", "go on with a waiting run until it is done"),
+    "guard": ("guarding:guard", "look after a fallback's slot once, before it fills the primary's disk"),
     "backup": ("backups:backup", "take a backup with a checksummed manifest, or verify one"),
     "drill": ("drills:drill", "restore the newest backup into a scratch database, keep signed proof; verify proof"),
     "status": ("status:status", "where every lane of a folder stands, from observed facts"),

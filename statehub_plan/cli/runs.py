@@ -94,7 +94,7 @@ def carry_out(workspace: Workspace, plan: Plan, reporter: Reporter, *, rehearsin
     _require_outside(journal, plan)
     name = plan.spec.metadata.name
     eyes = _Eyes(workspace)
-    taken = _epochs_taken(workspace, plan)
+    taken = epochs_taken(workspace, plan)
     lease = journal.acquire(workspace.service, who, ttl_s=LEASE_TTL_S, now=utc_now(), at_least=taken)
     try:
         journal.verify()
@@ -160,7 +160,7 @@ def carry_out(workspace: Workspace, plan: Plan, reporter: Reporter, *, rehearsin
         journal.release(lease)
 
 
-def _epochs_taken(workspace: Workspace, plan: Plan) -> int:
+def epochs_taken(workspace: Workspace, plan: Plan) -> int:
     """The highest epoch that has acted on either side; one that does not answer now refuses a lower one by itself."""
     from statehub_plan.postgres.connect import resolve_dsn
     from statehub_plan.postgres.state import claimed_epoch

@@ -26,8 +26,8 @@ class Opening(Frozen):
 
 class Acknowledgement(Frozen):
     """A write that the service said it has. `server` is the endpoint that answered, `via` the access path; `mono_ns`
-    and `wall_ns` are the client's clocks when the answer was there, `waited_ms` after its first attempt began; more than
-    one of `attempts` means retries, which the client's caller does not see."""
+    and `wall_ns` are the client's clocks when the answer was there, `waited_ms` after its first attempt began; more
+    than one of `attempts` means retries, which the client's caller does not see."""
 
     kind: Literal["acknowledged"] = "acknowledged"
     token: str

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from statehub_plan.model.base import Frozen
+from statehub_plan.model.base import Frozen, JsonValue
 from statehub_plan.model.facts import Evidence, Observation
 from statehub_plan.model.plan import Verdict
 from statehub_plan.model.preflight import Found, Severity
@@ -50,6 +50,14 @@ class ObserveOutput(Frozen):
     observation: Observation
     evidence: tuple[Evidence, ...]
     streams: dict[str, Stream]
+
+
+class GuardOutput(Frozen):
+    """`guard`: the stream into the fallback after the look, and the slot that had to be dropped, if any."""
+
+    fallback: str
+    stream: Stream
+    dropped: dict[str, JsonValue] | None
 
 
 class ApprovalsOutput(Frozen):

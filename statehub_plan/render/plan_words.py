@@ -57,8 +57,8 @@ def expected_gap(plan: Plan) -> str | None:
     predicted, at = receipt.get("predicted_gap_ms"), receipt.get("at")
     if not isinstance(predicted, int | float) or not isinstance(at, int):
         return "Expected write gap: not in the rehearsal's receipt"
-    limit = plan.spec.spec.freeze.switch_timeout
-    return f"Expected write gap: {predicted:.0f} ms, as rehearsed {moment(datetime.fromtimestamp(at, UTC))}; released after {limit}"
+    limit, when = plan.spec.spec.freeze.switch_timeout, moment(datetime.fromtimestamp(at, UTC))
+    return f"Expected write gap: {predicted:.0f} ms, as rehearsed {when}; everything is released after {limit}"
 
 
 def why(plan: Plan, step: Step) -> str:

@@ -42,7 +42,7 @@ SLOT: dict[str, Any] = {
     "wal_status": "reserved",
     "ours": True,
 }
-DROPPED = {
+DROPPED: dict[str, Any] = {
     "slot": NAME,
     "at": epoch_s(NOW) - 600,
     "why": "it kept 8589934600 bytes of WAL, and 8589934592 is the limit",

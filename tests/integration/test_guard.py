@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -14,27 +15,33 @@ from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
 from statehub_plan.abstraction import Grounded, Register
+from statehub_plan.cli.workspace import Workspace
 from statehub_plan.errors import Exit, StatehubError
 from statehub_plan.history import journal_facts
 from statehub_plan.model.facts import Observation
-from statehub_plan.model.plan import Plan
+from statehub_plan.model.plan import Plan, Step
 from statehub_plan.model.record import Record, RecordKind
+from statehub_plan.model.steps import StepKind
 from statehub_plan.model.stream import StreamState
 from statehub_plan.planning import make_plan
 from statehub_plan.postgres import state
 from statehub_plan.postgres.connect import connect
 from statehub_plan.postgres.guard import Dropped, guard_slot
+from statehub_plan.schemas import problems
+from statehub_plan.steps import stabilize
 from statehub_plan.steps.guarding import guard_fallback
 from statehub_plan.steps.stage import Stage
 from statehub_plan.streams import stream_between
 from statehub_plan.world import Role, Term, World
+from tests.integration.applying import ran
 from tests.integration.observing import now
 from tests.integration.served_database import eventually
 from tests.integration.streaming import Ends, ends
-from tests.unit.facts import record
+from tests.unit.facts import DOCUMENT, record
 
 GB = 1 << 30
 TIGHT: dict[str, Any] = {
+    "gates": DOCUMENT["spec"]["gates"],
     "desired": {
         "primary": "new",
         "fallback": {
@@ -216,6 +223,10 @@ class _Run:
         grounded = Grounded(world or World(primary=Role.NEW, term=Term.SETTLED), "old", "new", register)
         return guard_fallback(self.stage(**changed), self.seen, grounded)
 
+    def step(self) -> Step:
+        """The step that is carried out."""
+        return next(step for step in self.plan.steps if step.kind is StepKind.STABILIZE)
+
     def states(self) -> list[Any]:
         """What is on record."""
         return [one.payload["state"] for one in self.records]
@@ -354,3 +365,62 @@ def test_a_disk_command_that_fails_is_told_and_the_other_limit_still_counts(idle
     idle.write(rows=100)
     assert run.guard() is not None
     assert "how much disk new has left is not known" in run.notes[0]
+
+
+# By a run that stabilizes, and by a timer
+
+
+def _decided_for_new(there: Ends) -> None:
+    """The register says that the new side is primary."""
+    with there.sending() as session:
+        session.execute(
+            "INSERT INTO statehub_plan.decision (term, primary_endpoint, identity, run) VALUES (1, 'new', '{}', 'r')"
+        )
+
+
+def test_a_stabilizing_run_guards_on_each_look(back: Ends) -> None:
+    """Whatever else the look finds, the slot is looked after."""
+    _decided_for_new(back)
+    back.write(rows=100)
+    run = _Run(back)
+    with pytest.raises(StatehubError):
+        stabilize.execute(run.stage(), run.step())
+    kinds = [(one.payload["kind"], one.payload["state"]) for one in run.records]
+    assert [("slot-dropped", "begun"), ("slot-dropped", "passed")] == kinds[:2]
+    assert "stabilize" == kinds[2][0]
+
+
+def test_a_timer_guards_for_as_long_as_the_fallback_follows(back: Ends) -> None:
+    """`guard` takes the lease, drops what has to go, and afterwards everybody sees why."""
+    _decided_for_new(back)
+    document = back.directory / "plan.yaml"
+    document.write_text(json.dumps(back.plan.model_dump(mode="json", by_alias=True, exclude_none=True)))
+    back.write(rows=100)
+    done = ran("guard", document, "--json")
+    assert Exit.DONE == done.status, done.told
+    assert () == problems("output-guard", done.json)
+    assert ("old", back.name(), "lost") == (
+        done.json["fallback"],
+        done.json["dropped"]["slot"],
+        done.json["stream"]["state"],
+    )
+    again = ran("guard", document)
+    assert (Exit.DONE, "WAY BACK NOT LOSSLESS: old does not follow new") == (again.status, again.out.partition(",")[0])
+    seen = ran("observe", document, "--json")
+    assert () == problems("output-observe", seen.json)
+    assert False is seen.json["streams"]["old"]["lossless"]
+    assert "it kept" in seen.json["streams"]["old"]["why"]
+
+
+def test_a_timer_waits_for_nobody_who_has_the_lease(back: Ends) -> None:
+    """A run that is under way looks after the slot itself."""
+    _decided_for_new(back)
+    document = back.directory / "plan.yaml"
+    document.write_text(json.dumps(back.plan.model_dump(mode="json", by_alias=True, exclude_none=True)))
+    back.write(rows=100)
+    with Workspace.load(document) as workspace:
+        lease = workspace.journal.acquire(workspace.service, "somebody", ttl_s=30, now=now())
+        refused = ran("guard", document)
+        workspace.journal.release(lease)
+    assert Exit.LOCKED == refused.status
+    assert back.name() in _slots(back)
