@@ -50,7 +50,7 @@ def expected_gap(plan: Plan) -> str | None:
     if StepKind.HOLD not in kinds:
         return None
     if plan.spec.spec.transfer.method is TransferMethod.DUMP:
-        return "Expected write gap: as long as copying and proving take; writers are held for both"
+        return "Expected write gap: as long as copy and proof take"
     receipt = plan.observation.value("rehearsal")
     if StepKind.REHEARSE in kinds or not isinstance(receipt, dict):
         return "Expected write gap: not known before the rehearsal"
