@@ -44,13 +44,11 @@ def summary(plan: Plan) -> str:
 
 
 def expected_gap(plan: Plan) -> str | None:
-    """How long writers will wait, where the plan makes them: as rehearsed, or who will know; None for a plan that holds
-    nothing."""
+    """How long writers will wait, where that is rehearsed; None for a plan that holds nothing, or for as long as a copy
+    takes."""
     kinds = {step.kind for step in plan.steps}
-    if StepKind.HOLD not in kinds:
+    if StepKind.HOLD not in kinds or plan.spec.spec.transfer.method is TransferMethod.DUMP:
         return None
-    if plan.spec.spec.transfer.method is TransferMethod.DUMP:
-        return "Expected write gap: as long as copy and proof take"
     receipt = plan.observation.value("rehearsal")
     if StepKind.REHEARSE in kinds or not isinstance(receipt, dict):
         return "Expected write gap: not known before the rehearsal"
