@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from datetime import UTC, datetime
 
@@ -118,24 +119,34 @@ def compare(
 def _open_sides(
     dsns: tuple[str, str], given: tuple[Snapshot, Snapshot] | None, sequences: bool, stack: ExitStack
 ) -> Sides:
-    snapshots = given or tuple(stack.enter_context(_snapshot(dsn)) for dsn in dsns)
-    versions = [snapshot.leader.info.server_version for snapshot in snapshots]
-    sides = []
-    for name, snapshot, other in zip(("source", "target"), snapshots, reversed(versions), strict=True):
-        leader = snapshot.leader
-        relations = [*read_relations(leader), *filter(None, [read_large_objects(leader)])]
-        sides.append(
-            Side(
-                name=name,
-                snapshot=snapshot,
-                identity=identity(leader),
-                version=leader.info.server_version,
-                catalog=read_catalog(leader, other_version=other),
-                relations={relation.qualified: relation for relation in relations},
-                sequences={value.qualified: value for value in (read_sequences(leader) if sequences else ())},
-            )
-        )
-    return sides[0], sides[1]
+    """Both at once: what is done under a hold is waited for."""
+    with ThreadPoolExecutor(max_workers=2, thread_name_prefix="statehub-plan") as pool:
+        snapshots = given or _open_snapshots(dsns, pool, stack)
+        versions = [snapshot.leader.info.server_version for snapshot in snapshots]
+        source, target = pool.map(_read_side, ("source", "target"), snapshots, reversed(versions), [sequences] * 2)
+    return source, target
+
+
+def _open_snapshots(dsns: tuple[str, str], pool: ThreadPoolExecutor, stack: ExitStack) -> tuple[Snapshot, Snapshot]:
+    opening = [pool.submit(_snapshot, dsn) for dsn in dsns]
+    for each in opening:
+        if each.exception() is None:
+            stack.enter_context(each.result())
+    return opening[0].result(), opening[1].result()
+
+
+def _read_side(name: str, snapshot: Snapshot, other_version: int, sequences: bool) -> Side:
+    leader = snapshot.leader
+    relations = [*read_relations(leader), *filter(None, [read_large_objects(leader)])]
+    return Side(
+        name=name,
+        snapshot=snapshot,
+        identity=identity(leader),
+        version=leader.info.server_version,
+        catalog=read_catalog(leader, other_version=other_version),
+        relations={relation.qualified: relation for relation in relations},
+        sequences={value.qualified: value for value in (read_sequences(leader) if sequences else ())},
+    )
 
 
 def _snapshot(dsn: str) -> Snapshot:
@@ -149,10 +160,13 @@ def _compare_catalogs(
     source: Side, target: Side, stack: ExitStack, dsns: tuple[str, str]
 ) -> tuple[tuple[Difference, ...], tuple[str, ...]]:
     newer_dsn = dsns[0] if source.version > target.version else dsns[1]
-    try:
-        judging = stack.enter_context(connect(newer_dsn, purpose="compare definitions"))
-    except StatehubError as error:
-        raise CannotTell(error.what) from error
+
+    def judging() -> Connection:
+        try:
+            return stack.enter_context(connect(newer_dsn, purpose="compare definitions"))
+        except StatehubError as error:
+            raise CannotTell(error.what) from error
+
     return compare_catalogs(
         source.catalog,
         target.catalog,
