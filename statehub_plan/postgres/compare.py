@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from datetime import UTC, datetime
 
@@ -13,6 +14,7 @@ from statehub_plan.errors import StatehubError
 from statehub_plan.model.base import digest
 from statehub_plan.model.plan import Identity
 from statehub_plan.model.spec import Waiver
+from statehub_plan.postgres.by_keys import Changes, KeyProof, compare_keys
 from statehub_plan.postgres.catalog import Judge, compare_catalogs, read_catalog
 from statehub_plan.postgres.comparison import Answer, Comparison, Difference, TableProof, Waived
 from statehub_plan.postgres.connect import Connection, connect
@@ -57,6 +59,7 @@ def compare(
     rows_listed: int = ROWS_LISTED,
     values: bool = False,
     expect_differences: bool = False,
+    changes: Changes | None = None,
     timeout_s: float | None = None,
     chunk_bytes: int = CHUNK_BYTES,
     on_progress: OnProgress = nobody_looks,
@@ -72,6 +75,9 @@ def compare(
     Of each differing table up to `rows_listed` rows are named, with what they hold if `values`. To find them, differing
     tables are read once more, unless `expect_differences`: then the first reading costs about an eighth more and the
     search next to nothing.
+
+    `changes`: of tables that their baseline found equal only the rows are read whose keys changed since, which is as
+    strong a proof. Tables of which the logs are in doubt are read whole, and the notes say which and why.
 
     Reads only. Whatever cannot be read makes the answer `unknown`, unless a difference was found anyway. Only what
     `check` raises (called every 50 ms) comes out as an exception.
@@ -92,11 +98,17 @@ def compare(
             notes += () if sequences else ("sequence values were not compared",)
             labour = Labour(jobs, chunk_bytes, tick, on_progress)
             names = sorted((source.relations.keys() & target.relations.keys()) - waived_tables)
-            tables, known = _compare_tables((source, target), names, labour, content, expect_differences)
+            sides = source, target
+            by_keys, doubts = _compare_changed_keys(sides, names, labour, changes if content else None)
+            rest = [name for name in names if name not in by_keys]
+            tables, known = _compare_tables(sides, rest, labour, content, expect_differences)
             differing = [table for table in tables if table.answer is Answer.DIFFERENT]
-            located = (
-                locate((source, target), differing, known, labour, limit=rows_listed, values=values) if content else {}
-            )
+            located = locate(sides, differing, known, labour, limit=rows_listed, values=values) if content else {}
+            if changes is not None:
+                tables = _merged(tables, by_keys, changes)
+                located |= {name: Located(proof.rows, True) for name, proof in by_keys.items() if proof.rows}
+                notes += tuple(f"table {name} was read whole: {reason}" for name, reason in doubts.items())
+            differing = [table for table in tables if table.answer is Answer.DIFFERENT]
             differences += tuple(_table_difference(table, located.get(table.table)) for table in differing)
             kept, hidden = _waive(differences, waive)
             return _conclude(source, target, content, tables, kept, hidden, notes, started)
@@ -107,24 +119,34 @@ def compare(
 def _open_sides(
     dsns: tuple[str, str], given: tuple[Snapshot, Snapshot] | None, sequences: bool, stack: ExitStack
 ) -> Sides:
-    snapshots = given or tuple(stack.enter_context(_snapshot(dsn)) for dsn in dsns)
-    versions = [snapshot.leader.info.server_version for snapshot in snapshots]
-    sides = []
-    for name, snapshot, other in zip(("source", "target"), snapshots, reversed(versions), strict=True):
-        leader = snapshot.leader
-        relations = [*read_relations(leader), *filter(None, [read_large_objects(leader)])]
-        sides.append(
-            Side(
-                name=name,
-                snapshot=snapshot,
-                identity=identity(leader),
-                version=leader.info.server_version,
-                catalog=read_catalog(leader, other_version=other),
-                relations={relation.qualified: relation for relation in relations},
-                sequences={value.qualified: value for value in (read_sequences(leader) if sequences else ())},
-            )
-        )
-    return sides[0], sides[1]
+    """Both at once: what is done under a hold is waited for."""
+    with ThreadPoolExecutor(max_workers=2, thread_name_prefix="statehub-plan") as pool:
+        snapshots = given or _open_snapshots(dsns, pool, stack)
+        versions = [snapshot.leader.info.server_version for snapshot in snapshots]
+        source, target = pool.map(_read_side, ("source", "target"), snapshots, reversed(versions), [sequences] * 2)
+    return source, target
+
+
+def _open_snapshots(dsns: tuple[str, str], pool: ThreadPoolExecutor, stack: ExitStack) -> tuple[Snapshot, Snapshot]:
+    opening = [pool.submit(_snapshot, dsn) for dsn in dsns]
+    for each in opening:
+        if each.exception() is None:
+            stack.enter_context(each.result())
+    return opening[0].result(), opening[1].result()
+
+
+def _read_side(name: str, snapshot: Snapshot, other_version: int, sequences: bool) -> Side:
+    leader = snapshot.leader
+    relations = [*read_relations(leader), *filter(None, [read_large_objects(leader)])]
+    return Side(
+        name=name,
+        snapshot=snapshot,
+        identity=identity(leader),
+        version=leader.info.server_version,
+        catalog=read_catalog(leader, other_version=other_version),
+        relations={relation.qualified: relation for relation in relations},
+        sequences={value.qualified: value for value in (read_sequences(leader) if sequences else ())},
+    )
 
 
 def _snapshot(dsn: str) -> Snapshot:
@@ -138,10 +160,13 @@ def _compare_catalogs(
     source: Side, target: Side, stack: ExitStack, dsns: tuple[str, str]
 ) -> tuple[tuple[Difference, ...], tuple[str, ...]]:
     newer_dsn = dsns[0] if source.version > target.version else dsns[1]
-    try:
-        judging = stack.enter_context(connect(newer_dsn, purpose="compare definitions"))
-    except StatehubError as error:
-        raise CannotTell(error.what) from error
+
+    def judging() -> Connection:
+        try:
+            return stack.enter_context(connect(newer_dsn, purpose="compare definitions"))
+        except StatehubError as error:
+            raise CannotTell(error.what) from error
+
     return compare_catalogs(
         source.catalog,
         target.catalog,
@@ -187,6 +212,25 @@ def _compare_tables(
     for side, found in zip(sides, (ours, theirs), strict=True):
         found.update(dict.fromkeys(rewritten_tables(side.snapshot.leader) & found.keys(), _REWRITTEN))
     return tuple(_table_proof(name, ours[name], theirs[name], content) for name in names), known
+
+
+def _compare_changed_keys(
+    sides: Sides, names: Sequence[str], labour: Labour, changes: Changes | None
+) -> tuple[dict[str, KeyProof], dict[str, str]]:
+    """The proofs of tables that a baseline vouches for, and why it does not for others."""
+    if changes is None:
+        return {}, {}
+    # After the snapshots were taken: so the logs hold all that these see, and what is later does no harm.
+    changes.catch_up()
+    changes.verify()
+    doubts = {name: reason for name in names if (reason := changes.reason_to_doubt(name)) is not None}
+    keys = {name: changes.keys(name) for name in names if name not in doubts}
+    return compare_keys(sides, keys, labour), doubts
+
+
+def _merged(tables: tuple[TableProof, ...], by_keys: dict[str, KeyProof], changes: Changes) -> tuple[TableProof, ...]:
+    proofs = [proof.proof(name, changes.baseline) for name, proof in by_keys.items()]
+    return tuple(sorted((*tables, *proofs), key=lambda table: table.table))
 
 
 def _count(connection: Connection, relation: Relation, pages: PageRange) -> ContentDigest:
