@@ -32,9 +32,7 @@ from statehub_plan.postgres.fence import fence, install, settle_fence
 from statehub_plan.postgres.finish import finish_schema
 from statehub_plan.postgres.hold import HoldLimits
 from statehub_plan.postgres.replication import (
-    create_slot,
     create_subscription,
-    drop_slot,
     drop_subscription,
     enable_subscription,
     publish,
@@ -44,6 +42,7 @@ from statehub_plan.postgres.replication import (
 from statehub_plan.postgres.reverse import ReverseEnds, prepare_reverse
 from statehub_plan.postgres.schema import prepare_schema
 from statehub_plan.postgres.sessions import end_others_at_once
+from statehub_plan.postgres.slots import create_slot, drop_slot
 from statehub_plan.postgres.state import identity
 from statehub_plan.postgres.switch import Switch, SwitchEnds, SwitchLimits, Timings
 

@@ -17,6 +17,7 @@ from statehub_plan.model.facts import Evidence as ProbeEvidence
 from statehub_plan.model.facts import EvidenceStatus, FactStatus, Observation
 from statehub_plan.model.plan import Identity
 from statehub_plan.model.spec import CutoverPlan, duration_s
+from statehub_plan.streams import stream_between
 from statehub_plan.world import (
     Access,
     Data,
@@ -32,6 +33,7 @@ from statehub_plan.world import (
     TransferStage,
     World,
     Writes,
+    prepared_by_stream,
 )
 
 
@@ -203,7 +205,15 @@ def _reach(observation: Observation, endpoint: str) -> Reach:
     return Reach.REACHABLE if observation.value(f"{endpoint}.reach") == "reachable" else Reach.UNREACHABLE
 
 
-def _stage(plan: CutoverPlan, observation: Observation, register: Register, hold: str | None) -> TransferStage:
+def _stage(reached: TransferStage, new: Side) -> TransferStage:
+    """A side that a stream keeps current is prepared for whatever term comes next; one whose stream is lost is not,
+    whatever its record says."""
+    if reached in (TransferStage.NONE, TransferStage.PREPARED) and prepared_by_stream(new):
+        return TransferStage.PREPARED
+    return TransferStage.NONE if new.follows is Follows.LOST and reached is TransferStage.PREPARED else reached
+
+
+def _reached(plan: CutoverPlan, observation: Observation, register: Register, hold: str | None) -> TransferStage:
     """How far the transfer has come, if its record may be believed: same source, same term, target still fenced, and
     beyond `prepared` only under the hold or freeze under which it was reached."""
     old, new = endpoints_by_role(plan)
@@ -329,9 +339,23 @@ def _document(plan: CutoverPlan, observation: Observation, register: Register) -
     return Due.DONE if written and exists else Due.DUE
 
 
-def _follows(observation: Observation, endpoint: str) -> Follows:
-    value = observation.value(f"{endpoint}.follows", "nobody")
-    return Follows(str(value)) if value in set(Follows) else Follows.BROKEN
+def _follows(observation: Observation, receiver: str, sender: str) -> Follows:
+    return Follows(stream_between(observation, receiver, sender).state.value)
+
+
+def _rehearsal(plan: CutoverPlan, observation: Observation, register: Register, new: str, now: datetime) -> Due:
+    """A rehearsal counts for one decision, one stream and the definitions that both sides had then."""
+    value = _mapping(observation, "rehearsal")
+    if not value or value.get("term") != register.next_term:
+        return Due.DUE
+    if value.get("passed") is not True:
+        return Due.FAILED
+    transfer = _mapping(observation, f"{new}.transfer")
+    stream = [transfer.get("fill_slot"), transfer.get("fill_point")]
+    seen = {name: observation.value(f"{name}.definitions") for name in plan.spec.endpoints}
+    fresh = epoch_s(now) - _number(value.get("at")) <= duration_s(plan.spec.transfer.rehearsal.max_age)
+    same = [value.get("stream"), value.get("stream_point")] == stream and value.get("watermarks") == seen
+    return Due.DONE if fresh and same else Due.DUE
 
 
 def ground(
@@ -348,17 +372,18 @@ def ground(
     old, new = endpoints_by_role(plan)
     register = read_register(plan, observation)
     primary = {old: Role.OLD, new: Role.NEW}.get(register.primary or "", Role.UNKNOWN)
-    stage = _stage(plan, observation, register, hold) if primary is Role.OLD else TransferStage.NONE
+    reached = _reached(plan, observation, register, hold) if primary is Role.OLD else TransferStage.NONE
     sides = {
         name: Side(
             reach=_reach(observation, name),
             writes=_writes(observation, name, hold),
-            data=_data(observation, name, register, stage),
-            follows=_follows(observation, name),
+            data=_data(observation, name, register, reached),
+            follows=_follows(observation, name, away),
             health=_health(observation, name),
         )
-        for name in (old, new)
+        for name, away in ((old, new), (new, old))
     }
+    stage = _stage(reached, sides[new]) if primary is Role.OLD else TransferStage.NONE
     drills = plan.spec.drills
     fallback = old if primary is Role.NEW else new
     world = World(
@@ -374,7 +399,7 @@ def ground(
             observation, "restore", drills.restore.max_age if drills.restore else None, now, register.primary
         ),
         failover_drill=_drill(observation, "failover", drills.failover.max_age if drills.failover else None, now),
-        rehearsal=Due.DUE,
+        rehearsal=_rehearsal(plan, observation, register, new, now),
         stabilization=_stabilization(observation, register),
         document=_document(plan, observation, register),
         retired=_mapping(observation, f"{fallback}.fence").get("retired") is True,

@@ -23,6 +23,7 @@ from statehub_plan.model.spec import (
     FallbackMode,
     Gate,
     Lane,
+    TransferMethod,
 )
 from statehub_plan.model.steps import StepKind
 from statehub_plan.planner import Next, Wish, unfold
@@ -35,15 +36,17 @@ SAFETY_KINDS = frozenset({StepKind.BURN, StepKind.OPEN, StepKind.FREEZE, StepKin
 _NO_EFFECT = frozenset({StepKind.CHECK_EVIDENCE, StepKind.BACKUP, StepKind.RESTORE_DRILL})
 
 
-def turned(document: CutoverPlan, primary: str) -> CutoverPlan:
-    """The document with `primary` as the wish and the other endpoint as retained fallback.
+def turned(document: CutoverPlan, primary: str, *, stay: bool = False) -> CutoverPlan:
+    """The document with `primary` as the wish and the other endpoint as retained fallback; with `stay`, as one that is
+    frozen and follows nobody: what keeping the present primary ends with.
 
     Evidence of the way there says nothing about the way back, so tasks and entry criteria are dropped; gates, limits
     and policies stay. A lane that is deferred is so on the way there: nobody waits for it to be allowed back."""
     desired = document.spec.desired
     if primary == desired.primary:
         return document
-    mode = FallbackMode.FROZEN if desired.fallback.mode is FallbackMode.RETIRED else desired.fallback.mode
+    frozen = stay or desired.fallback.mode is FallbackMode.RETIRED
+    mode = FallbackMode.FROZEN if frozen else desired.fallback.mode
     away = next(name for name in document.spec.endpoints if name != primary)
     spec = document.spec.model_copy(
         update={
@@ -56,12 +59,26 @@ def turned(document: CutoverPlan, primary: str) -> CutoverPlan:
     return document.model_copy(update={"spec": spec, "metadata": metadata})
 
 
+def with_method(document: CutoverPlan, observation: Observation) -> CutoverPlan:
+    """The document with `transfer.method: auto` settled by the pre-flight checks: a dump where something stands in the
+    way of replication alone, and the fallback is not to follow (then only replication will do)."""
+    transfer = document.spec.transfer
+    if transfer.method is not TransferMethod.AUTO:
+        return document
+    preflight = observation.value("preflight")
+    hindered = isinstance(preflight, dict) and bool(preflight.get("replication_errors"))
+    follows = document.spec.desired.fallback.mode is FallbackMode.FOLLOWING
+    method = TransferMethod.DUMP if hindered and not follows else TransferMethod.REPLICATION
+    spec = document.spec.model_copy(update={"transfer": transfer.model_copy(update={"method": method})})
+    return document.model_copy(update={"spec": spec})
+
+
 def wish_of(document: CutoverPlan, direction: Direction) -> Wish:
     """What of the document chooses steps. An abort ends with the present primary serving: it retires nothing."""
     spec = document.spec
     return Wish(
         fallback=spec.desired.fallback.mode,
-        method=spec.transfer.method,
+        method=TransferMethod.REPLICATION if spec.transfer.method is TransferMethod.AUTO else spec.transfer.method,
         replace_target=spec.transfer.target_content == "replace",
         drill_before_cutover=spec.drills.before_cutover,
         document=spec.operating_model is not None,
@@ -90,6 +107,8 @@ def _title(kind: StepKind, subject: str, away: str, document: CutoverPlan) -> st
         StepKind.RESTORE_DRILL: f"restore the newest backup into a scratch database on {subject} and compare",
         StepKind.PREPARE_TARGET: f"fence {subject} and load the schema of {away} into it",
         StepKind.FOLLOW: f"make {subject} follow {away}",
+        StepKind.PREPARE_REVERSE: f"prepare {subject} to follow {away} from that one's first write on",
+        StepKind.UNFOLLOW: f"end the stream from {away} into {subject}",
         StepKind.REHEARSE: f"rehearse hold, drain and proof on {subject}, then release",
         StepKind.HOLD: f"hold writes on {subject} (writers wait; released at once if this tool dies)",
         StepKind.COPY: f"copy every row from {away} to {subject}, then indexes and constraints",
@@ -128,10 +147,10 @@ def _params(step: Next, document: CutoverPlan, grounded: Grounded, before: World
             "method": spec.transfer.method.value,
             "source": away,
         }
-    if step.kind is StepKind.HOLD:
+    if step.kind in (StepKind.HOLD, StepKind.REHEARSE):
         return {"limits": spec.freeze.model_dump(mode="json", by_alias=True)}
     if step.kind is StepKind.COMPARE:
-        return {"content": spec.compare.content, "waived": [one.table for one in spec.compare.waive]}
+        return {"content": spec.compare.content, "waived": [one.name for one in spec.compare.waive]}
     if step.kind is StepKind.REDIRECT:
         return {"paths": _access_params(document, subject)}
     if step.kind is StepKind.STABILIZE:
@@ -221,6 +240,7 @@ def make_plan(
     direction: Direction = Direction.FORWARD,
 ) -> Plan:
     """The plan from the observed world to the document's wish, not yet judged. Deterministic in its arguments."""
+    document = with_method(document, observation)
     grounded = ground(document, observation, evidence, now=now)
     unfolded = unfold(grounded.world, wish_of(document, direction))
     steps = tuple(

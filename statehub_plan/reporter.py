@@ -1,4 +1,4 @@
-"""Where a run tells a person how it goes; anything with these four methods will do."""
+"""Where a run tells a person how it goes; anything with these five methods will do."""
 
 from __future__ import annotations
 
@@ -16,6 +16,10 @@ class Reporter(Protocol):
 
     def step_ended(self, step: Step, outcome: str, elapsed_s: float) -> None:
         """A step ended; `outcome` is one short line."""
+        ...
+
+    def switching(self, step: Step) -> None:
+        """A step begins while writers wait: nothing that takes time. It is told again, with its outcome, afterwards."""
         ...
 
     def progress(self, label: str, done: float, total: float | None, unit: str) -> None:

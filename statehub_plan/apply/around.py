@@ -10,10 +10,11 @@ from pydantic import JsonValue
 
 from statehub_plan.abstraction import Grounded
 from statehub_plan.model.facts import Evidence, Observation
-from statehub_plan.model.plan import Phase, Plan, Verdict
+from statehub_plan.model.plan import Phase, Plan, Step, Verdict
 from statehub_plan.model.record import GateState, Record, RecordKind, RunContext
 from statehub_plan.model.steps import StepKind
-from statehub_plan.steps.stage import Execute
+from statehub_plan.postgres.switch import Switch
+from statehub_plan.steps.stage import Execute, Stage
 from statehub_plan.world import World
 
 
@@ -41,4 +42,6 @@ class Surroundings:
     records: Callable[[], tuple[Record, ...]]
     append: Callable[[RecordKind, str | None, dict[str, JsonValue]], None]
     executor: Callable[[StepKind], Execute]
+    begin_switch: Callable[[Stage, bool], Switch]
+    switch_part: Callable[[Stage, Switch, Step], dict[str, JsonValue]]
     now: Callable[[], datetime]

@@ -7,6 +7,7 @@ shown and signed contains it, and does it. A crash is just another world to look
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 
 import psycopg
 from pydantic import JsonValue
@@ -19,6 +20,7 @@ from statehub_plan.apply.refusals import (
     interrupted,
     named,
     not_approved,
+    nothing_to_rehearse,
     refused,
     vetoed,
     world_differs,
@@ -28,9 +30,11 @@ from statehub_plan.errors import OutcomeUnknown, StatehubError, refused_by_syste
 from statehub_plan.history import evidence_recorded
 from statehub_plan.model.plan import Phase, Plan, Refused, Step
 from statehub_plan.model.record import GateState, RecordKind, RunContext
+from statehub_plan.model.spec import FallbackMode, TransferMethod
 from statehub_plan.model.steps import StepKind
 from statehub_plan.planner import Next, next_step, unfold
 from statehub_plan.planning import SAFETY_KINDS, dress, effect_key, wish_of
+from statehub_plan.postgres.switch import Switch
 from statehub_plan.steps.stage import Stage, Waiting
 from statehub_plan.transitions import effect
 from statehub_plan.world import Data, Due, Role, World, Writes, difference
@@ -39,11 +43,39 @@ _LOOK_DEEP_AFTER = frozenset({StepKind.BACKUP, StepKind.RESTORE_DRILL, StepKind.
 """After these the slow facts may have changed; under a hold only the quick ones are looked at."""
 
 
+SECTION_KINDS = (
+    StepKind.HOLD,
+    StepKind.DRAIN,
+    StepKind.SYNC_SEQUENCES,
+    StepKind.COMPARE,
+    StepKind.FREEZE,
+    StepKind.DECIDE,
+    StepKind.OPEN,
+    StepKind.REDIRECT,
+)
+"""What a cutover by replication does without a look in between."""
+
+_BEFORE_REHEARSAL = (
+    StepKind.CHECK_EVIDENCE,
+    StepKind.BACKUP,
+    StepKind.RESTORE_DRILL,
+    StepKind.PREPARE_TARGET,
+    StepKind.FOLLOW,
+    StepKind.PREPARE_REVERSE,
+    StepKind.REHEARSE,
+    StepKind.HOLD,
+)
+
+
 class Applying:
     """One run of one plan under one lease."""
 
-    def __init__(self, plan: Plan, stage: Stage, around: Surroundings, author: str) -> None:
+    def __init__(
+        self, plan: Plan, stage: Stage, around: Surroundings, author: str, *, rehearsing: bool = False
+    ) -> None:
+        """`rehearsing`: only as far as the rehearsal, which is then held in any case; no gate stands before it."""
         self.plan = plan
+        self.rehearsing = rehearsing
         self.stage = stage
         self.around = around
         self.author = author
@@ -51,12 +83,13 @@ class Applying:
         self._touched = False
         self._step: Step | None = None
         self._step_count = 0
+        self._after_section = 0
 
     def run(self) -> None:
         """Returns when the wish holds. Waiting (8), Refusal (3, 4, 5) or StatehubError otherwise; before the decision
         a failure of whatever kind ends with the old primary open again, or says that it could not."""
         try:
-            self._carry_out()
+            self._rehearse() if self.rehearsing else self._carry_out()
         except Waiting:
             raise
         except psycopg.Error as problem:
@@ -79,8 +112,29 @@ class Applying:
         while (found := next_step(glance.world, self.wish)) is not None:
             if isinstance(found, Refused):
                 raise refused(found)
-            glance = self._turn(glance, found)
+            if found.kind is StepKind.HOLD and self.wish.method is TransferMethod.REPLICATION:
+                glance = self._switch(glance)
+            else:
+                glance = self._turn(glance, found)
         self._finish(glance)
+
+    def _rehearse(self) -> None:
+        """What has to come first, which never holds, freezes or decides anything; then one rehearsal, also where the
+        last one would do."""
+        if self.wish.method is not TransferMethod.REPLICATION:
+            raise nothing_to_rehearse(self.plan)
+        glance = self._begin()
+        while True:
+            found = next_step(glance.world, self.wish)
+            if isinstance(found, Refused):
+                raise refused(found)
+            if found is None or found.kind not in _BEFORE_REHEARSAL:
+                raise nothing_to_rehearse(self.plan)
+            if found.kind in (StepKind.REHEARSE, StepKind.HOLD):
+                break
+            glance = self._turn(glance, found)
+        self._turn(glance, Next(StepKind.REHEARSE, Role.OLD, "transfer.rehearsal", "it was asked for"))
+        self.around.append(RecordKind.STEP_WAITING, None, {"for": "apply", "kind": StepKind.REHEARSE.value})
 
     # Beginning and end
 
@@ -95,13 +149,18 @@ class Applying:
         else:
             self._refuse_stale(glance)
         self._require_able(glance)
-        self._require_gate_ahead(glance)
+        if not self.rehearsing or self._replaces_content():
+            self._require_gate_ahead(glance)
         if RecordKind.RUN_STARTED in mine:
             self.around.append(RecordKind.RUN_RESUMED, None, {"world": _world_json(glance.world)})
         else:
             self.around.append(RecordKind.RUN_STARTED, None, self._identity_payload())
         self._judge(Phase.APPLY, None, glance)
         return glance
+
+    def _replaces_content(self) -> bool:
+        """Whether something goes away that people have to agree to, also when nothing is held or decided."""
+        return any(step.params.get("replaces_content") is True for step in self.plan.steps)
 
     def _redirect_was_interrupted(self) -> bool:
         """A path's file may say one thing and whoever should have reloaded it another."""
@@ -113,7 +172,8 @@ class Applying:
         """Refuse before anything is touched when a step on the way to the decision is one that nobody can carry out."""
         if glance.world.primary is Role.OLD:
             for found in unfold(glance.world, self.wish).steps:
-                self.around.executor(found.kind)
+                if self.wish.method is not TransferMethod.REPLICATION or found.kind not in SECTION_KINDS:
+                    self.around.executor(found.kind)
 
     def _identity_payload(self) -> dict[str, JsonValue]:
         return {
@@ -178,6 +238,79 @@ class Applying:
         self.stage.reporter.step_ended(step, str(payload.get("summary", "done")), elapsed_s)
         return after
 
+    # The switch
+
+    def _switch(self, glance: Glance) -> Glance:
+        """From the hold to the opening, and clients after it, without a look in between: writers wait for each one.
+
+        What a step has to pass is passed before the first, what it leaves is looked at after the last; each step's own
+        proof is made by the switch. The journal has one intent for all of them, and every outcome afterwards."""
+        section, expected = self._section(glance)
+        self._after_section = len(unfold(glance.world, self.wish).steps) - len(section)
+        steps = [self._planned(found, _as_if(glance, before)) for found, before in section]
+        for step, (_, before) in zip(steps, section, strict=True):
+            self._pass_gate(step, _as_if(glance, before))
+        self._step = steps[0]
+        self._touched = True
+        self.stage.checkpoint()
+        self.around.append(
+            RecordKind.STEP_INTENT,
+            steps[0].id,
+            {"kind": steps[0].kind.value, "subject": steps[0].subject, "section": [step.id for step in steps]},
+        )
+        self._carry_out_section(steps)
+        after = self.look(deep=False)
+        surprises = unexplained(expected, after.world)
+        if surprises:
+            raise world_differs(steps[-1], surprises)
+        self._step = None
+        return after
+
+    def _section(self, glance: Glance) -> tuple[list[tuple[Next, World]], World]:
+        """The steps that are done without a look in between, each with the world before it, and the world after all."""
+        unfolded = unfold(glance.world, self.wish)
+        section = []
+        for found, before, after in zip(unfolded.steps, unfolded.trajectory, unfolded.trajectory[1:], strict=False):
+            if found.kind not in SECTION_KINDS:
+                break
+            section.append((found, before))
+            expected = after
+        return section, expected
+
+    def _carry_out_section(self, steps: list[Step]) -> None:
+        """Every step of it; what was done is on record in their order also where a later one fails."""
+        done: list[tuple[Step, dict[str, JsonValue], float]] = []
+        reverse = self.wish.fallback is FallbackMode.FOLLOWING
+        try:
+            with self.around.begin_switch(self.stage, reverse) as switch:
+                for step in steps:
+                    self._step = step
+                    self.stage.reporter.switching(step)
+                    if step.kind is StepKind.REDIRECT:
+                        self.around.append(
+                            RecordKind.STEP_INTENT, step.id, {"kind": step.kind.value, "subject": step.subject}
+                        )
+                    started = time.monotonic()
+                    part = self.around.switch_part if step.kind is not StepKind.REDIRECT else self._redirect_at_once
+                    done.append((step, part(self.stage, switch, step), time.monotonic() - started))
+        finally:
+            self._record_section(steps, done)
+
+    def _redirect_at_once(self, stage: Stage, _switch: Switch, step: Step) -> dict[str, JsonValue]:
+        return self.around.executor(step.kind)(stage, step)
+
+    def _record_section(self, steps: list[Step], done: list[tuple[Step, dict[str, JsonValue], float]]) -> None:
+        total = self._step_count + len(steps) + self._after_section
+        for step, payload, elapsed_s in done:
+            self._step_count += 1
+            if step.kind is StepKind.DECIDE:
+                self.stage.record_fact(step.kind.value, "passed", {"term": self.plan.term, "primary": self.plan.new})
+            told = {**payload, "kind": step.kind.value, "elapsed_ms": round(elapsed_s * 1000, 1)}
+            self.around.append(RecordKind.STEP_DONE, step.id, told)
+            self.stage.reporter.step_started(step, self._step_count, total)
+            self.stage.reporter.step_ended(step, str(payload.get("summary", "done")), elapsed_s)
+        self.stage.tell_later()
+
     def _planned(self, found: Next, glance: Glance) -> Step:
         """The step as the plan shows it; a refusal if what is needed now was never shown."""
         step = dress(self.plan.spec, glance.grounded, self._step_count + 1, found, glance.world)
@@ -185,7 +318,7 @@ class Applying:
         for shown in self.plan.steps:
             if effect_key(shown) == effect_key(step) or _same_preparation(shown, step, glance.world):
                 return shown
-        if step.kind not in SAFETY_KINDS:
+        if step.kind not in SAFETY_KINDS and not (self.rehearsing and step.kind is StepKind.REHEARSE):
             raise stale((f"needed now and not in the plan: {step.title} ({step.because})",))
         return step.model_copy(update={"id": f"x{step.id}"})
 
@@ -275,6 +408,11 @@ class Applying:
         elif told:
             error.add_note("\n".join(told))
         return error
+
+
+def _as_if(glance: Glance, world: World) -> Glance:
+    """What would be seen if the model's next worlds were there already: how policies judge steps of one switch."""
+    return replace(glance, grounded=replace(glance.grounded, world=world))
 
 
 def unexplained(expected: World, observed: World) -> tuple[str, ...]:

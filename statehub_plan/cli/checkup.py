@@ -8,6 +8,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from statehub_plan.abstraction import endpoints_by_role
+from statehub_plan.access import resolve_path
 from statehub_plan.cli.workspace import Workspace
 from statehub_plan.components import client_tool, find_opa, find_ssh_keygen, postgres_installations
 from statehub_plan.errors import StatehubError
@@ -15,6 +16,7 @@ from statehub_plan.model.output import CheckOutput, DoctorCheck, PreflightOutput
 from statehub_plan.model.spec import Gate, SecretRef
 from statehub_plan.postgres.connect import Connection, connect, resolve_dsn
 from statehub_plan.postgres.privileges import check_privileges
+from statehub_plan.render.words import counted
 
 
 def check_components() -> Iterator[DoctorCheck]:
@@ -56,7 +58,9 @@ def _surroundings(workspace: Workspace) -> Iterator[DoctorCheck]:
     yield _bundle(workspace)
     for gate in workspace.document.spec.gates:
         yield from _signers(workspace, gate)
-    yield _folder("backup.directory", workspace.base_dir / workspace.document.spec.backup.directory)
+    yield _folder("backup.directory", resolve_path(workspace.document.spec.backup.directory, workspace.base_dir))
+    if workspace.document.spec.backup.encryption is not None:
+        yield _tried("backup.encryption", lambda: _encryption(workspace))
     yield _journal(workspace)
 
 
@@ -174,6 +178,18 @@ def _access(workspace: Workspace) -> Iterator[DoctorCheck]:
         yield DoctorCheck(
             id=check_id, ok=endpoint is not None, what=what, remedy="" if endpoint else f"put {known} there"
         )
+
+
+def _encryption(workspace: Workspace) -> str:
+    from statehub_plan.postgres.age import load_identities, load_recipients, try_out
+
+    settings = workspace.document.spec.backup.encryption
+    recipients = load_recipients(settings, workspace.base_dir)
+    identities = load_identities(settings, workspace.base_dir)
+    if identities is None:
+        return f"encrypts for {counted(len(recipients), 'recipient')}; nothing here decrypts"
+    try_out(recipients, identities)
+    return f"encrypts for {counted(len(recipients), 'recipient')}, and {identities.source} decrypts"
 
 
 def _bundle(workspace: Workspace) -> DoctorCheck:

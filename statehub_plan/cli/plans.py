@@ -67,7 +67,9 @@ def _document(workspace: Workspace, direction: Direction, forward: Plan) -> Cuto
             hint="`plan` shows the way to what the document wishes",
         )
     away = next(name for name in workspace.document.spec.endpoints if name != register.primary)
-    return turned(workspace.document, away if direction is Direction.SWITCHBACK else register.primary)
+    if direction is Direction.SWITCHBACK:
+        return turned(workspace.document, away)
+    return turned(workspace.document, register.primary, stay=True)
 
 
 def _present(plan: Plan, out: Path | None, as_json: bool, detailed: bool) -> int:

@@ -25,6 +25,8 @@ OWNER = "statehub_owner"
 TOOL = "statehub_cutover"
 APP = "statehub_app"
 READER = "statehub_reader"
+SUBSCRIBERS_SINCE = 16
+"""Before, PostgreSQL lets superusers only subscribe."""
 
 # Below the range that outgoing connections take their ports from, so that none is taken between choosing and listening.
 _PORTS = range(20_000, 32_000)
@@ -60,6 +62,11 @@ class Site:
         password = None if role == SUPERUSER else self._passwords[role]
         return self.cluster.dsn(DATABASE, role, password)
 
+    @property
+    def subscriber_dsn(self) -> str:
+        """For a role that may subscribe: the tool's own where PostgreSQL lets others than superusers do it."""
+        return self.dsn() if self.major >= SUBSCRIBERS_SINCE else self.dsn(SUPERUSER)
+
     def prepare(self) -> None:
         """Roles and an empty database. The hub's objects belong to a role that nobody logs in as; the tool is a member
         of it and may see and end other sessions: no superuser."""
@@ -71,11 +78,18 @@ class Site:
                 )
             for group in (OWNER, "pg_signal_backend", "pg_monitor"):
                 conn.execute(sql.SQL("GRANT {} TO {}").format(sql.Identifier(group), sql.Identifier(TOOL)))
+            conn.execute(sql.SQL("ALTER ROLE {} REPLICATION").format(sql.Identifier(TOOL)))
             database = sql.Identifier(DATABASE)
             conn.execute(sql.SQL("CREATE DATABASE {} OWNER {}").format(database, sql.Identifier(OWNER)))
             conn.execute(sql.SQL("REVOKE ALL ON DATABASE {} FROM PUBLIC").format(database))
             for role in self._passwords:
                 conn.execute(sql.SQL("GRANT CONNECT ON DATABASE {} TO {}").format(database, sql.Identifier(role)))
+            if self.major >= SUBSCRIBERS_SINCE:
+                conn.execute(sql.SQL("GRANT pg_create_subscription TO {}").format(sql.Identifier(TOOL)))
+        with psycopg.connect(self.cluster.dsn(DATABASE), autocommit=True) as conn:
+            # EXECUTE is looked up in the database at hand: pg_proc belongs to it.
+            advance = "GRANT EXECUTE ON FUNCTION pg_replication_origin_advance(text, pg_lsn) TO {}"
+            conn.execute(sql.SQL(advance).format(sql.Identifier(TOOL)))
 
     def connect_as_owner(self) -> psycopg.Connection:
         """A session that creates what the owner role then owns."""

@@ -21,7 +21,7 @@ import psycopg
 from psycopg import sql
 
 from statehub_plan.components import PgInstallation, find_ssh_keygen, server_installations
-from statehub_plan.demo import seed
+from statehub_plan.demo import reload, seed
 from statehub_plan.demo.cluster import Cluster, scratch_directory
 from statehub_plan.demo.ledger import LedgerVerdict, verify
 from statehub_plan.demo.process import Child
@@ -52,14 +52,18 @@ class DemoWorld:
         writers: int = 4,
         settings: Mapping[str, str] | None = None,
         installations: tuple[PgInstallation, PgInstallation] | None = None,
+        method: str = "replication",
+        fallback: str = "following",
     ) -> None:
         """`rows` to begin with on the source, `rate` events a second from `writers` threads once the client is started;
-        `settings` for the clusters beside their own. The installations default to the lowest and the highest major."""
+        `settings` for the clusters beside their own, `method` and `fallback` for the plan. The installations default to
+        the lowest and the highest major."""
         self._rows = rows
         self._stabilization = stabilization
         self._rate = rate
         self._writers = writers
         self._settings = dict(settings or {})
+        self._transfer = {"method": method, "fallback": fallback}
         found = server_installations()
         self._installations = dict(zip((SOURCE, TARGET), installations or (found[0], found[-1]), strict=True))
         self._stack = ExitStack()
@@ -105,6 +109,7 @@ class DemoWorld:
         for name, site in self.sites.items():
             variables[f"STATEHUB_{name.upper()}_DSN"] = site.dsn()
             variables[f"STATEHUB_{name.upper()}_APP_DSN"] = site.dsn(APP)
+            variables[f"STATEHUB_{name.upper()}_SUBSCRIBER_DSN"] = site.subscriber_dsn
         return variables
 
     def command(self, *arguments: str) -> list[str]:
@@ -220,6 +225,7 @@ class DemoWorld:
             "stabilization": self._stabilization,
             "work_plans": str(seed.Shares.of(self._rows).work_plans),
             "reload": json.dumps(self._reload_command()),
+            **self._transfer,
         }
         for name, site in self.sites.items():
             values |= {f"{name}_api": site.api, f"{name}_address": site.address, f"{name}_major": str(site.major)}
@@ -229,8 +235,7 @@ class DemoWorld:
         shutil.copytree(_policies(), self.directory / "policies")
 
     def _reload_command(self) -> list[str]:
-        arguments = ["reload", str(self._tunnels_file), "--status", str(self._tunnels_status)]
-        return [sys.executable, "-m", "statehub_plan.demo.tunnel", *arguments]
+        return [sys.executable, "-I", "-S", reload.__file__, str(self._tunnels_status)]
 
     def _log(self, name: str) -> Path:
         return self.directory / "logs" / f"{name}.log"

@@ -10,6 +10,7 @@ from pydantic import ConfigDict, Field, model_validator
 from statehub_plan.model.base import SpecModel
 from statehub_plan.model.steps import StepKind
 from statehub_plan.model.written import (
+    AgeRecipient,
     Argv,
     Day,
     Duration,
@@ -19,12 +20,14 @@ from statehub_plan.model.written import (
     Name,
     Pointer,
     Principal,
+    Size,
     TaskId,
     Text,
     Url,
     Variable,
 )
 from statehub_plan.model.written import duration_s as duration_s
+from statehub_plan.model.written import size_bytes as size_bytes
 
 
 class SecretRef(SpecModel):
@@ -96,11 +99,25 @@ class FallbackMode(StrEnum):
     RETIRED = "retired"
 
 
+class FollowLimits(SpecModel):
+    """How far behind a stream may be and how much its slot may keep on the sender. Beyond `advise…` it is told, beyond
+    `maxLag` no cutover begins, and at `dropSlotAt…` a slot that only serves the fallback is dropped before the disk
+    fills: the primary goes on, and the way back is no longer lossless."""
+
+    advise_lag: Size = "64MB"
+    max_lag: Size = "1GB"
+    advise_retained: Size = "2GB"
+    drop_slot_at_retained: Size = "8GB"
+    advise_disk_free: Size = "10GB"
+    drop_slot_at_disk_free: Size = "4GB"
+
+
 class Fallback(SpecModel):
-    """The retained other side; it is never omitted: retiring it is said, not left out."""
+    """The retained other side; it is never omitted: retiring it is said, not left out. `limits` are for streams."""
 
     endpoint: Name
     mode: FallbackMode
+    limits: FollowLimits = FollowLimits()
 
 
 class Desired(SpecModel):
@@ -164,6 +181,7 @@ AccessPath = Annotated[
 class TransferMethod(StrEnum):
     """How rows travel."""
 
+    AUTO = "auto"
     REPLICATION = "replication"
     DUMP = "dump"
 
@@ -175,44 +193,108 @@ class TargetContent(StrEnum):
     REPLACE = "replace"
 
 
-class Transfer(SpecModel):
-    """How the final copy is made."""
+class Rehearsal(SpecModel):
+    """How old the rehearsal of a cutover by replication may be: hold, drain and release on the live system, and the
+    content of both sides compared as of that moment."""
 
-    method: TransferMethod = TransferMethod.DUMP
+    max_age: Duration = "24h"
+
+
+class Transfer(SpecModel):
+    """How rows travel. `auto`: by replication where nothing stands in its way, else by a dump."""
+
+    method: TransferMethod = TransferMethod.AUTO
     jobs: Annotated[int, Field(ge=1, le=64)] = 2
     target_content: TargetContent = TargetContent.EMPTY
+    rehearsal: Rehearsal = Rehearsal()
 
 
 class Freeze(SpecModel):
     """Limits of the write pause. `lockTimeout`: longest wait for the locks; `writerWait`: how long a writer may wait
-    before it gets an error; `maxDuration`: longest hold before everything is released."""
+    before it gets an error; `maxDuration`: longest hold before everything is released; `switchTimeout`: in a cutover by
+    replication the longest time from the first lock to the decision."""
 
     lock_timeout: Duration = "5s"
     session_grace: Duration = "500ms"
     writer_wait: Duration = "5s"
     max_duration: Duration = "30m"
+    switch_timeout: Duration = "5s"
 
 
-class WaivedTable(SpecModel):
-    """A table that the comparison leaves out, and why; it is reported as waived."""
+class Waiver(SpecModel):
+    """What the comparison leaves out, and why: a `table` with all that belongs to it, or what differs of one `object`
+    of the catalog, named as `compare` names it (`aspect` narrows it down). It is reported as waived."""
 
-    table: Annotated[str, Field(pattern=r"^[^.]+\.[^.]+$", description="schema.table")]
+    model_config = ConfigDict(
+        json_schema_extra={
+            "oneOf": [{"required": ["table"]}, {"required": ["kind", "object"]}],
+            "dependentRequired": {"aspect": ["object"]},
+        }
+    )
+
+    table: Annotated[str, Field(pattern=r"^[^.]+\.[^.]+$", description="schema.table")] | None = None
+    kind: Line | None = None
+    object: Line | None = None
+    aspect: Line | None = None
     reason: Text
+
+    @model_validator(mode="after")
+    def _one_thing(self) -> Waiver:
+        if (self.table is None) == (self.kind is None) or (self.kind is None) != (self.object is None):
+            raise ValueError("give either table, or kind and object")
+        if self.aspect is not None and self.object is None:
+            raise ValueError("aspect says what of an object is waived: give kind and object too")
+        return self
+
+    @property
+    def name(self) -> str:
+        """What is waived, in one line."""
+        return self.table or f"{self.kind} {self.object}" + (f": {self.aspect}" if self.aspect else "")
+
+
+class UnderHold(StrEnum):
+    """What a cutover by replication proves while writers wait. `stream`: everything sent has arrived and no definition
+    changed since the content was proved equal online. `content`: the whole content once more."""
+
+    STREAM = "stream"
+    CONTENT = "content"
 
 
 class Compare(SpecModel):
     """What must be equal before the decision: exact row counts always, content hashes unless switched to counts."""
 
     content: bool = True
+    under_hold: UnderHold = UnderHold.STREAM
     jobs: Annotated[int, Field(ge=1, le=64)] = 2
-    waive: tuple[WaivedTable, ...] = ()
+    waive: tuple[Waiver, ...] = ()
+
+
+class Encryption(SpecModel):
+    """For whom dumps are encrypted with age: public keys, written here or one a line in a file (exactly one of both).
+    `identityFile` holds the secret key that restore drills decrypt with."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"oneOf": [{"required": ["recipients"]}, {"required": ["recipientsFile"]}]}
+    )
+
+    recipients: Annotated[tuple[AgeRecipient, ...], Field(min_length=1)] | None = None
+    recipients_file: FilePath | None = None
+    identity_file: FilePath | None = None
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Encryption:
+        if (self.recipients is None) == (self.recipients_file is None):
+            raise ValueError("give exactly one of recipients, recipientsFile")
+        return self
 
 
 class Backup(SpecModel):
-    """Where dumps with a checksummed manifest are kept and how old the newest may be before a cutover."""
+    """Where dumps with a checksummed manifest are kept, how old the newest may be before a cutover, and whether they
+    are encrypted."""
 
     directory: FilePath
     max_age: Duration = "24h"
+    encryption: Encryption | None = None
 
 
 class ProbeBase(SpecModel):

@@ -13,9 +13,10 @@ from pydantic import JsonValue
 from statehub_plan.errors import StatehubError
 from statehub_plan.model.base import epoch_s
 from statehub_plan.postgres import register, state
-from statehub_plan.postgres.catalog_queries import QUERIES
+from statehub_plan.postgres.catalog_queries import queries
 from statehub_plan.postgres.connect import Connection, user_tables
 from statehub_plan.postgres.sessions import SESSIONS
+from statehub_plan.postgres.watermark import catalog_watermark
 
 OWN_SESSION = "statehub-plan observe"  # start of the application_name of every session that only observes
 LONG_TRANSACTION_S = 5.0
@@ -57,16 +58,20 @@ def tables(connection: Connection) -> JsonValue:
 
 
 def transfer(connection: Connection) -> JsonValue:
-    """{stage, hold, term, source} of the transfer into this database, `source` as system identifier; null if none."""
+    """{stage, hold, term, source, fill_stage, fill_slot, fill_point} of the transfer into this database, `source` as
+    system identifier; null if there is none."""
     current = _own_state(connection)
-    if current is None or current.transfer is None:
+    if current is None or (current.transfer is None and current.fill is None):
         return None
-    mark = current.transfer
+    mark, fill = current.transfer, current.fill
     return {
-        "stage": mark.stage.value,
-        "hold": mark.hold,
-        "term": mark.term,
-        "source": None if mark.source is None else mark.source.system_identifier,
+        "stage": None if mark is None else mark.stage.value,
+        "hold": None if mark is None else mark.hold,
+        "term": None if mark is None else mark.term,
+        "source": None if mark is None or mark.source is None else mark.source.system_identifier,
+        "fill_stage": None if fill is None else fill.stage,
+        "fill_slot": None if fill is None else fill.slot,
+        "fill_point": None if fill is None else fill.point,
     }
 
 
@@ -148,39 +153,6 @@ def long_transactions(connection: Connection, *, at_least_s: float = LONG_TRANSA
     return _named(rows, ("pid", "user", "age_s", "state"))
 
 
-def slots(connection: Connection) -> JsonValue:
-    """[{name, type, database, plugin, active, restart_lsn, confirmed_lsn, retained_bytes, wal_status}]."""
-    return _rows(
-        connection,
-        "SELECT slot_name, slot_type, database, plugin, active, restart_lsn::text, confirmed_flush_lsn::text, "
-        "CASE WHEN NOT pg_is_in_recovery() THEN pg_wal_lsn_diff(pg_current_wal_lsn(), restart_lsn)::int8 END, "
-        "wal_status FROM pg_replication_slots ORDER BY slot_name",
-        (
-            "name",
-            "type",
-            "database",
-            "plugin",
-            "active",
-            "restart_lsn",
-            "confirmed_lsn",
-            "retained_bytes",
-            "wal_status",
-        ),
-    )
-
-
-def subscriptions(connection: Connection) -> JsonValue:
-    """[{name, enabled, slot, publications, running, received_lsn, applied_lsn}] of this database."""
-    return _rows(
-        connection,
-        "SELECT s.subname, s.subenabled, s.subslotname, s.subpublications, w.pid IS NOT NULL, w.received_lsn::text, "
-        "w.latest_end_lsn::text FROM pg_subscription s "
-        "LEFT JOIN pg_stat_subscription w ON w.subid = s.oid AND w.relid IS NULL "
-        "WHERE s.subdbid = (SELECT oid FROM pg_database WHERE datname = current_database()) ORDER BY s.subname",
-        ("name", "enabled", "slot", "publications", "running", "received_lsn", "applied_lsn"),
-    )
-
-
 def settings(connection: Connection) -> JsonValue:
     """The settings that decide what this server can do for a cutover, each as the server writes it."""
     found = connection.execute(
@@ -192,6 +164,11 @@ def settings(connection: Connection) -> JsonValue:
 def extensions(connection: Connection) -> JsonValue:
     """{name: version}."""
     return dict(connection.execute("SELECT extname, extversion FROM pg_extension ORDER BY extname").fetchall())
+
+
+def definitions(connection: Connection) -> JsonValue:
+    """The watermark that moves when any definition changes; see `postgres.watermark`."""
+    return catalog_watermark(connection)
 
 
 def encoding(connection: Connection) -> JsonValue:
@@ -224,7 +201,9 @@ def schema_revision(connection: Connection) -> JsonValue:
     """{alembic, fingerprint}: the revision that Alembic recorded (several joined by commas, null if none), and a digest
     of the whole catalog. The latter tells whether this database changed; `compare` tells two databases apart."""
     digest = hashlib.sha256()
-    for kind, query in sorted(QUERIES.items()):
+    for kind, query in sorted(queries(connection.info.server_version).items()):
+        if kind == "large object":
+            continue  # those are the service's rows, which come and go
         found = _one(
             connection,
             "SELECT md5(string_agg(line, E'\\n' ORDER BY line COLLATE \"C\")) "

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from statehub_plan.access import resolve_path
 from statehub_plan.model.facts import Fact, Observation
-from statehub_plan.model.spec import CutoverPlan, OperatingModel
+from statehub_plan.model.spec import CutoverPlan, OperatingModel, TransferMethod
 from statehub_plan.observe.access import access_source
 from statehub_plan.observe.api import api_source
 from statehub_plan.observe.backup import backup_source
@@ -17,6 +17,7 @@ from statehub_plan.observe.parallel import Attempt
 from statehub_plan.observe.platform import platform_source
 from statehub_plan.observe.postgres import database_source
 from statehub_plan.observe.preflight import preflight_source
+from statehub_plan.observe.replication import disk_source
 
 
 def observe(
@@ -31,9 +32,10 @@ def observe(
     """All facts about the plan's endpoints, access paths and backup, and `extra` ones (from the journal, say).
 
     Blocks for at most `timeout_s`, and for what reading the newest backup takes the first time: what has not answered
-    by then is unknown, and is hung up on. Unless `deep`, size, schema revision, row counts, pre-flight, backup and
-    platforms are not looked at and are not in the result. Read-only, but for commands that the plan names. ValueError
-    when an extra fact has the id of an observed one.
+    by then is unknown, and is hung up on. Unless `deep`, size, schema revision, row counts, pre-flight, disks, backup
+    and platforms are not looked at and are not in the result; disks and WAL only where rows may travel by replication
+    or a command that tells the disk left is declared. Read-only, but for commands that the plan names. ValueError when
+    an extra fact has the id of an observed one.
     """
     began_at = now()
     facts = gather(tuple(_sources(plan, base_dir, now, deep)), now=now, timeout_s=timeout_s)
@@ -42,7 +44,10 @@ def observe(
 
 def _sources(plan: CutoverPlan, base_dir: Path, now: Clock, deep: bool) -> Iterator[Source]:
     for name, endpoint in sorted(plan.spec.endpoints.items()):
-        yield database_source(name, endpoint, base_dir, now=now, deep=deep)
+        streams = plan.spec.transfer.method is not TransferMethod.DUMP or endpoint.database.disk_free is not None
+        yield database_source(name, endpoint, base_dir, now=now, deep=deep, streams=streams)
+        if streams and deep:
+            yield disk_source(name, endpoint.database, base_dir)
         if endpoint.api is not None:
             yield api_source(name, endpoint.api)
         if endpoint.platform is not None and deep:

@@ -16,7 +16,7 @@ from pydantic import JsonValue
 
 from statehub_plan.errors import StatehubError
 from statehub_plan.model.spec import Endpoint
-from statehub_plan.observe import catalog, writability
+from statehub_plan.observe import catalog, replication, writability
 from statehub_plan.observe.gather import Answers, Clock, Source, reason
 from statehub_plan.observe.parallel import Attempt
 from statehub_plan.observe.session import session
@@ -38,12 +38,14 @@ _SHALLOW: tuple[tuple[str, str, _Read], ...] = (
     ("sessions", "pg_stat_activity", catalog.sessions),
     ("prepared_transactions", "pg_prepared_xacts", catalog.prepared_transactions),
     ("long_transactions", "pg_stat_activity", catalog.long_transactions),
-    ("slots", "pg_replication_slots", catalog.slots),
-    ("subscriptions", "pg_subscription, pg_stat_subscription", catalog.subscriptions),
+    ("slots", "pg_replication_slots", replication.slots),
+    ("subscriptions", "pg_subscription, pg_stat_subscription", replication.subscriptions),
     ("settings", "current_setting()", catalog.settings),
     ("extensions", "pg_extension", catalog.extensions),
+    ("definitions", "which definitions changed last, by every catalog", catalog.definitions),
     ("encoding", "pg_database", catalog.encoding),
 )
+_STREAMS: tuple[tuple[str, str, _Read], ...] = (("wal_bytes", "pg_ls_waldir()", replication.wal_bytes),)
 _DEEP: tuple[tuple[str, str, _Read], ...] = (
     ("size_bytes", "pg_database_size()", catalog.size_bytes),
     ("schema_revision", "every definition in the catalog; alembic_version", catalog.schema_revision),
@@ -51,8 +53,11 @@ _DEEP: tuple[tuple[str, str, _Read], ...] = (
 )
 
 
-def database_source(name: str, endpoint: Endpoint, base_dir: Path, *, now: Clock, deep: bool) -> Source:
-    """All facts of an endpoint's database; a quick look leaves out size, schema revision and row counts.
+def database_source(
+    name: str, endpoint: Endpoint, base_dir: Path, *, now: Clock, deep: bool, streams: bool = False
+) -> Source:
+    """All facts of an endpoint's database; a quick look leaves out size, schema revision, row counts and the WAL's
+    size, which is looked at with `streams` only.
 
     Changes nothing: the canaries begin a transaction, have one table's lock for an instant, and roll back. Everything
     else is read in one snapshot, which is given up for a new one only when a query in it fails.
@@ -62,7 +67,7 @@ def database_source(name: str, endpoint: Endpoint, base_dir: Path, *, now: Clock
         *_SHALLOW,
         ("roles", "pg_roles", partial(catalog.roles, app_roles=endpoint.app_roles)),
     )
-    slow = _DEEP if deep else ()
+    slow = (*(_STREAMS if streams else ()), *_DEEP) if deep else ()
     promises = {f"{name}.{fact}": how for fact, how, _ in (*shallow, *slow)} | {
         f"{name}.reach": "connect",
         f"{name}.fence": writability.FENCE_HOW,

@@ -9,11 +9,13 @@ from pathlib import Path
 from pydantic import JsonValue
 
 from statehub_plan.abstraction import endpoints_by_role
+from statehub_plan.model.preflight import Severity
 from statehub_plan.model.spec import CutoverPlan
 from statehub_plan.observe.gather import Answers, Source
 from statehub_plan.observe.parallel import Attempt
 from statehub_plan.observe.session import session
 from statehub_plan.postgres.checks.ends import end_of, move_of
+from statehub_plan.postgres.checks.registry import CHECKS
 from statehub_plan.postgres.checks.run import run_checks
 from statehub_plan.postgres.connect import Connection, resolve_dsn
 
@@ -22,8 +24,9 @@ _HOW = "the read-only checks of both sides (`doctor --list`)"
 
 
 def preflight_source(document: CutoverPlan, base_dir: Path) -> Source:
-    """preflight {source, target, found: [{id, severity, side, what, remedy}]}: of the move to the desired primary, as
-    the document has it; unknown while either side does not answer."""
+    """preflight {source, target, found: [{id, severity, side, what, remedy}], replication_errors: [id of what stands in
+    the way of replication only]}: of the move to the desired primary, as the document has it; unknown while either side
+    does not answer."""
     old, new = endpoints_by_role(document)
 
     def look(answers: Answers, attempt: Attempt) -> None:
@@ -46,6 +49,9 @@ def preflight_source(document: CutoverPlan, base_dir: Path) -> Source:
                 statement_timeout_ms=max(1, round(attempt.remaining_s() * 1000)),
             )
         listed: list[JsonValue] = [one.model_dump(mode="json", exclude={"subject", "reason"}) for one in found]
-        answers.know("preflight", {"source": old, "target": new, "found": listed}, began)
+        told = {one.id for one in found if one.severity is Severity.ERROR}
+        forbids: list[JsonValue] = [one.id for one in CHECKS if one.id in told and one.replication_only]
+        fact: dict[str, JsonValue] = {"source": old, "target": new, "found": listed, "replication_errors": forbids}
+        answers.know("preflight", fact, began)
 
     return Source(name="pre-flight", promises={"preflight": _HOW}, look=look)

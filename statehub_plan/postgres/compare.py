@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import psycopg
@@ -13,56 +12,37 @@ import psycopg
 from statehub_plan.errors import StatehubError
 from statehub_plan.model.base import digest
 from statehub_plan.model.plan import Identity
-from statehub_plan.model.spec import WaivedTable
-from statehub_plan.postgres.catalog import Catalog, Judge, compare_catalogs, read_catalog
+from statehub_plan.model.spec import Waiver
+from statehub_plan.postgres.catalog import Judge, compare_catalogs, read_catalog
 from statehub_plan.postgres.comparison import Answer, Comparison, Difference, TableProof, Waived
 from statehub_plan.postgres.connect import Connection, connect
-from statehub_plan.postgres.content import ContentDigest, count_rows, digest_rows
-from statehub_plan.postgres.locate import locate
-from statehub_plan.postgres.relations import PageRange, Relation, read_relations
+from statehub_plan.postgres.content import Buckets, ContentDigest, bucket_digests, count_rows, digest_rows
+from statehub_plan.postgres.locate import FIRST_BITS, BucketSums, Located, added, keyed_alike, locate
+from statehub_plan.postgres.relations import (
+    PageRange,
+    Relation,
+    read_large_objects,
+    read_relations,
+    rewritten_tables,
+)
 from statehub_plan.postgres.sequences import SequenceValue, read_sequences
+from statehub_plan.postgres.sides import CHUNK_BYTES, CannotTell, Labour, Side, Sides, ask_both
 from statehub_plan.postgres.snapshot import Snapshot
 from statehub_plan.postgres.state import identity
-from statehub_plan.postgres.workers import Crew, OnProgress, Progress, nobody_looks, nothing_to_lose, run_crews
+from statehub_plan.postgres.workers import OnProgress, nobody_looks, nothing_to_lose
 from statehub_plan.redact import redact
 
-__all__ = ["Answer", "Comparison", "Difference", "TableProof", "Waived", "compare"]
+__all__ = ["CHUNK_BYTES", "Answer", "Comparison", "Difference", "TableProof", "Waived", "compare"]
 
-CHUNK_BYTES = 64 * 1024 * 1024
-"""Tables are read in pieces of this size: the unit of parallel work and of progress."""
+ROWS_LISTED = 1000
+"""How many differing rows of a table are named unless the caller says otherwise."""
 
-_KEYS_PER_TABLE = 10
-_TABLES_LOCATED = 20
-
-
-class _CannotTell(StatehubError):
-    """Becomes the answer `unknown`; never leaves this module."""
-
-    def __init__(self, what: str) -> None:
-        super().__init__(code="compare-unknown", what=what, hint="")
-
-
-@dataclass(frozen=True)
-class _Side:
-    """One database under one snapshot, and what its catalog says."""
-
-    name: str
-    snapshot: Snapshot
-    identity: Identity
-    version: int
-    catalog: Catalog
-    relations: dict[str, Relation]
-    sequences: dict[str, SequenceValue]
-
-
-@dataclass(frozen=True, slots=True)
-class _Piece:
-    relation: Relation
-    pages: PageRange
-
+_REWRITTEN = "it was truncated or rewritten after the snapshot, which no longer sees its rows"
+_KEYS_SHOWN = 10
 
 _Measured = ContentDigest | str
-"""What was found in a piece, or the reason why nothing was."""
+"""What was found in a table, or the reason why nothing was."""
+_Known = dict[str, tuple[BucketSums, BucketSums]]
 
 
 def compare(
@@ -71,7 +51,12 @@ def compare(
     *,
     jobs: int = 2,
     content: bool = True,
-    waive: Sequence[WaivedTable] = (),
+    waive: Sequence[Waiver] = (),
+    snapshots: tuple[Snapshot, Snapshot] | None = None,
+    sequences: bool = True,
+    rows_listed: int = ROWS_LISTED,
+    values: bool = False,
+    expect_differences: bool = False,
     timeout_s: float | None = None,
     chunk_bytes: int = CHUNK_BYTES,
     on_progress: OnProgress = nobody_looks,
@@ -80,45 +65,63 @@ def compare(
     """Catalog, row counts, sequences and (unless `content` is False) every value of both databases, each side under one
     snapshot of its own; blocks while the servers read everything, with `jobs` sessions on each side.
 
+    `snapshots`: compare what these two see (source's first) instead of what is there now; the caller closes them, and
+    nothing that is written meanwhile counts. Sequences have no snapshots (manual 9.17): values are those of the moment
+    at which they are read, so pass `sequences=False` when either side hands out numbers, and prove them elsewhere.
+
+    Of each differing table up to `rows_listed` rows are named, with what they hold if `values`. To find them, differing
+    tables are read once more, unless `expect_differences`: then the first reading costs about an eighth more and the
+    search next to nothing.
+
     Reads only. Whatever cannot be read makes the answer `unknown`, unless a difference was found anyway. Only what
     `check` raises (called every 50 ms) comes out as an exception.
     """
     started = time.monotonic()
-    waived = {each.table: each.reason for each in waive}
+    waived_tables = {each.table for each in waive if each.table}
 
     def tick() -> None:
         check()
         if timeout_s is not None and time.monotonic() - started > timeout_s:
-            raise _CannotTell(f"the comparison did not end within {timeout_s:g} s")
+            raise CannotTell(f"the comparison did not end within {timeout_s:g} s")
 
     try:
         with ExitStack() as stack:
-            source, target = _open_sides(source_dsn, target_dsn, stack)
+            source, target = _open_sides((source_dsn, target_dsn), snapshots, sequences, stack)
             differences, notes = _compare_catalogs(source, target, stack, (source_dsn, target_dsn))
             differences += _compare_sequences(source, target)
-            tables = _compare_tables(source, target, waived, jobs, content, chunk_bytes, tick, on_progress)
-            differences += _table_differences(tables, source, target, tick)
-            kept, hidden = _waive(differences, waived)
+            notes += () if sequences else ("sequence values were not compared",)
+            labour = Labour(jobs, chunk_bytes, tick, on_progress)
+            names = sorted((source.relations.keys() & target.relations.keys()) - waived_tables)
+            tables, known = _compare_tables((source, target), names, labour, content, expect_differences)
+            differing = [table for table in tables if table.answer is Answer.DIFFERENT]
+            located = (
+                locate((source, target), differing, known, labour, limit=rows_listed, values=values) if content else {}
+            )
+            differences += tuple(_table_difference(table, located.get(table.table)) for table in differing)
+            kept, hidden = _waive(differences, waive)
             return _conclude(source, target, content, tables, kept, hidden, notes, started)
-    except (psycopg.Error, _CannotTell) as error:
+    except (psycopg.Error, CannotTell) as error:
         return _nothing_known(redact(str(error).strip()), content, started)
 
 
-def _open_sides(source_dsn: str, target_dsn: str, stack: ExitStack) -> tuple[_Side, _Side]:
-    snapshots = [stack.enter_context(_snapshot(dsn)) for dsn in (source_dsn, target_dsn)]
+def _open_sides(
+    dsns: tuple[str, str], given: tuple[Snapshot, Snapshot] | None, sequences: bool, stack: ExitStack
+) -> Sides:
+    snapshots = given or tuple(stack.enter_context(_snapshot(dsn)) for dsn in dsns)
     versions = [snapshot.leader.info.server_version for snapshot in snapshots]
     sides = []
     for name, snapshot, other in zip(("source", "target"), snapshots, reversed(versions), strict=True):
         leader = snapshot.leader
+        relations = [*read_relations(leader), *filter(None, [read_large_objects(leader)])]
         sides.append(
-            _Side(
+            Side(
                 name=name,
                 snapshot=snapshot,
                 identity=identity(leader),
                 version=leader.info.server_version,
                 catalog=read_catalog(leader, other_version=other),
-                relations={relation.qualified: relation for relation in read_relations(leader)},
-                sequences={value.qualified: value for value in read_sequences(leader)},
+                relations={relation.qualified: relation for relation in relations},
+                sequences={value.qualified: value for value in (read_sequences(leader) if sequences else ())},
             )
         )
     return sides[0], sides[1]
@@ -128,24 +131,17 @@ def _snapshot(dsn: str) -> Snapshot:
     try:
         return Snapshot(dsn, purpose="compare")
     except StatehubError as error:
-        raise _CannotTell(error.what) from error
-
-
-def _join(side: _Side) -> Connection:
-    try:
-        return side.snapshot.join()
-    except StatehubError as error:
-        raise _CannotTell(error.what) from error
+        raise CannotTell(error.what) from error
 
 
 def _compare_catalogs(
-    source: _Side, target: _Side, stack: ExitStack, dsns: tuple[str, str]
+    source: Side, target: Side, stack: ExitStack, dsns: tuple[str, str]
 ) -> tuple[tuple[Difference, ...], tuple[str, ...]]:
     newer_dsn = dsns[0] if source.version > target.version else dsns[1]
     try:
         judging = stack.enter_context(connect(newer_dsn, purpose="compare definitions"))
     except StatehubError as error:
-        raise _CannotTell(error.what) from error
+        raise CannotTell(error.what) from error
     return compare_catalogs(
         source.catalog,
         target.catalog,
@@ -155,7 +151,7 @@ def _compare_catalogs(
     )
 
 
-def _compare_sequences(source: _Side, target: _Side) -> tuple[Difference, ...]:
+def _compare_sequences(source: Side, target: Side) -> tuple[Difference, ...]:
     return tuple(
         Difference(
             kind="sequence",
@@ -174,65 +170,62 @@ def _sequence_text(value: SequenceValue) -> str:
 
 
 def _compare_tables(
-    source: _Side,
-    target: _Side,
-    waived: dict[str, str],
-    jobs: int,
-    content: bool,
-    chunk_bytes: int,
-    tick: Callable[[], None],
-    on_progress: OnProgress,
-) -> tuple[TableProof, ...]:
-    names = sorted((source.relations.keys() & target.relations.keys()) - waived.keys())
-    pieces = [_pieces(side, names, chunk_bytes) for side in (source, target)]
-    total = sum(piece.relation.bytes * piece.pages.share for each in pieces for piece in each)
-    began, done = time.monotonic(), [0.0]
+    sides: Sides, names: Sequence[str], labour: Labour, content: bool, expect_differences: bool
+) -> tuple[tuple[TableProof, ...], _Known]:
+    """Every table's proof, and by buckets what was read that way."""
+    if not names:
+        return (), {}
+    if content and expect_differences:
+        ours, theirs, known = _read_by_buckets(sides, names, labour)
+    else:
+        asked = digest_rows if content else _count
+        ours, theirs = (
+            {name: _total(parts) for name, parts in side.items()}
+            for side in ask_both(sides, names, asked, labour, "compare")
+        )
+        known = {}
+    for side, found in zip(sides, (ours, theirs), strict=True):
+        found.update(dict.fromkeys(rewritten_tables(side.snapshot.leader) & found.keys(), _REWRITTEN))
+    return tuple(_table_proof(name, ours[name], theirs[name], content) for name in names), known
 
-    def measure(piece: _Piece, sessions: tuple[Connection, ...]) -> _Measured:
-        measured = _measure(piece, sessions[0], content)
-        done.append(piece.relation.bytes * piece.pages.share)
-        return measured
 
-    def look() -> None:
-        tick()
-        on_progress(Progress("compare", round(sum(tuple(done))), round(total), "bytes", time.monotonic() - began))
+def _count(connection: Connection, relation: Relation, pages: PageRange) -> ContentDigest:
+    return ContentDigest(count_rows(connection, relation, pages), (0, 0))
 
-    crews = [
-        Crew(tasks, measure, lambda side=side: (_join(side),), jobs)  # type: ignore[misc]
-        for side, tasks in zip((source, target), pieces, strict=True)
+
+def _read_by_buckets(
+    sides: Sides, names: Sequence[str], labour: Labour
+) -> tuple[dict[str, _Measured], dict[str, _Measured], _Known]:
+    keyed = {name: keyed_alike(sides[0].relations[name], sides[1].relations[name]) for name in names}
+
+    def ask(connection: Connection, relation: Relation, pages: PageRange) -> BucketSums:
+        return bucket_digests(connection, relation, pages, Buckets(FIRST_BITS, keyed[relation.qualified]))
+
+    asked = ask_both(sides, names, ask, labour, "compare")
+    sums = [{name: added(parts) for name, parts in side.items()} for side in asked]
+    totals = [
+        {
+            name: _reason(side[name]) if found is None else ContentDigest.total(found.values())
+            for name, found in by.items()
+        }
+        for side, by in zip(asked, sums, strict=True)
     ]
-    ours, theirs = (
-        _by_table(tasks, results) for tasks, results in zip(pieces, run_crews(crews, tick=look), strict=True)
-    )
-    return tuple(_table_proof(name, ours[name], theirs[name], content) for name in names)
+    known = {
+        name: (ours, theirs)
+        for name in names
+        if (ours := sums[0][name]) is not None and (theirs := sums[1][name]) is not None
+    }
+    return totals[0], totals[1], known
 
 
-def _pieces(side: _Side, names: Iterable[str], chunk_bytes: int) -> list[_Piece]:
-    """The largest tables first, so that none of them is begun when everything else is done."""
-    relations = sorted((side.relations[name] for name in names), key=lambda relation: -relation.bytes)
-    return [_Piece(relation, pages) for relation in relations for pages in relation.ranges(chunk_bytes)]
+def _total(parts: Sequence[_Measured]) -> _Measured:
+    if any(isinstance(part, str) for part in parts):
+        return _reason(parts)
+    return ContentDigest.total(part for part in parts if isinstance(part, ContentDigest))
 
 
-def _measure(piece: _Piece, connection: Connection, content: bool) -> _Measured:
-    try:
-        with connection.transaction():  # a savepoint: one unreadable table must not spoil the session for the next
-            if content:
-                return digest_rows(connection, piece.relation, piece.pages)
-            return ContentDigest(count_rows(connection, piece.relation, piece.pages), (0, 0))
-    except psycopg.Error as error:
-        return redact(" ".join(str(error).split()))
-
-
-def _by_table(pieces: Sequence[_Piece], results: Sequence[_Measured]) -> dict[str, _Measured]:
-    found: dict[str, list[_Measured]] = {}
-    for piece, result in zip(pieces, results, strict=True):
-        found.setdefault(piece.relation.qualified, []).append(result)
-    return {name: _combined(parts) for name, parts in found.items()}
-
-
-def _combined(parts: Sequence[_Measured]) -> _Measured:
-    reasons = [part for part in parts if isinstance(part, str)]
-    return reasons[0] if reasons else ContentDigest.total(part for part in parts if isinstance(part, ContentDigest))
+def _reason(parts: Sequence[object]) -> str:
+    return next(part for part in parts if isinstance(part, str))
 
 
 def _table_proof(name: str, ours: _Measured, theirs: _Measured, content: bool) -> TableProof:
@@ -252,24 +245,7 @@ def _table_proof(name: str, ours: _Measured, theirs: _Measured, content: bool) -
     )
 
 
-def _table_differences(
-    tables: Iterable[TableProof], source: _Side, target: _Side, tick: Callable[[], None]
-) -> tuple[Difference, ...]:
-    differing = [table for table in tables if table.answer is Answer.DIFFERENT]
-
-    def keys(table: TableProof, sessions: tuple[Connection, ...]) -> tuple[str, ...]:
-        if table.digest_source is None:
-            return ()
-        ours, theirs = (side.relations[table.table] for side in (source, target))
-        return locate((sessions[0], ours), (sessions[1], theirs), _KEYS_PER_TABLE)
-
-    crew = Crew(differing[:_TABLES_LOCATED], keys, lambda: (_join(source), _join(target)), 1)
-    found = run_crews([crew], tick=tick)[0]
-    located = dict(zip((table.table for table in differing), found, strict=False))
-    return tuple(_table_difference(table, located.get(table.table, ())) for table in differing)
-
-
-def _table_difference(table: TableProof, keys: tuple[str, ...]) -> Difference:
+def _table_difference(table: TableProof, located: Located | None) -> Difference:
     counted = table.rows_source != table.rows_target
     return Difference(
         kind="table",
@@ -278,28 +254,53 @@ def _table_difference(table: TableProof, keys: tuple[str, ...]) -> Difference:
         aspect="rows" if counted else "content",
         source=str(table.rows_source) if counted else table.digest_source,
         target=str(table.rows_target) if counted else table.digest_target,
-        keys=keys,
+        keys=_first_keys(located) if located else (),
+        rows=located.rows if located else (),
+        rows_complete=located.complete if located else False,
     )
+
+
+def _first_keys(located: Located) -> tuple[str, ...]:
+    keyed = [str(row) for row in located.rows if row.key is not None]
+    surplus = [
+        (side, sum(row.rows for row in located.rows if row.key is None and row.what == what))
+        for side, what in (("source", "missing"), ("target", "extra"))
+    ]
+    unkeyed = [f"{count} rows only on the {side} (no key to name them by)" for side, count in surplus if count]
+    more = len(keyed) - _KEYS_SHOWN
+    least = "" if located.complete else "at least "
+    told = [f"{least}{more} more"] if more > 0 else []
+    return (*keyed[:_KEYS_SHOWN], *unkeyed, *told)
 
 
 def _waive(
-    differences: Iterable[Difference], waived: dict[str, str]
+    differences: Iterable[Difference], waive: Sequence[Waiver]
 ) -> tuple[tuple[Difference, ...], tuple[Waived, ...]]:
-    hidden = dict.fromkeys(waived, 0)
+    hidden = [0] * len(waive)
     kept = []
     for difference in differences:
-        if difference.table in hidden:
-            hidden[difference.table] += 1
-        else:
+        index = next((index for index, one in enumerate(waive) if _covers(one, difference)), None)
+        if index is None:
             kept.append(difference)
-    return tuple(kept), tuple(
-        Waived(table=table, reason=waived[table], differences=count) for table, count in sorted(hidden.items())
+        else:
+            hidden[index] += 1
+    waived = (
+        Waived(name=one.name, table=one.table, reason=one.reason, differences=count)
+        for one, count in zip(waive, hidden, strict=True)
     )
+    return tuple(kept), tuple(sorted(waived, key=lambda one: one.name))
+
+
+def _covers(one: Waiver, difference: Difference) -> bool:
+    if one.table is not None:
+        return difference.table == one.table
+    same = (one.kind, one.object) == (difference.kind, difference.object)
+    return same and one.aspect in (None, difference.aspect)
 
 
 def _conclude(
-    source: _Side,
-    target: _Side,
+    source: Side,
+    target: Side,
     content: bool,
     tables: tuple[TableProof, ...],
     differences: tuple[Difference, ...],
@@ -332,7 +333,7 @@ def _conclude(
     )
 
 
-def _side_digest(side: _Side) -> str:
+def _side_digest(side: Side) -> str:
     # Big integers as text: RFC 8785 numbers are doubles, and a sequence's bounds are not.
     catalog = [[kind, name, repr(sorted(found.definition.items()))] for (kind, name), found in side.catalog.items()]
     sequences = [f"{name}={_sequence_text(value)}" for name, value in sorted(side.sequences.items())]

@@ -3,16 +3,44 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import Literal
 
 from statehub_plan.model.base import Frozen, Instant
 from statehub_plan.model.plan import Identity
 
-__all__ = ["Answer", "Comparison", "Difference", "TableProof", "Waived"]
+__all__ = ["Answer", "Comparison", "Difference", "RowDifference", "TableProof", "ValueDifference", "Waived"]
+
+
+class ValueDifference(Frozen):
+    """One column of a row that differs, as redacted text; None is NULL, or no such row on that side."""
+
+    column: str
+    source: str | None
+    target: str | None
+
+
+class RowDifference(Frozen):
+    """One row: `changed`, `missing` (only on the source) or `extra` (only on the target). `key`: its key as the text of
+    a record; None in a table without one, where `rows` says how many equal rows too many there are. `digest_*`: its two
+    hashes. `values`: the columns that differ, where they were asked for."""
+
+    key: str | None
+    what: Literal["changed", "missing", "extra"]
+    rows: int = 1
+    digest_source: str | None = None
+    digest_target: str | None = None
+    values: tuple[ValueDifference, ...] = ()
+
+    def __str__(self) -> str:
+        """Key and what is wrong, for people."""
+        words = {"changed": "differs", "missing": "only on the source", "extra": "only on the target"}
+        return f"{self.key or 'a row without a key'} {words[self.what]}"
 
 
 class Difference(Frozen):
     """One thing that is not the same. `object` is qualified, `aspect` what of it differs (`missing`, `extra`, `rows`,
-    `content`, or a property), `source` and `target` what each side says, `keys` where in a table."""
+    `content`, or a property), `source` and `target` what each side says, `keys` the first places in a table, in words,
+    `rows` all of them, unless `rows_complete` is False."""
 
     kind: str
     object: str
@@ -21,6 +49,8 @@ class Difference(Frozen):
     source: str | None = None
     target: str | None = None
     keys: tuple[str, ...] = ()
+    rows: tuple[RowDifference, ...] = ()
+    rows_complete: bool = True
 
     def __str__(self) -> str:
         """One line for people."""
@@ -50,9 +80,11 @@ class TableProof(Frozen):
 
 
 class Waived(Frozen):
-    """What the plan left out, why, and how many differences that hides (its content was not looked at)."""
+    """What the plan left out, why, and how many differences that hides. `table`: where it is one; its content was not
+    looked at. `name`: that table, or the catalog's object as the plan names it."""
 
-    table: str
+    name: str
+    table: str | None = None
     reason: str
     differences: int
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from psycopg import sql
@@ -10,11 +10,22 @@ from psycopg import sql
 from statehub_plan.postgres.connect import Connection
 from statehub_plan.postgres.relations import Column, PageRange, Relation
 
-__all__ = ["ContentDigest", "count_rows", "digest_rows", "row_hashes"]
+__all__ = [
+    "Buckets",
+    "ContentDigest",
+    "bucket_digests",
+    "count_rows",
+    "digest_rows",
+    "row_hash_text",
+    "row_hashes",
+    "row_values",
+]
 
 _LANE_BITS = 64
 _SEEDS = (0x5354415445485542, 0x2D504C414E2D7631)
 """Two independent 64-bit hashes. Fixed, because a backup's digest must mean the same years later."""
+_BYTEA_HASH_SINCE = 180000
+_CHARACTERS_SHOWN = 300
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,12 +40,28 @@ class ContentDigest:
 
     def __str__(self) -> str:
         """`rows:32 hexadecimal digits`."""
-        return f"{self.rows}:" + "".join(f"{lane % (1 << _LANE_BITS):016x}" for lane in self.lanes)
+        return f"{self.rows}:{row_hash_text(self.lanes)}"
 
     @classmethod
     def total(cls, parts: Iterable[ContentDigest]) -> ContentDigest:
         """All parts together."""
         return sum(parts, cls(0, (0, 0)))
+
+
+@dataclass(frozen=True, slots=True)
+class Buckets:
+    """Rows sorted into 2^`bits` buckets by a hash of their key, or of the whole row where there is no key; only those
+    in `chosen`, where given, whose numbers have `chosen_bits` bits."""
+
+    bits: int
+    keyed: bool
+    chosen: Sequence[int] | None = None
+    chosen_bits: int = 0
+
+
+def row_hash_text(lanes: Sequence[int]) -> str:
+    """Both hashes of a row (or both sums) as 32 hexadecimal digits."""
+    return "".join(f"{lane % (1 << _LANE_BITS):016x}" for lane in lanes)
 
 
 def digest_rows(connection: Connection, relation: Relation, pages: PageRange) -> ContentDigest:
@@ -49,7 +76,7 @@ def digest_rows(connection: Connection, relation: Relation, pages: PageRange) ->
         return ContentDigest(count_rows(connection, relation, pages), (0, 0))
     # OFFSET 0 keeps the planner from rendering the row once per hash.
     query = sql.SQL("SELECT count(*), coalesce(sum({}), 0), coalesce(sum({}), 0) FROM ({} OFFSET 0) s").format(
-        _hash(0), _hash(1), _rendered(relation, pages)
+        *_hashes(connection), _rendered(relation, pages)
     )
     row = connection.execute(query).fetchone()
     if row is None:
@@ -57,35 +84,161 @@ def digest_rows(connection: Connection, relation: Relation, pages: PageRange) ->
     return ContentDigest(int(row[0]), (int(row[1]), int(row[2])))
 
 
+def bucket_digests(
+    connection: Connection, relation: Relation, pages: PageRange, buckets: Buckets
+) -> dict[int, ContentDigest]:
+    """The digest of each bucket with rows in these pages; a table without columns has one bucket."""
+    if not relation.columns:
+        return {0: digest_rows(connection, relation, pages)}
+    hashes = _hashes(connection)
+    if buckets.keyed:
+        key = key_hash(relation)
+        number = sql.SQL("{} AS b").format(_number(buckets.bits, key))
+        inner = _rendered(relation, pages, number, _chosen(buckets, key))
+        summed = sql.SQL("SELECT b, count(*), sum({}), sum({}) FROM ({} OFFSET 0) s GROUP BY b")
+        query = summed.format(*hashes, inner)
+    else:
+        by = sql.SQL("h0")
+        query = sql.SQL(
+            "SELECT b, count(*), sum(h0), sum(h1) FROM (SELECT {} AS b, h0, h1 FROM ({}) h{} OFFSET 0) g GROUP BY b"
+        ).format(_number(buckets.bits, by), _hashed(hashes, relation, pages), _where(_chosen(buckets, by)))
+    rows = connection.execute(query)
+    return {row[0]: ContentDigest(row[1], (int(row[2]), int(row[3]))) for row in rows}
+
+
+def row_hashes(
+    connection: Connection, relation: Relation, pages: PageRange, buckets: Buckets
+) -> list[tuple[str | None, int, int, int]]:
+    """The chosen rows: key as text (None without one), both hashes, and how many rows have them."""
+    hashes = _hashes(connection)
+    if buckets.keyed:
+        key = sql.SQL("{} AS k").format(key_text(relation))
+        inner = _rendered(relation, pages, key, _chosen(buckets, key_hash(relation)))
+        query = sql.SQL("SELECT k, {}, {}, 1::pg_catalog.int8 FROM ({} OFFSET 0) s").format(*hashes, inner)
+    else:
+        query = sql.SQL("SELECT NULL::pg_catalog.text, h0, h1, count(*) FROM ({}) h{} GROUP BY h0, h1").format(
+            _hashed(hashes, relation, pages), _where(_chosen(buckets, sql.SQL("h0")))
+        )
+    return connection.execute(query).fetchall()
+
+
+def row_values(
+    connection: Connection, relation: Relation, pages: PageRange, buckets: Buckets, wanted: Sequence[str]
+) -> list[tuple[str, list[str | None]]]:
+    """The values, as text in the order of the columns, of the rows in `wanted`: keys as text, or without a key their
+    hashes (`row_hash_text`). Long ones are cut, and told apart by a digest."""
+    texts = sql.SQL(", ").join(_shortened(column) for column in relation.columns)
+    values = sql.SQL("ARRAY[{}]::pg_catalog.text[] AS v").format(texts)
+    if buckets.keyed:
+        key = key_text(relation)
+        conditions = [*_chosen(buckets, key_hash(relation)), sql.SQL("{} = ANY ({})").format(key, _texts(wanted))]
+        where = _where([*pages.bounds, *conditions])
+        keyed = sql.SQL("SELECT {}, {} FROM {}{}").format(key, values, relation.rows, where)
+        return connection.execute(keyed).fetchall()
+    inner = _rendered(relation, pages, values)
+    chosen = sql.SQL("h0 = ANY ({})").format(_integers(_signed(int(each[:16], 16)) for each in wanted))
+    query = sql.SQL(
+        "SELECT DISTINCT ON (h0, h1) h0, h1, v FROM "
+        "(SELECT {} AS h0, {} AS h1, v FROM ({} OFFSET 0) s OFFSET 0) h WHERE {}"
+    )
+    found = connection.execute(query.format(*_hashes(connection), inner, chosen))
+    return [(row_hash_text((one, other)), texts_of) for one, other, texts_of in found]
+
+
 def count_rows(connection: Connection, relation: Relation, pages: PageRange) -> int:
     """How many rows there are in these pages."""
-    query = sql.SQL("SELECT count(*) FROM ONLY {}{}").format(relation.identifier, pages.condition)
+    query = sql.SQL("SELECT count(*) FROM {}{}").format(relation.rows, _where(pages.bounds))
     row = connection.execute(query).fetchone()
     if row is None:
         raise RuntimeError("an aggregate returned no row")
     return int(row[0])
 
 
-def row_hashes(relation: Relation, pages: PageRange) -> sql.Composed:
-    """A query of the rows' keys as text and their two hashes; columns k, h0, h1. Without a key k is NULL."""
-    key: sql.Composable = sql.SQL("NULL::pg_catalog.text")
-    if relation.key:
-        names = sql.SQL(", ").join(map(sql.Identifier, relation.key))
-        key = sql.SQL("ROW({})::pg_catalog.text").format(names)
-    return sql.SQL("SELECT k, {} AS h0, {} AS h1 FROM ({} OFFSET 0) s").format(
-        _hash(0), _hash(1), _rendered(relation, pages, key)
+def key_text(relation: Relation) -> sql.Composed:
+    """The key as the text of a record, for people and for matching rows of both sides."""
+    return sql.SQL("ROW({})::pg_catalog.text").format(_exact(relation.key_columns))
+
+
+def key_hash(relation: Relation) -> sql.Composed:
+    """A 64-bit hash of the key that is the same on every server."""
+    columns = relation.key_columns
+    if len(columns) == 1 and columns[0].base in _PLAIN_HASHES:
+        return sql.SQL("{}({}, 0)").format(sql.SQL(_PLAIN_HASHES[columns[0].base]), columns[0].exact)
+    return sql.SQL("hash_record_extended(ROW(record_send(ROW({}))), 0)").format(_exact(columns))
+
+
+# Three times as quick as the general form. Equal values of these have equal hashes on all versions: hash partitions
+# depend on it. Text is not among them: its hash depends on the collation where that is not deterministic.
+_PLAIN_HASHES = {
+    "int2": "hashint2extended",
+    "int4": "hashint4extended",
+    "int8": "hashint8extended",
+    "uuid": "uuid_hash_extended",
+    "oid": "hashoidextended",
+}
+
+
+def _hashes(connection: Connection) -> tuple[sql.Composed, sql.Composed]:
+    # The hash of bytea has no SQL name before 18; a record of one bytea gives exactly it (rowtypes.c: 31 · 0 + h), at
+    # the price of making and taking apart a record.
+    named = connection.info.server_version >= _BYTEA_HASH_SINCE
+    call = sql.SQL("hashbyteaextended(r, {})" if named else "hash_record_extended(ROW(r), {})")
+    return call.format(sql.Literal(_SEEDS[0])), call.format(sql.Literal(_SEEDS[1]))
+
+
+def _hashed(hashes: tuple[sql.Composed, sql.Composed], relation: Relation, pages: PageRange) -> sql.Composed:
+    return sql.SQL("SELECT {} AS h0, {} AS h1 FROM ({} OFFSET 0) s OFFSET 0").format(
+        *hashes, _rendered(relation, pages)
     )
 
 
-def _hash(lane: int) -> sql.Composed:
-    # The hash of bytea has no SQL name before 18; a record of one bytea gives exactly it (rowtypes.c: 31 · 0 + h).
-    return sql.SQL("hash_record_extended(ROW(r), {})").format(sql.Literal(_SEEDS[lane]))
-
-
-def _rendered(relation: Relation, pages: PageRange, key: sql.Composable | None = None) -> sql.Composed:
-    columns: list[Column] = sorted(relation.columns, key=lambda column: column.name)
-    exact = sql.SQL(", ").join(column.exact for column in columns)
-    more = sql.SQL("") if key is None else sql.SQL(", {} AS k").format(key)
-    return sql.SQL("SELECT record_send(ROW({})) AS r{} FROM ONLY {}{}").format(
-        exact, more, relation.identifier, pages.condition
+def _rendered(
+    relation: Relation,
+    pages: PageRange,
+    more: sql.Composable | None = None,
+    conditions: Sequence[sql.Composable] = (),
+) -> sql.Composed:
+    columns = sorted(relation.columns, key=lambda column: column.name)
+    also = sql.SQL("") if more is None else sql.SQL(", {}").format(more)
+    return sql.SQL("SELECT record_send(ROW({})) AS r{} FROM {}{}").format(
+        _exact(columns), also, relation.rows, _where([*pages.bounds, *conditions])
     )
+
+
+def _exact(columns: Iterable[Column]) -> sql.Composed:
+    return sql.SQL(", ").join(column.exact for column in columns)
+
+
+def _shortened(column: Column) -> sql.Composed:
+    text = sql.SQL("{}::pg_catalog.text").format(sql.Identifier(column.name))
+    return sql.SQL(
+        "CASE WHEN length({text}) > {most} THEN concat(left({text}, {most}), '… (', length({text}), "
+        "' characters, md5 ', md5({text}), ')') ELSE {text} END"
+    ).format(text=text, most=sql.Literal(_CHARACTERS_SHOWN))
+
+
+# Literals throughout: with parameters psycopg would look for placeholders in names that hold a percent sign.
+def _where(conditions: Sequence[sql.Composable]) -> sql.Composable:
+    return sql.SQL(" WHERE ") + sql.SQL(" AND ").join(conditions) if conditions else sql.SQL("")
+
+
+def _number(bits: int, by: sql.Composable) -> sql.Composed:
+    return sql.SQL("({} & {})").format(by, sql.Literal((1 << bits) - 1))
+
+
+def _chosen(buckets: Buckets, by: sql.Composable) -> list[sql.Composable]:
+    if buckets.chosen is None:
+        return []
+    return [sql.SQL("{} = ANY ({})").format(_number(buckets.chosen_bits, by), _integers(buckets.chosen))]
+
+
+def _integers(numbers: Iterable[int]) -> sql.Composed:
+    return sql.SQL("{}::pg_catalog.int8[]").format(sql.Literal("{" + ",".join(map(str, numbers)) + "}"))
+
+
+def _texts(texts: Sequence[str]) -> sql.Composed:
+    return sql.SQL("ARRAY[{}]::pg_catalog.text[]").format(sql.SQL(", ").join(map(sql.Literal, texts)))
+
+
+def _signed(lane: int) -> int:
+    return lane - (1 << _LANE_BITS) if lane >> (_LANE_BITS - 1) else lane

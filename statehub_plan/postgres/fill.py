@@ -13,6 +13,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import partial
 
+import psycopg
+
 from statehub_plan.errors import Refusal, StatehubError
 from statehub_plan.model.base import Frozen
 from statehub_plan.postgres import state
@@ -49,6 +51,7 @@ from statehub_plan.postgres.snapshot import Snapshot, join_snapshot
 from statehub_plan.postgres.tools import major_of
 from statehub_plan.postgres.transaction import commit_once
 from statehub_plan.postgres.workers import OnProgress, Progress, nobody_looks, nothing_to_lose
+from statehub_plan.redact import redact
 from statehub_plan.world import TransferStage
 
 __all__ = ["FINISHED_PART", "Followed", "fill_and_follow"]
@@ -112,7 +115,14 @@ def fill_and_follow(
         name = stream_name(state.identity(target))
         stream = Stream(name, source, target, timeout_s, on_progress, check)
         fill = _Fill(source_dsn, target_dsn, publisher, subscriber, epoch, jobs, chunk_bytes, stream)
-        return fill.run()
+        try:
+            return fill.run()
+        except psycopg.OperationalError as error:
+            raise StatehubError(
+                code="connection-lost",
+                what=redact(f"the fill was interrupted: {' '.join(str(error).split())}"),
+                hint="check both servers' logs and the network, then run again: it carries on with what is there",
+            ) from error
 
 
 @dataclass

@@ -9,7 +9,7 @@ from psycopg import sql
 
 from statehub_plan.postgres.connect import USER_TABLES, Connection
 
-__all__ = ["Column", "PageRange", "Relation", "read_relations"]
+__all__ = ["Column", "PageRange", "Relation", "read_large_objects", "read_relations", "rewritten_tables"]
 
 _FIRST_UNPINNED_OID = 10000
 """Objects below have the same OID in every cluster and major version (access/transam.h: FirstGenbkiObjectId)."""
@@ -18,13 +18,14 @@ _FIRST_UNPINNED_OID = 10000
 @dataclass(frozen=True, slots=True)
 class Column:
     """A live column. `portable`: its binary form means the same on any server. `exact`: an SQL expression whose binary
-    form identifies the value and is the same on any server."""
+    form identifies the value and is the same on any server. `base`: the built-in type behind any domain, or empty."""
 
     name: str
     type_name: str
     generated: bool
     portable: bool
     exact: sql.Composable
+    base: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,10 +39,15 @@ class PageRange:
     @property
     def condition(self) -> sql.Composable:
         """` WHERE ctid …`, or nothing for the whole table."""
+        bounds = self.bounds
+        return sql.SQL(" WHERE ") + sql.SQL(" AND ").join(bounds) if bounds else sql.SQL("")
+
+    @property
+    def bounds(self) -> list[sql.Composable]:
+        """None, one or two conditions on ctid."""
         low = sql.SQL("ctid >= {}::pg_catalog.tid").format(sql.Literal(f"({self.first},0)"))
         high = sql.SQL("ctid < {}::pg_catalog.tid").format(sql.Literal(f"({self.end},0)"))
-        bounds = ([low] if self.first else []) + ([high] if self.end is not None else [])
-        return sql.SQL(" WHERE ") + sql.SQL(" AND ").join(bounds) if bounds else sql.SQL("")
+        return [*([low] if self.first else []), *([high] if self.end is not None else [])]
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +77,16 @@ class Relation:
         """The quoted, schema-qualified name, for SQL."""
         return sql.Identifier(self.schema, self.name)
 
+    @property
+    def rows(self) -> sql.Composable:
+        """Where the rows are read from, for FROM."""
+        return sql.SQL("ONLY {}").format(self.identifier)
+
+    @property
+    def key_columns(self) -> tuple[Column, ...]:
+        """The columns of the key, sorted by name."""
+        return tuple(column for name in self.key for column in self.columns if column.name == name)
+
     def ranges(self, chunk_bytes: int) -> Iterator[PageRange]:
         """The table in pieces of about `chunk_bytes` each, as TID range scans (server 14 and newer); at least one."""
         wanted = max(1, round(self.bytes / chunk_bytes)) if self.heap else 1
@@ -78,6 +94,18 @@ class Relation:
         cuts = [self.pages * index // count for index in range(count)]
         for index, first in enumerate(cuts):
             yield PageRange(first, cuts[index + 1] if index + 1 < count else None, 1 / count)
+
+
+@dataclass(frozen=True, slots=True)
+class LargeObjects(Relation):
+    """The database's large objects as a table (loid, data), to be compared like one."""
+
+    @property
+    def rows(self) -> sql.Composable:
+        """Each whole; one of more than 1 GB cannot be read so, nor one that the role has no SELECT on."""
+        return sql.SQL(
+            "(SELECT oid AS loid, pg_catalog.lo_get(oid) AS data FROM pg_catalog.pg_largeobject_metadata) AS objects"
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +138,13 @@ LEFT JOIN LATERAL (
 WHERE t.kind = 'ordinary'
 """
 
+# The catalog is read under the transaction's snapshot, pg_relation_filenode() looks at the present.
+_REWRITTEN = f"""
+WITH t AS ({USER_TABLES})
+SELECT t.nspname || '.' || t.relname FROM t JOIN pg_catalog.pg_class c ON c.oid = t.oid::oid
+WHERE t.kind = 'ordinary' AND c.relfilenode IS DISTINCT FROM pg_catalog.pg_relation_filenode(c.oid)
+"""
+
 _COLUMNS = """
 SELECT a.attrelid::int8, a.attname, pg_catalog.format_type(a.atttypid, a.atttypmod), a.attgenerated <> '',
        a.atttypid::int8
@@ -139,6 +174,31 @@ def read_relations(connection: Connection) -> tuple[Relation, ...]:
     return tuple(sorted(relations, key=lambda relation: (relation.schema, relation.name)))
 
 
+def read_large_objects(connection: Connection) -> Relation | None:
+    """All large objects as one relation; None where there are none."""
+    row = connection.execute(
+        "SELECT pg_catalog.pg_table_size('pg_catalog.pg_largeobject') "
+        "WHERE EXISTS (SELECT FROM pg_catalog.pg_largeobject_metadata)"
+    ).fetchone()
+    if row is None:
+        return None
+    columns = (
+        Column("loid", "oid", False, True, sql.Identifier("loid"), "oid"),
+        Column("data", "bytea", False, True, sql.Identifier("data"), "bytea"),
+    )
+    return LargeObjects("pg_catalog", "pg_largeobject", 0, False, False, 0, row[0], columns, ("loid",))
+
+
+def rewritten_tables(connection: Connection) -> set[str]:
+    """The tables whose storage is not the one that this transaction's snapshot knows, as `schema.table`.
+
+    A table that was truncated or rewritten by a later transaction looks empty to an older snapshot (manual 13.6), and
+    an empty table equals another. Whoever read tables under a snapshot asks this afterwards: a table that was whole
+    when it was read is locked by its reader since then.
+    """
+    return {name for (name,) in connection.execute(_REWRITTEN)}
+
+
 def _read_columns(connection: Connection, tables: list[int]) -> dict[int, list[Column]]:
     rows = connection.execute(_COLUMNS, [tables]).fetchall()
     types = _read_types(connection, {row[4] for row in rows})
@@ -147,7 +207,14 @@ def _read_columns(connection: Connection, tables: list[int]) -> dict[int, list[C
         base = types[type_oid]
         while base.kind == "d":
             base = types[base.base]
-        column = Column(name, type_name, generated, _portable(base, types.get), _exact(name, types[type_oid], base))
+        column = Column(
+            name,
+            type_name,
+            generated,
+            _portable(base, types.get),
+            _exact(name, types[type_oid], base),
+            base.name if _built_in(base) else "",
+        )
         columns.setdefault(table, []).append(column)
     return columns
 

@@ -17,7 +17,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from statehub_plan.errors import StatehubError
 from statehub_plan.model.base import Frozen
-from statehub_plan.model.plan import Identity
+from statehub_plan.model.stream import stream_name
 from statehub_plan.postgres.connect import USER_TABLES, Connection, Table
 from statehub_plan.postgres.slots import ExportedSlot, create_slot, drop_slot
 from statehub_plan.postgres.workers import nothing_to_lose
@@ -69,13 +69,6 @@ class SubscriptionState(Frozen):
     tables: int
     tables_ready: int
     errors: int
-
-
-def stream_name(receiver: Identity) -> str:
-    """What slot and subscription of the stream into this database are called; unique among all clusters."""
-    if not receiver.known:
-        raise ValueError("a stream is named after a database that is known")
-    return f"statehub_plan_{receiver.system_identifier}_{receiver.database_oid}"
 
 
 def publish(connection: Connection, tables: Iterable[Table], *, publication: str = PUBLICATION) -> None:

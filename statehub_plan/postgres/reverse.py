@@ -14,15 +14,15 @@ import psycopg
 from statehub_plan.errors import StatehubError
 from statehub_plan.model.base import Frozen
 from statehub_plan.postgres.connect import connect, user_tables
+from statehub_plan.postgres.filling import begin_fill, mark_following
 from statehub_plan.postgres.replication import (
-    create_slot,
     create_subscription,
-    drop_slot,
     drop_subscription,
     publish,
     read_subscription,
     stream_name,
 )
+from statehub_plan.postgres.slots import create_slot, drop_slot
 from statehub_plan.postgres.state import claim_epoch, identity
 
 __all__ = ["ReverseEnds", "ReversePrepared", "prepare_reverse"]
@@ -77,6 +77,10 @@ def prepare_reverse(ends: ReverseEnds, *, epoch: int) -> ReversePrepared:
                 what=f"the subscription {name} was there and is gone again",
                 hint="find out who drops subscriptions on that server, then run again",
             )
+        with receiver.transaction():  # what carries a stream on asks for the record of its beginning
+            claim_epoch(receiver, epoch)
+            begin_fill(receiver, slot=name, point=slot.consistent_point)
+            mark_following(receiver)
     return ReversePrepared(stream=name, consistent_point=slot.consistent_point, tables=made.tables)
 
 

@@ -36,19 +36,37 @@ class Snapshot:
     database whose default is read-only. Not thread-safe, but every joined session may live in a thread of its own.
     """
 
-    def __init__(self, dsn: str, *, purpose: str, export: bool = True) -> None:
-        """Connects and takes the snapshot at once; `export=False` for a single session, for example on a standby."""
+    def __init__(self, dsn: str, *, purpose: str) -> None:
+        """Connects, takes the snapshot at once and exports it."""
         self._dsn = dsn
         self._purpose = purpose
+        self.id: str
         self.leader = connect(dsn, purpose=purpose)
         try:
-            pin_rendering(self.leader)
-            self.leader.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
-            row = self.leader.execute("SELECT CASE WHEN %s THEN pg_export_snapshot() END", [export]).fetchone()
-            self.id: str | None = row[0] if row else None
+            _begin(self.leader)
+            self.id = _export(self.leader)
         except BaseException:
             self.leader.close()
             raise
+
+    @classmethod
+    def of(cls, dsn: str, snapshot_id: str, *, purpose: str) -> Self:
+        """The view that a session of this database exported (`pg_export_snapshot`), under a leader of its own that
+        exports it again: once this returns, the exporting session may end or write on.
+
+        `dsn` may name another role than the exporter's, but the same database. psycopg.Error when nobody holds that
+        snapshot open any more (manual, SET TRANSACTION).
+        """
+        snapshot = cls.__new__(cls)
+        snapshot._dsn, snapshot._purpose = dsn, purpose
+        snapshot.leader = connect(dsn, purpose=purpose)
+        try:
+            _begin(snapshot.leader, snapshot_id)
+            snapshot.id = _export(snapshot.leader)
+        except BaseException:
+            snapshot.leader.close()
+            raise
+        return snapshot
 
     def join(self) -> Connection:
         """A new session that sees exactly what the leader sees; the caller closes it."""
@@ -67,19 +85,30 @@ class Snapshot:
         self.close()
 
 
-def join_snapshot(dsn: str, snapshot: str | None, *, purpose: str) -> Connection:
+def join_snapshot(dsn: str, snapshot: str, *, purpose: str) -> Connection:
     """A new session in a read-only transaction that sees what `snapshot` (an exported one, while its exporter lives)
     sees; the caller closes it."""
     connection = connect(dsn, purpose=purpose)
     try:
-        pin_rendering(connection)
-        connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
-        if snapshot is not None:
-            connection.execute(sql.SQL("SET TRANSACTION SNAPSHOT {}").format(sql.Literal(snapshot)))
+        _begin(connection, snapshot)
     except BaseException:
         connection.close()
         raise
     return connection
+
+
+def _begin(connection: Connection, snapshot_id: str | None = None) -> None:
+    pin_rendering(connection)
+    connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+    if snapshot_id is not None:
+        connection.execute(sql.SQL("SET TRANSACTION SNAPSHOT {}").format(sql.Literal(snapshot_id)))
+
+
+def _export(connection: Connection) -> str:
+    row = connection.execute("SELECT pg_export_snapshot()").fetchone()
+    if row is None:
+        raise RuntimeError("pg_export_snapshot returned no row")
+    return str(row[0])
 
 
 def pin_rendering(connection: Connection) -> None:

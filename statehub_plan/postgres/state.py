@@ -46,6 +46,15 @@ class TransferMark(Frozen):
     proof: str | None
 
 
+class FillMark(Frozen):
+    """How far the fill of this database for a stream has come, the slot that the stream begins with, and the LSN on the
+    sender up to which the fill's snapshot reaches."""
+
+    stage: str
+    slot: str | None
+    point: str | None
+
+
 class EndpointState(Frozen):
     """The state row. `opened_term` = the term for which writes were last opened here. `copied` = the row was written in
     another database and came here with a dump or a template."""
@@ -57,6 +66,7 @@ class EndpointState(Frozen):
     opened_term: int | None
     retired_run: str | None
     transfer: TransferMark | None
+    fill: FillMark | None = None
 
 
 def install(connection: Connection) -> None:
@@ -108,6 +118,9 @@ def read_state(connection: Connection) -> EndpointState | None:
             source=None if source is None else Identity.model_validate(source),
             proof=row["transfer_proof"],
         )
+    fill = None
+    if row.get("fill_stage") is not None:  # layouts of earlier releases have no such columns
+        fill = FillMark(stage=row["fill_stage"], slot=row["fill_slot"], point=row["fill_point"])
     return EndpointState(
         identity=here,
         copied=written_in != (here.system_identifier, here.database_oid),
@@ -116,6 +129,7 @@ def read_state(connection: Connection) -> EndpointState | None:
         opened_term=row["opened_term"],
         retired_run=row["retired_run"],
         transfer=transfer,
+        fill=fill,
     )
 
 

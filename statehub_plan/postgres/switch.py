@@ -114,6 +114,7 @@ class Switch:
         self.barrier: Barrier | None = None
         self.sequences: tuple[SequenceValue, ...] = ()
         self.proof: str | None = None
+        self.expected_rest_ms = 0.0
         self._sealing: Future[None] | None = None
         self._deciding: Future[tuple[Outcome, Callable[[], None]]] | None = None
 
@@ -233,6 +234,13 @@ class Switch:
             self._clock.parts["gap_ms"] = round((time.monotonic() - self._held_at) * 1000, 2)
         return outcome
 
+    def rehearse_rest(self, check: Callable[[Connection, Connection], None]) -> None:
+        """What comes between the barrier and the freeze, as far as it leaves no trace: `check`, and the sealing."""
+        self._require_hold()
+        self._clock.measure("proof_ms", lambda: check(self._source, self._target))
+        self._require_sealing().result()
+        self._require_time("the end of the rehearsal")
+
     def release(self) -> float:
         """Ends a rehearsal: writers go on; milliseconds for which they had waited."""
         hold = self._require_hold()
@@ -293,12 +301,25 @@ class Switch:
         """Each statement of the hold once, where nobody waits, so that no plan and no catalog page is cold."""
         self._tables = user_tables(self._source)
         self._probes = find_probes(self._source, self._source.info.user)
-        unfenced_count(self._source)
-        end_open_transactions(self._source, timeout_s=0.0, end=False)
+        self.expected_rest_ms = self._measure_rest()
         begin(self._target)
         self._mark(None)
         open_by_gate(self._target, term=self._term)
         self._target.execute("ROLLBACK")
+
+    def _measure_rest(self) -> float:
+        """Milliseconds for what a rehearsal leaves out: both commits, and looking whether the freeze holds."""
+        self._look_for_writers()
+        began = time.monotonic()
+        self._look_for_writers()
+        flush = "SELECT pg_logical_emit_message(true, 'statehub_plan', 'flush')"
+        for session in (self._source, self._target):
+            session.execute(flush)
+        return round((time.monotonic() - began) * 1000, 2)
+
+    def _look_for_writers(self) -> None:
+        unfenced_count(self._source)
+        end_open_transactions(self._source, timeout_s=0.0, end=False)
 
     # Under the hold
 

@@ -7,8 +7,18 @@ from collections.abc import Iterator
 from statehub_plan.model.plan import Plan
 from statehub_plan.render.diff import changes
 from statehub_plan.render.markdown import code, document, folded, md, table
-from statehub_plan.render.plan_words import at_rest, gate_text, next_commands, sorted_findings, summary, why, wish_text
+from statehub_plan.render.plan_words import (
+    at_rest,
+    expected_gap,
+    gate_text,
+    next_commands,
+    sorted_findings,
+    summary,
+    why,
+    wish_text,
+)
 from statehub_plan.render.preflight import preparing, remarks_of
+from statehub_plan.render.stream_words import told_streams
 from statehub_plan.render.unknowns import gather_unknown
 from statehub_plan.render.words import identity_text, mark, moment, named
 
@@ -17,6 +27,8 @@ def plan_markdown(plan: Plan) -> str:
     """The plan as one document; every text from the plan or the world is escaped."""
     meta = plan.spec.metadata
     head = [f"## Plan {code(meta.name)}: {md(meta.title)}", "", md(wish_text(plan))]
+    for told in told_streams(plan.spec, plan.observation):
+        head += ["", f"**{md(told)}**" if told.startswith("WAY BACK") else md(told)]
     if not plan.changes:
         return document([head, [f"**No changes.** {md(at_rest(plan))}"], _unknown(plan), _basis(plan)])
     return document(
@@ -54,7 +66,9 @@ def _steps(plan: Plan) -> list[str]:
         (str(number), _cost(mark(step)), md(step.title), md(why(plan, step)), code(step.gate or ""))
         for number, step in enumerate(plan.steps, start=1)
     ]
-    return ["### Steps", "", md(summary(plan)), "", *table(("#", "Cost", "Step", "Why", "Gate"), rows)]
+    gap = expected_gap(plan)
+    told = [md(summary(plan)), *(["", md(gap)] if gap else [])]
+    return ["### Steps", "", *told, "", *table(("#", "Cost", "Step", "Why", "Gate"), rows)]
 
 
 def _cost(said: str) -> str:

@@ -14,6 +14,11 @@ _MODULES = {
     StepKind.BACKUP: "backup",
     StepKind.RESTORE_DRILL: "restore_drill",
     StepKind.PREPARE_TARGET: "prepare_target",
+    StepKind.FOLLOW: "follow",
+    StepKind.PREPARE_REVERSE: "prepare_reverse",
+    StepKind.REHEARSE: "rehearse",
+    StepKind.UNFOLLOW: "unfollow",
+    StepKind.REVERSE_FOLLOW: "reverse_follow",
     StepKind.HOLD: "hold",
     StepKind.COPY: "copy",
     StepKind.SYNC_SEQUENCES: "sync_sequences",
@@ -36,7 +41,7 @@ def executor(kind: StepKind) -> Execute:
     if module is None:
         raise Refusal(
             code="step-not-available",
-            what=f"this version plans `{kind.value}` and cannot carry it out",
-            hint="use `transfer.method: dump`",
+            what=f"`{kind.value}` is never carried out by itself",
+            hint="it is part of the switch of a cutover by replication; make a new plan",
         )
     return cast(Execute, import_module(f"statehub_plan.steps.{module}").execute)

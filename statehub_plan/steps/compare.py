@@ -47,7 +47,7 @@ def proof_payload(found: Comparison) -> dict[str, JsonValue]:
         "digest": found.digest,
         "content": found.content,
         "tables": tables,
-        "waived": [one.table for one in found.waived],
+        "waived": [one.name for one in found.waived],
     }
 
 

@@ -6,14 +6,20 @@ from contextlib import ExitStack
 
 from pydantic import JsonValue
 
+from statehub_plan.access import resolve_path
 from statehub_plan.errors import Refusal
 from statehub_plan.model.plan import Step
 from statehub_plan.model.preflight import Severity, Side
+from statehub_plan.postgres.age import load_recipients
 from statehub_plan.postgres.checks.ends import end_of, move_of
 from statehub_plan.postgres.checks.run import run_checks
 from statehub_plan.postgres.connect import Connection, connect
 from statehub_plan.postgres.fence import fence, install
+from statehub_plan.postgres.filling import read_fill
+from statehub_plan.postgres.replication import read_subscription, stream_name
 from statehub_plan.postgres.schema import prepare_schema
+from statehub_plan.postgres.state import identity
+from statehub_plan.postgres.stopping import stop_following
 from statehub_plan.steps.compare import tell
 from statehub_plan.steps.stage import Stage
 
@@ -23,6 +29,9 @@ def execute(stage: Stage, step: Step) -> dict[str, JsonValue]:
 
     Content of its own is dumped into the backup folder before it is replaced, and only where the plan says so."""
     endpoint, replace = stage.subject(step), step.params.get("replaces_content") is True
+    backup = stage.plan.spec.spec.backup
+    recipients = load_recipients(backup.encryption, stage.base_dir)
+    _end_lost_stream(stage, endpoint)
     _require_fit(stage, endpoint, replace)
     with connect(stage.dsn(stage.away(endpoint)), purpose="install fence") as source:
         installed = install(source)
@@ -35,8 +44,9 @@ def execute(stage: Stage, step: Step) -> dict[str, JsonValue]:
         epoch=stage.epoch,
         term=stage.plan.term,
         replace=replace,
-        safety_dir=stage.base_dir / stage.plan.spec.spec.backup.directory,
+        safety_dir=resolve_path(backup.directory, stage.base_dir),
         endpoint=endpoint,
+        recipients=recipients,
         jobs=stage.plan.spec.spec.transfer.jobs,
         on_progress=lambda one: tell(stage, one),
         check=stage.checkpoint,
@@ -46,6 +56,19 @@ def execute(stage: Stage, step: Step) -> dict[str, JsonValue]:
         "prepared": prepared.model_dump(mode="json"),
         "fences_added": list(installed.added),
     }
+
+
+def _end_lost_stream(stage: Stage, endpoint: str) -> None:
+    """What is left of an earlier stream into this side, which the planner found to be of no use any more."""
+    with connect(stage.dsn(endpoint), purpose="prepare", read_only=True) as target:
+        present = read_subscription(target, stream_name(identity(target))) is not None or read_fill(target) is not None
+    if present:
+        stop_following(
+            stage.dsn(endpoint),
+            stage.dsn(stage.away(endpoint)),
+            epoch=stage.epoch,
+            subscriber_dsn=stage.subscriber_dsn(endpoint),
+        )
 
 
 def _require_fit(stage: Stage, endpoint: str, replace: bool) -> None:

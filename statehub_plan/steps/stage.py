@@ -53,6 +53,7 @@ class Stage:
     reporter: Reporter
     hold: Hold | None = None
     hold_id: str | None = None
+    _told_later: list[str] = field(default_factory=list)
     _dsns: dict[str, str] = field(default_factory=dict)
 
     def dsn(self, endpoint: str) -> str:
@@ -62,6 +63,16 @@ class Stage:
             database = self.plan.spec.spec.endpoints[endpoint].database
             self._dsns[endpoint] = owned_by(resolve_dsn(database.dsn, self.base_dir), self.owner)
         return self._dsns[endpoint]
+
+    def subscriber_dsn(self, endpoint: str) -> str:
+        """The conninfo of an endpoint's database for a role that may subscribe there."""
+        ref = self.plan.spec.spec.endpoints[endpoint].database.subscriber_dsn
+        return self.dsn(endpoint) if ref is None else owned_by(resolve_dsn(ref, self.base_dir), self.owner)
+
+    def publisher(self, endpoint: str) -> str:
+        """The conninfo by which the other endpoint's *server* reaches this endpoint's database."""
+        database = self.plan.spec.spec.endpoints[endpoint].database
+        return resolve_dsn(database.replication_dsn or database.dsn, self.base_dir)
 
     def app_dsn(self, endpoint: str) -> str | None:
         """The conninfo that the service itself uses, where the plan names one."""
@@ -83,6 +94,16 @@ class Stage:
         self.check_lease()
         if self.hold is not None:
             self.hold.check()
+
+    def later(self, text: str) -> None:
+        """A note that waits until nobody waits for this process any more; see `tell_later`. Any thread may call it."""
+        self._told_later.append(text)
+
+    def tell_later(self) -> None:
+        """Says what has been kept back."""
+        told, self._told_later = self._told_later, []
+        for text in told:
+            self.reporter.note(text)
 
     def release(self) -> None:
         """Lets writers go on if this run still holds them. Idempotent."""

@@ -53,7 +53,8 @@ def ran(*arguments: str | Path) -> Ran:
 @contextmanager
 def demo_world(**options: Any) -> Iterator[DemoWorld]:
     """Two sites with few rows, and this process's environment as their user's shell would have it."""
-    with DemoWorld(rows=5_000, settings={"fsync": "off"}, **options) as built:
+    wished = {"method": "dump", "fallback": "frozen"} | options
+    with DemoWorld(rows=5_000, settings={"fsync": "off"}, **wished) as built:
         before = dict(os.environ)
         os.environ.update(built.env)
         try:
@@ -108,6 +109,12 @@ class At:
     def step_ended(self, step: Step, outcome: str, elapsed_s: float) -> None:
         """After the outcome is on record."""
         self._reached("ended")
+
+    def switching(self, step: Step) -> None:
+        """Between two parts of the switch, while writers wait."""
+        self._kind = step.kind.value
+        self.steps.append(self._kind)
+        self._reached("switching")
 
     def progress(self, label: str, done: float, total: float | None, unit: str) -> None:
         """Somewhere inside a long step."""

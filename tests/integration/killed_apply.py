@@ -37,6 +37,11 @@ class Killer:
         """After the outcome is on record."""
         self._at("ended", step.kind.value)
 
+    def switching(self, step: Step) -> None:
+        """Between two parts of the switch, while writers wait."""
+        self._kind_now = step.kind.value
+        self._at("switching", step.kind.value)
+
     def progress(self, label: str, done: float, total: float | None, unit: str) -> None:
         """Somewhere inside a long step."""
         self._at("inside", self._kind_now)

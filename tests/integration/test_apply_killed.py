@@ -34,7 +34,8 @@ MOMENTS = [
 @pytest.fixture(scope="module")
 def world(pg_installations: tuple[PgInstallation, ...], opa_path: Path, ssh_keygen: Path) -> Iterator[DemoWorld]:
     """Two sites with few rows, one client that writes during everything, one verdict at the end."""
-    with DemoWorld(rows=5_000, stabilization="1s", settings={"fsync": "off"}) as built:
+    kept = {"fsync": "off"}
+    with DemoWorld(rows=5_000, stabilization="1s", settings=kept, method="dump", fallback="frozen") as built:
         before = dict(os.environ)
         os.environ.update(built.env)
         built.start_client()

@@ -140,6 +140,46 @@ def test_compare_of_what_cannot_be_read(folder: Path) -> None:
     assert SECRET not in unknown.stdout + unknown.stderr
 
 
+def test_compare_of_any_two_databases(source_db: str, target_db: str, tmp_path: Path) -> None:
+    """Without a plan; the exit status says which answer, JSON lists each row with its key, digests and values."""
+    for dsn, name in ((source_db, "x"), (target_db, "X")):
+        with psycopg.connect(dsn, autocommit=True) as connection:
+            connection.execute("CREATE TABLE public.t (id integer PRIMARY KEY, name text, token text)")
+            connection.execute("INSERT INTO public.t VALUES (1, 'same', 'a'), (2, %s, %s)", [name, name])
+    (tmp_path / "new.dsn").write_text(target_db)
+    both = ("compare", "--source", "env:OLD", "--target", "file:new.dsn")
+    different = run(*both, "--json", "--values", cwd=tmp_path, OLD=source_db)
+    assert Exit.ERROR == different.returncode, different.stderr
+    told = json.loads(different.stdout)
+    assert () == problems("output-compare", told)
+    (row,) = told["differences"][0]["rows"]
+    assert ("(2)", "changed") == (row["key"], row["what"])
+    assert row["digest_source"] != row["digest_target"]
+    assert [
+        {"column": "name", "source": "x", "target": "X"},
+        {"column": "token", "source": "***", "target": "***"},
+    ] == row["values"]
+    words = run(*both, "--values", "--expect-differences", cwd=tmp_path, OLD=source_db)
+    assert 'name: "x" → "X"' in words.stdout
+    equal = run("compare", "--source", "env:OLD", "--target", "env:OLD", cwd=tmp_path, OLD=source_db)
+    assert Exit.DONE == equal.returncode, equal.stderr
+    assert "equal" in equal.stdout
+    unknown = run(*both, cwd=tmp_path, OLD=source_db + "_absent")
+    assert Exit.OUTCOME_UNKNOWN == unknown.returncode, unknown.stderr
+
+
+def test_compare_takes_no_connection_string_from_the_command_line(tmp_path: Path) -> None:
+    """It would stand in the shell's history and in the list of processes."""
+    for arguments in (
+        ("--source", "postgresql://u:p@h/d", "--target", "env:NEW"),
+        ("--source", "env:OLD"),
+        (),
+        ("plan.yaml", "--source", "env:OLD", "--target", "env:NEW"),
+    ):
+        told = run("compare", *arguments, cwd=tmp_path)
+        assert (Exit.USAGE, "") == (told.returncode, told.stdout)
+
+
 def test_status_when_nothing_answers(folder: Path) -> None:
     """An outage is told and never hides the rest; every format ends with 0."""
     shutil.copy(ROOT / "plans" / "rail-bs-wp-0007.yaml", folder / "plans")

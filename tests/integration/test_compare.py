@@ -10,7 +10,7 @@ from psycopg.conninfo import conninfo_to_dict
 
 from statehub_plan.demo.cluster import Cluster
 from statehub_plan.errors import StatehubError
-from statehub_plan.model.spec import WaivedTable
+from statehub_plan.model.spec import Waiver
 from statehub_plan.postgres.compare import Answer, compare
 from statehub_plan.postgres.connect import connect
 from statehub_plan.postgres.content import ContentDigest, digest_rows
@@ -308,7 +308,7 @@ def test_what_the_plan_waives_is_reported_as_waived(moved: tuple[str, str], copy
         "ALTER TABLE hub.cache DROP CONSTRAINT cache_pkey",
         "DELETE FROM hub.no_key WHERE a = 3",
     )
-    waive = (WaivedTable(table="hub.cache", reason="rebuilt at start"),)
+    waive = (Waiver(table="hub.cache", reason="rebuilt at start"),)
     comparison = compare(moved[0], copy_of_target, waive=waive)
     assert ["hub.no_key"] == [each.object for each in comparison.differences]
     assert ("hub.cache", "rebuilt at start", 2) == (
@@ -383,3 +383,56 @@ def test_pieces_of_one_snapshot_add_up(source_db: str) -> None:
             pieces = [digest_rows(joined, relation, pages) for pages in relation.ranges(100_000)]
     assert len(pieces) > 5
     assert whole == ContentDigest.total(pieces)
+
+
+def test_two_given_snapshots_are_compared_while_writing_goes_on(moved: tuple[str, str], copy_of_target: str) -> None:
+    """A barrier is fixed, snapshots are exported by sessions that then go away, and what is written later on one side
+    alone does not count; to a comparison of the present it does."""
+    with connect(moved[0], purpose="test") as ours, connect(copy_of_target, purpose="test") as theirs:
+        ids = []
+        for session in (ours, theirs):
+            session.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+            row = session.execute("SELECT pg_export_snapshot()").fetchone()
+            assert row is not None
+            ids.append(row[0])
+        given = (
+            Snapshot.of(moved[0], ids[0], purpose="test"),
+            Snapshot.of(copy_of_target, ids[1], purpose="test"),
+        )
+    with given[0], given[1]:
+        run_past_fence(
+            copy_of_target,
+            "UPDATE hub.cache SET value = 'later'",
+            "DELETE FROM hub.person WHERE id = 3",
+            "SELECT nextval('hub.ticket')",
+        )
+        then = compare(moved[0], copy_of_target, snapshots=given, sequences=False)
+        assert (Answer.EQUAL, ()) == (then.answer, then.differences)
+        assert "sequence values were not compared" in then.notes
+        assert "hub.ticket" in {each.object for each in compare(moved[0], copy_of_target, snapshots=given).differences}
+        given[0].leader.execute("SELECT 1")
+    now = compare(moved[0], copy_of_target)
+    assert {"hub.cache", "hub.person", "hub.ticket"} == {each.object for each in now.differences}
+
+
+def test_a_snapshot_that_nobody_holds_cannot_be_taken_up(source_db: str) -> None:
+    """The view of a session that has ended is gone, and that is an error at once, never another view."""
+    with Snapshot(source_db, purpose="test") as snapshot:
+        gone = snapshot.id
+    with pytest.raises((psycopg.errors.InvalidParameterValue, psycopg.errors.UndefinedObject)):
+        Snapshot.of(source_db, gone, purpose="test")
+
+
+def test_a_table_that_was_truncated_after_the_snapshot_is_unknown(moved: tuple[str, str], copy_of_target: str) -> None:
+    """An old snapshot sees nothing in it, on either side; two such tables are not equal but unknown."""
+    with (
+        Snapshot(copy_of_target, purpose="test") as one,
+        Snapshot(copy_of_target, purpose="test") as other,
+    ):
+        run_past_fence(
+            copy_of_target, "TRUNCATE hub.cache", "INSERT INTO hub.cache VALUES ('a', 'b')", "VACUUM FULL hub.no_key"
+        )
+        found = compare(copy_of_target, copy_of_target, snapshots=(one, other))
+    unknown = {table.table: str(table.reason) for table in found.tables if table.answer is Answer.UNKNOWN}
+    assert (Answer.UNKNOWN, {"hub.cache", "hub.no_key"}) == (found.answer, set(unknown))
+    assert "truncated or rewritten after the snapshot" in unknown["hub.cache"]

@@ -61,7 +61,7 @@ def test_killed_before_a_table_is_finished_and_after_all_are(source_db: str, tar
 
 @pytest.mark.parametrize("finished", [1, 4])
 def test_killed_while_tables_are_copied(source_db: str, target_db: str, tmp_path: Path, finished: int) -> None:
-    """Finished tables stay as they are; the others are synchronized by the server, whose position is each table's own."""
+    """Finished tables stay as they are; the others are synchronized by the server, each from a position of its own."""
     source_and_target(source_db, target_db, tmp_path)
     with Writer(source_db):
         killed(source_db, target_db, "record_filled", "call", finished + 1)

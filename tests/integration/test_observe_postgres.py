@@ -157,7 +157,13 @@ def test_sessions_transactions_slots_and_subscriptions(served: Served, tmp_path:
     assert [("logical", "pgoutput", False)] == [(row["type"], row["plugin"], row["active"]) for row in mine]
     assert mine[0]["retained_bytes"] >= 0
     expected = {"name": "followed", "enabled": False, "slot": None, "publications": ["changes"], "running": False}
-    assert [expected | {"received_lsn": None, "applied_lsn": None}] == values["subscriptions"]
+    (subscription,) = values["subscriptions"]
+    assert expected | {"received_lsn": None, "applied_lsn": None} == {
+        key: subscription[key] for key in (*expected, "received_lsn", "applied_lsn")
+    }
+    assert (False, 0, 0, None) == tuple(
+        subscription[key] for key in ("ours", "tables", "tables_ready", "last_received")
+    )
 
 
 def test_what_a_role_may_not_see_is_unknown(one: Served, tmp_path: Path) -> None:
@@ -319,7 +325,14 @@ def test_the_transfer_into_a_target(one: Served, tmp_path: Path) -> None:
         with session.transaction():
             state.claim_epoch(session, 1)
             state.set_transfer(session, stage=TransferStage.ARRIVED, hold="h", term=2, source_identity=source)
-    assert {"stage": "arrived", "hold": "h", "term": 2, "source": "42"} == _values(one, tmp_path)["transfer"]
+    fill: dict[str, str | None] = {"fill_stage": None, "fill_slot": None, "fill_point": None}
+    expected = {"stage": "arrived", "hold": "h", "term": 2, "source": "42"}
+    assert expected | fill == _values(one, tmp_path)["transfer"]
+    one.admin("UPDATE statehub_plan.state SET fill_stage = 'filling', fill_slot = 's', fill_point = '0/1'")
+    fill = {"fill_stage": "filling", "fill_slot": "s", "fill_point": "0/1"}
+    assert expected | fill == _values(one, tmp_path)["transfer"]
+    one.admin("ALTER TABLE statehub_plan.state DROP fill_stage, DROP fill_slot, DROP fill_point")
+    assert expected == {key: value for key, value in _values(one, tmp_path)["transfer"].items() if key in expected}
 
 
 def test_a_state_that_this_role_may_not_read(one: Served, tmp_path: Path) -> None:

@@ -24,6 +24,7 @@ from statehub_plan.model.record import GateState, Record, RecordKind, RunContext
 from statehub_plan.model.steps import StepKind
 from statehub_plan.planning import evidence_digest
 from statehub_plan.postgres.hold import Hold
+from statehub_plan.postgres.switch import Switch
 from statehub_plan.steps.stage import Execute, Stage
 from tests.unit.facts import NOW, evidence, facts, identity, observation, record
 
@@ -184,6 +185,8 @@ class Simulated:
             records=lambda: self._outside(lambda: tuple(self.journal)),
             append=lambda kind, step, payload: self._outside(lambda: self._append(kind, step, payload)),
             executor=self._executor,
+            begin_switch=lambda stage, reverse: cast(Switch, None),  # this move is made by a dump
+            switch_part=lambda stage, switch, step: {},
             now=lambda: NOW,
         )
 
@@ -250,6 +253,9 @@ class Silent:
         """Nothing."""
 
     def step_ended(self, step: Step, outcome: str, elapsed_s: float) -> None:
+        """Nothing."""
+
+    def switching(self, step: Step) -> None:
         """Nothing."""
 
     def progress(self, label: str, done: float, total: float | None, unit: str) -> None:

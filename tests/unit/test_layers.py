@@ -11,7 +11,18 @@ import statehub_plan
 
 PACKAGE = Path(statehub_plan.__file__).parent
 GROUND = {"errors", "model", "world", "__init__"}
-PURE = {"transitions", "planner", "planning", "history", "abstraction", "status", "render", "jsonpointer", "reporter"}
+PURE = {
+    "transitions",
+    "planner",
+    "planning",
+    "history",
+    "abstraction",
+    "status",
+    "render",
+    "jsonpointer",
+    "reporter",
+    "streams",
+}
 WORLD = {
     "redact",
     "components",
@@ -22,6 +33,7 @@ WORLD = {
     "policy",
     "journal",
     "postgres",
+    "signatures",
     "approvals",
     "steps",
 }

@@ -17,6 +17,8 @@ RETIRE_GATE = """\
 """
 DRILLS = "\n  drills:\n    restore: {maxAge: 7d}\n"
 TRANSFER = "\n  transfer:\n"
+BACKUP = "    directory: ./backups\n"
+AGE_KEY = "age1" + "q" * 58
 
 
 def retired(text: str | None = None) -> str:
@@ -115,6 +117,24 @@ CONTRADICTIONS = [
     ("mode: frozen", "mode: ▸following", "following needs transfer.method: replication; with dump, choose frozen"),
     ("lockTimeout: 5s ", "lockTimeout: ▸31m ", "spec.freeze.lockTimeout is longer than maxDuration"),
     ("writerWait: 5s ", "writerWait: ▸1h ", "spec.freeze.writerWait is longer than maxDuration"),
+    ("switchTimeout: 5s ", "switchTimeout: ▸31m ", "spec.freeze.switchTimeout is longer than maxDuration"),
+    (
+        "mode: frozen",
+        "mode: frozen, limits: {adviseLag: ▸2GB}",
+        "limits.adviseLag is more than maxLag; lower adviseLag (2GB) or raise maxLag (unwritten, so 1GB)",
+    ),
+    (
+        "mode: frozen",
+        "mode: frozen, limits: {dropSlotAtRetained: ▸1GB}",
+        "lower adviseRetained (unwritten, so 2GB) or raise dropSlotAtRetained (1GB)",
+    ),
+    (
+        "mode: frozen",
+        "mode: frozen, limits: {dropSlotAtDiskFree: ▸1TB}",
+        "limits.dropSlotAtDiskFree is more than adviseDiskFree",
+    ),
+    ("mode: frozen", "mode: frozen, limits: {maxLag: ▸1GiB}", "a number and kB, MB, GB or TB"),
+    ("mode: frozen", "mode: frozen, limits: {maxLag: ▸1024}", "a number and kB, MB, GB or TB"),
     ("interval: 1m", "interval: ▸2d", "spec.stabilization.interval is longer than duration"),
     ("decideWithin: 24h ", "decideWithin: ▸3d ", "spec.gates[0].decideWithin is longer than executeWithin"),
     (
@@ -124,6 +144,28 @@ CONTRADICTIONS = [
     ),
     ("mode: frozen", "mode: ▸retired", "without a restore drill"),
     ("lane: active  ", "lane: ▸deferred  ", "does not say until when; add entryCriteria, or make the lane active"),
+    (
+        BACKUP,
+        f"{BACKUP}    encryption: {{recipients: [{AGE_KEY}], identityFile: ▸./backups/key}}\n",
+        "the identity lies in the backup directory, so whoever has the backups can read them; keep it elsewhere",
+    ),
+    (
+        BACKUP,
+        f"{BACKUP}    encryption: {{recipientsFile: keys/age, identityFile: ▸keys//age}}\n",
+        "the secret identity and the public recipients are one file",
+    ),
+    (
+        BACKUP,
+        f"{BACKUP}    encryption: {{recipients: [{AGE_KEY}, ▸{AGE_KEY}]}}\n",
+        "spec.backup.encryption.recipients has",
+    ),
+    (BACKUP, f"{BACKUP}    ▸encryption: {{}}\n", "give exactly one of recipients, recipientsFile"),
+    (
+        BACKUP,
+        f"{BACKUP}    ▸encryption: {{recipients: [{AGE_KEY}], recipientsFile: x}}\n",
+        "give exactly one of recipients, recipientsFile",
+    ),
+    (BACKUP, f"{BACKUP}    encryption: {{recipients: [▸age1nobody]}}\n", "write a public key, age1… or ssh-ed25519 …"),
     (TRANSFER, "\n  drills: {▸beforeCutover: true}\n" + TRANSFER, "drills.restore is not there; add drills.restore"),
     ("lane: active  ", "supersededBy: ▸hub\n  lane: active  ", "the lane is superseded by itself"),
     (
@@ -220,3 +262,14 @@ def test_rules_are_judged_in_a_document_whose_shape_is_wrong() -> None:
     assert_marked(
         text, "the fallback is the primary itself", "unknown key `job` in spec.transfer; did you mean `jobs`?"
     )
+
+
+def test_encrypted_backups_can_be_drilled() -> None:
+    """A drill without the identity could only fail; with it, or without a drill, both are valid."""
+    encrypted = changed(BACKUP, f"{BACKUP}    ▸encryption: {{recipients: [{AGE_KEY}]}}\n")
+    drilled = changed(TRANSFER, DRILLS + TRANSFER, encrypted)
+    assert_marked(
+        drilled, "backups are encrypted, and drills.restore has nothing to decrypt them with; add identityFile"
+    )
+    for text in (encrypted, drilled.replace("]}\n", "], identityFile: ~/key}\n")):
+        assert parse(text.replace("▸", "").encode(), FILE).document.kind == "CutoverPlan"

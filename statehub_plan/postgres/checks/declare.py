@@ -175,6 +175,11 @@ class Check:
     there: tuple[Query | Probe, ...]
     actor: tuple[Query | Probe, ...]
 
+    @property
+    def replication_only(self) -> bool:
+        """Whether a dump does not care."""
+        return TransferMethod.DUMP not in self.methods
+
     def sides(self, move: Move) -> tuple[Side, ...]:
         """Where it has to look for this move; nowhere when it does not concern it."""
         if move.method not in self.methods:

@@ -18,14 +18,15 @@ _DISK_FREE_S = 3.0
 
 
 def move_of(document: CutoverPlan, *, replace: bool | None = None) -> Move:
-    """What the document intends; `replace` where it is known better whether the target's content is replaced."""
+    """What the document intends, `auto` as the replication that it hopes for; `replace` where it is known better
+    whether the target's content is replaced."""
     spec = document.spec
     return Move(
-        method=spec.transfer.method,
-        following=spec.transfer.method is TransferMethod.REPLICATION
+        method=TransferMethod.DUMP if spec.transfer.method is TransferMethod.DUMP else TransferMethod.REPLICATION,
+        following=spec.transfer.method is not TransferMethod.DUMP
         and spec.desired.fallback.mode is FallbackMode.FOLLOWING,
         replace=spec.transfer.target_content is TargetContent.REPLACE if replace is None else replace,
-        waived_tables=frozenset(one.table for one in spec.compare.waive),
+        waived_tables=frozenset(one.table for one in spec.compare.waive if one.table is not None),
     )
 
 

@@ -1,0 +1,217 @@
+"""What the catalog says about everything that is no table, type or code: the database itself, its settings, extensions,
+publications, operators, casts, text search, foreign servers, large objects, privileges of the system's own, comments.
+
+Rows as in `catalog_queries`. `to_jsonb(row) ->> 'column'` reads columns that not every version has.
+"""
+
+from __future__ import annotations
+
+from statehub_plan.postgres.catalog_sql import own, privileges, user
+
+__all__ = ["REST", "publications"]
+
+_ROW_FILTERS_SINCE = 150000
+
+# What replaces a locale that is no longer spelled as it was: 16 writes ICU's as language tags (`en_US` → `en-US`).
+_ICU_TAG = "lower(replace({}, '_', '-'))"
+
+_DATABASE = f"""
+SELECT x.name, NULL, x.definition FROM pg_database d, to_jsonb(d) j, LATERAL (VALUES
+    ('encoding', jsonb_build_object('value', pg_encoding_to_char(d.encoding))),
+    ('collation', jsonb_build_object('provider', coalesce(j->>'datlocprovider', 'c'), 'collate', d.datcollate,
+        'character type', d.datctype, 'locale', {_ICU_TAG.format("coalesce(j->>'datlocale', j->>'daticulocale')")},
+        'rules', j->>'daticurules', 'version', j->>'datcollversion')),
+    ('access', jsonb_build_object('owner', pg_get_userbyid(d.datdba),
+        'privileges', {privileges("d", "d.datacl", "d.datdba")}, 'connection limit', d.datconnlimit)),
+    ('comment', jsonb_build_object('text', shobj_description(d.oid, 'pg_database')))) x(name, definition)
+WHERE d.datname = current_database()
+"""
+
+_COLLATION = f"""
+SELECT n.nspname || '.' || c.collname, NULL, jsonb_build_object('owner', pg_get_userbyid(c.collowner),
+       'provider', c.collprovider, 'deterministic', c.collisdeterministic, 'encoding', c.collencoding,
+       'collate', CASE WHEN c.collprovider = 'c' THEN c.collcollate END,
+       'character type', CASE WHEN c.collprovider = 'c' THEN c.collctype END,
+       'locale', CASE WHEN c.collprovider <> 'c' THEN
+                 {_ICU_TAG.format("coalesce(j->>'colllocale', j->>'colliculocale', j->>'collcollate')")} END,
+       'rules', j->>'collicurules', 'version', c.collversion)
+FROM pg_collation c JOIN pg_namespace n ON n.oid = c.collnamespace, to_jsonb(c) j
+WHERE {user()} AND {own("pg_collation", "c.oid")}
+"""
+
+_EXTENSION = """
+SELECT e.extname, NULL, jsonb_build_object('version', e.extversion, 'schema', n.nspname)
+FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace
+"""
+
+_EVENT_TRIGGER = f"""
+SELECT e.evtname, NULL, jsonb_build_object('owner', pg_get_userbyid(e.evtowner), 'event', e.evtevent,
+       'enabled', e.evtenabled, 'tags', to_jsonb(e.evttags), 'function', e.evtfoid::regprocedure::text)
+FROM pg_event_trigger e JOIN pg_proc p ON p.oid = e.evtfoid
+WHERE p.pronamespace IS DISTINCT FROM to_regnamespace('statehub_plan') AND {own("pg_event_trigger", "e.oid")}
+"""
+
+_DEFAULT_PRIVILEGES = f"""
+SELECT pg_get_userbyid(d.defaclrole) || ' in ' || coalesce(n.nspname, 'every schema')
+       || ' for ' || d.defaclobjtype::text, NULL,
+       jsonb_build_object('privileges', {privileges("r", "d.defaclacl", "d.defaclrole")})
+FROM pg_default_acl d LEFT JOIN pg_namespace n ON n.oid = d.defaclnamespace
+WHERE d.defaclnamespace = 0 OR {user()}
+"""
+
+_STATISTICS = f"""
+SELECT n.nspname || '.' || s.stxname, c.relnamespace::regnamespace::text || '.' || c.relname, jsonb_build_object(
+       'definition', pg_get_statisticsobjdef(s.oid), 'owner', pg_get_userbyid(s.stxowner),
+       'target', nullif(s.stxstattarget, -1))
+FROM pg_statistic_ext s JOIN pg_namespace n ON n.oid = s.stxnamespace JOIN pg_class c ON c.oid = s.stxrelid
+WHERE {user()} AND {own("pg_statistic_ext", "s.oid")}
+"""
+
+# Settings of the tool's own freeze are not the user's. A role's settings for every database matter where that role owns
+# or may do something here.
+_SETTING = """
+SELECT coalesce(r.rolname, 'every role') || CASE WHEN x.setdatabase = 0 THEN ' everywhere' ELSE '' END || ': '
+       || split_part(s.setting, '=', 1), NULL,
+       jsonb_build_object('value', substr(s.setting, strpos(s.setting, '=') + 1))
+FROM pg_db_role_setting x LEFT JOIN pg_database d ON d.oid = x.setdatabase
+LEFT JOIN pg_roles r ON r.oid = x.setrole, unnest(x.setconfig) AS s(setting)
+WHERE (d.datname = current_database()
+       OR x.setdatabase = 0 AND EXISTS (SELECT FROM pg_shdepend u JOIN pg_database here ON here.oid = u.dbid
+                                        WHERE here.datname = current_database() AND u.refobjid = x.setrole
+                                          AND u.refclassid = 'pg_authid'::regclass))
+  AND split_part(s.setting, '=', 1) <> 'default_transaction_read_only'
+"""
+
+_LARGE_OBJECT = f"""
+SELECT l.oid::text, NULL, jsonb_build_object('owner', pg_get_userbyid(l.lomowner),
+       'privileges', {privileges("L", "l.lomacl", "l.lomowner")})
+FROM pg_largeobject_metadata l
+"""
+
+# The options hold passwords, which belong into no report; a digest tells as well whether they are the same.
+_USER_MAPPING = """
+SELECT m.usename || ' on ' || m.srvname, NULL, jsonb_build_object('options digest',
+       encode(sha256(convert_to((SELECT string_agg(o, ',' ORDER BY o COLLATE "C") FROM unnest(m.umoptions) o), 'UTF8')),
+              'hex'))
+FROM pg_user_mappings m
+"""
+
+_FOREIGN_OPTIONS = '(SELECT jsonb_agg(o ORDER BY o COLLATE "C") FROM unnest(x.{}) o)'
+_OTHER = {
+    # catalog → what is told of `x` beside its name
+    "pg_operator": "'owner', pg_get_userbyid(x.oprowner), 'function', x.oprcode::regprocedure::text, "
+    "'result', format_type(x.oprresult, NULL), 'commutator', x.oprcom::regoperator::text, "
+    "'negator', x.oprnegate::regoperator::text, 'estimators', jsonb_build_array(x.oprrest::regproc::text, "
+    "x.oprjoin::regproc::text), 'hashes', x.oprcanhash, 'merges', x.oprcanmerge",
+    "pg_opclass": "'owner', pg_get_userbyid(x.opcowner), 'default', x.opcdefault, "
+    "'type', format_type(x.opcintype, NULL), 'stored as', format_type(nullif(x.opckeytype, 0), NULL), "
+    "'family', (SELECT i.identity FROM pg_identify_object('pg_opfamily'::regclass, x.opcfamily, 0) i)",
+    "pg_opfamily": """'owner', pg_get_userbyid(x.opfowner), 'operators', (SELECT jsonb_agg(jsonb_build_array(
+        a.amopstrategy, a.amopopr::regoperator::text, a.amoppurpose)
+        ORDER BY a.amopstrategy, a.amopopr::regoperator::text COLLATE "C") FROM pg_amop a WHERE a.amopfamily = x.oid),
+        'functions', (SELECT jsonb_agg(jsonb_build_array(a.amprocnum, format_type(a.amproclefttype, NULL),
+        format_type(a.amprocrighttype, NULL), a.amproc::regprocedure::text)
+        ORDER BY a.amprocnum, a.amproc::regprocedure::text COLLATE "C") FROM pg_amproc a
+        WHERE a.amprocfamily = x.oid)""",
+    "pg_cast": "'function', x.castfunc::regprocedure::text, 'context', x.castcontext, 'method', x.castmethod",
+    "pg_conversion": "'owner', pg_get_userbyid(x.conowner), 'from', pg_encoding_to_char(x.conforencoding), "
+    "'to', pg_encoding_to_char(x.contoencoding), 'function', x.conproc::regprocedure::text, 'default', x.condefault",
+    "pg_ts_config": "'owner', pg_get_userbyid(x.cfgowner), 'parser', (SELECT i.identity FROM "
+    "pg_identify_object('pg_ts_parser'::regclass, x.cfgparser, 0) i), 'mapping', (SELECT jsonb_agg(jsonb_build_array("
+    "m.maptokentype, m.mapdict::regdictionary::text) ORDER BY m.maptokentype, m.mapseqno) "
+    "FROM pg_ts_config_map m WHERE m.mapcfg = x.oid)",
+    "pg_ts_dict": "'owner', pg_get_userbyid(x.dictowner), 'options', x.dictinitoption, 'template', (SELECT i.identity "
+    "FROM pg_identify_object('pg_ts_template'::regclass, x.dicttemplate, 0) i)",
+    "pg_ts_parser": "'functions', jsonb_build_array(x.prsstart::regproc::text, x.prstoken::regproc::text, "
+    "x.prsend::regproc::text, x.prsheadline::regproc::text, x.prslextype::regproc::text)",
+    "pg_ts_template": "'functions', jsonb_build_array(x.tmplinit::regproc::text, x.tmpllexize::regproc::text)",
+    "pg_foreign_data_wrapper": "'owner', pg_get_userbyid(x.fdwowner), 'privileges', "
+    f"{privileges('F', 'x.fdwacl', 'x.fdwowner')}, 'options', {_FOREIGN_OPTIONS.format('fdwoptions')}, "
+    "'functions', jsonb_build_array(x.fdwhandler::regproc::text, x.fdwvalidator::regproc::text)",
+    "pg_foreign_server": "'owner', pg_get_userbyid(x.srvowner), 'privileges', "
+    f"{privileges('S', 'x.srvacl', 'x.srvowner')}, 'options', {_FOREIGN_OPTIONS.format('srvoptions')}, "
+    "'type', x.srvtype, 'version', x.srvversion, "
+    "'wrapper', (SELECT w.fdwname FROM pg_foreign_data_wrapper w WHERE w.oid = x.srvfdw)",
+    "pg_language": "'owner', pg_get_userbyid(x.lanowner), 'privileges', "
+    f"{privileges('l', 'x.lanacl', 'x.lanowner')}, 'trusted', x.lanpltrusted, 'functions', jsonb_build_array("
+    "x.lanplcallfoid::regproc::text, x.laninline::regproc::text, x.lanvalidator::regproc::text)",
+    "pg_transform": "'functions', jsonb_build_array(x.trffromsql::regproc::text, x.trftosql::regproc::text)",
+    "pg_am": "'handler', x.amhandler::regproc::text, 'type', x.amtype",
+}
+_OBJECT = " UNION ALL ".join(
+    f"SELECT i.type || ' ' || i.identity, NULL, jsonb_build_object({told}) FROM {catalog} x, "
+    f"pg_identify_object('{catalog}'::regclass, x.oid, 0) i WHERE x.oid >= 16384 AND {own(catalog, 'x.oid')}"
+    for catalog, told in _OTHER.items()
+)
+
+# GRANT and REVOKE on what came with the server or with an extension: told only where it is not as it came.
+_CHANGED_PRIVILEGES = " UNION ALL ".join(
+    f"""
+SELECT i.type || ' ' || i.identity, NULL, jsonb_build_object('privileges', {privileges(kind, f"x.{acl}", f"x.{owner}")})
+FROM {catalog} x
+LEFT JOIN pg_init_privs p ON p.objoid = x.oid AND p.classoid = '{catalog}'::regclass AND p.objsubid = 0,
+     pg_identify_object('{catalog}'::regclass, x.oid, 0) i
+WHERE (x.oid < 16384 OR NOT {own(catalog, "x.oid")}) AND x.{acl} IS NOT NULL AND i.identity <> 'public'
+  AND {privileges(kind, f"x.{acl}", f"x.{owner}")} IS DISTINCT FROM {privileges(kind, "p.initprivs", f"x.{owner}")}
+"""
+    for catalog, acl, owner, kind in (
+        ("pg_proc", "proacl", "proowner", "f"),
+        ("pg_class", "relacl", "relowner", "r"),
+        ("pg_type", "typacl", "typowner", "T"),
+        ("pg_namespace", "nspacl", "nspowner", "n"),
+        ("pg_language", "lanacl", "lanowner", "l"),
+    )
+)
+
+_COMMENT = """
+SELECT i.type || ' ' || i.identity, NULL, jsonb_build_object('text', d.description)
+FROM pg_description d, pg_identify_object(d.classoid, d.objoid, d.objsubid) i
+WHERE (d.objoid >= 16384 OR i.identity = 'public' AND i.type = 'schema') AND d.classoid <> 'pg_extension'::regclass
+  AND i.schema IS DISTINCT FROM 'statehub_plan' AND i.identity IS DISTINCT FROM 'statehub_plan'
+  AND NOT EXISTS (SELECT FROM pg_depend e WHERE e.classid = d.classoid AND e.objid = d.objoid AND e.deptype = 'e')
+"""
+
+_LABEL = """
+SELECT l.provider || ' on ' || i.type || ' ' || i.identity, NULL, jsonb_build_object('label', l.label)
+FROM pg_seclabel l, pg_identify_object(l.classoid, l.objoid, l.objsubid) i
+"""
+
+REST: dict[str, str] = {
+    "database": _DATABASE,
+    "collation": _COLLATION,
+    "extension": _EXTENSION,
+    "event trigger": _EVENT_TRIGGER,
+    "default privileges": _DEFAULT_PRIVILEGES,
+    "statistics": _STATISTICS,
+    "setting": _SETTING,
+    "large object": _LARGE_OBJECT,
+    "user mapping": _USER_MAPPING,
+    "object": _OBJECT,
+    "changed privileges": _CHANGED_PRIVILEGES,
+    "comment": _COMMENT,
+    "security label": _LABEL,
+}
+
+
+def publications(server_version: int) -> str:
+    """Publications with their tables, and from 15 on with columns, row filters and schemas."""
+    columns = filters = schemas = "NULL::jsonb"
+    if server_version >= _ROW_FILTERS_SINCE:
+        columns = (
+            "(SELECT jsonb_agg(a.attname ORDER BY a.attname) FROM pg_attribute a "
+            "WHERE a.attrelid = r.prrelid AND a.attnum = ANY (r.prattrs))"
+        )
+        filters = "to_jsonb(pg_get_expr(r.prqual, r.prrelid))"
+        schemas = (
+            '(SELECT jsonb_agg(s.pnnspid::regnamespace::text ORDER BY s.pnnspid::regnamespace::text COLLATE "C") '
+            "FROM pg_publication_namespace s WHERE s.pnpubid = p.oid)"
+        )
+    return f"""
+SELECT p.pubname, NULL, jsonb_build_object('owner', pg_get_userbyid(p.pubowner), 'all tables', p.puballtables,
+       'publishes', jsonb_build_array(p.pubinsert, p.pubupdate, p.pubdelete, p.pubtruncate, p.pubviaroot),
+       'generated columns', nullif(to_jsonb(p)->>'pubgencols', 'n'), 'schemas', {schemas},
+       'tables', (SELECT jsonb_agg(jsonb_build_array(r.prrelid::regclass::text, {columns}, {filters})
+                                   ORDER BY r.prrelid::regclass::text COLLATE "C")
+                  FROM pg_publication_rel r WHERE r.prpubid = p.oid))
+FROM pg_publication p WHERE p.pubname !~ '^statehub_plan'
+"""

@@ -1,0 +1,155 @@
+"""What may differ between two catalogs that mean the same: a closed list of rules, each with its reason.
+
+Whatever no rule here names is a difference. A rule sees one aspect of one object on both sides.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import psycopg
+from psycopg import sql
+
+from statehub_plan.postgres.connect import Connection
+from statehub_plan.postgres.snapshot import pin_rendering
+from statehub_plan.postgres.spelling import same_expression
+
+__all__ = ["OF_THE_PLATFORM", "RULES", "Case", "CatalogObject", "Judge", "Rule", "excuse", "unknown_privileges"]
+
+_MAINTAIN_SINCE = 170000
+_DROPPED_QUALIFIERS_SINCE = 160000
+_DATABASE_COLLATIONS_SINCE = 150000
+_WITH_CONDITIONS = frozenset({"trigger", "constraint", "index", "policy"})
+
+OF_THE_PLATFORM = {
+    "extension": "what a platform brings along hides and changes nothing of the source's",
+    "setting": "what is set for the target alone belongs to its platform",
+}
+"""Kinds of which the target may have more than the source, and why."""
+
+
+@dataclass(frozen=True, slots=True)
+class CatalogObject:
+    """One object and what the catalog says about it, with names instead of OIDs."""
+
+    kind: str
+    name: str
+    table: str | None
+    definition: dict[str, Any]
+
+
+class Judge:
+    """Says how the newer server writes what the older one wrote, so that two spellings of one meaning can be told from
+    two meanings. Works in transactions that are rolled back; needs TEMPORARY on the database."""
+
+    def __init__(self, connection: Connection) -> None:
+        """`connection`: a session of its own on the server with the higher version, in autocommit mode."""
+        self._connection = connection
+        pin_rendering(connection)
+
+    def view(self, definition: str) -> str | None:
+        """The view's definition in this server's words; None when it doesn't accept it."""
+        create = sql.SQL("CREATE TEMPORARY VIEW statehub_plan_judged AS {}").format(sql.SQL(definition.rstrip("; \n")))
+        return self._say(create, "SELECT pg_get_viewdef('pg_temp.statehub_plan_judged'::regclass)")
+
+    def routine(self, definition: str, name: str) -> str | None:
+        """The routine's definition in this server's words; None when it doesn't accept it."""
+        own_name = name.partition("(")[0]
+        head, separator, rest = definition.partition("(")
+        create = sql.SQL(head.replace(own_name, "pg_temp.statehub_plan_judged") + separator + rest)
+        said = self._say(
+            create,
+            "SELECT pg_get_functiondef(p.oid) FROM pg_proc p WHERE p.proname = 'statehub_plan_judged' "
+            "AND p.pronamespace = pg_my_temp_schema()",
+        )
+        return said and head + separator + said.partition("(")[2]
+
+    def _say(self, create: sql.SQL | sql.Composed, ask: str) -> str | None:
+        try:
+            with self._connection.transaction(force_rollback=True):
+                self._connection.execute(create)
+                row = self._connection.execute(sql.SQL(ask)).fetchone()
+        except (psycopg.errors.ProgrammingError, psycopg.errors.ReadOnlySqlTransaction):
+            return None
+        return str(row[0]) if row else None
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One aspect that is not the same on both sides, and who can judge whether it means the same."""
+
+    source: CatalogObject
+    target: CatalogObject
+    aspect: str
+    source_version: int
+    target_version: int
+    judge: Judge
+
+    @property
+    def values(self) -> tuple[Any, Any]:
+        """What the older and what the newer server says."""
+        both = self.source.definition.get(self.aspect), self.target.definition.get(self.aspect)
+        return both if self.source_version <= self.target_version else both[::-1]
+
+    def steps_over(self, version: int) -> bool:
+        """Whether one of the servers is older than `version` and the other is not."""
+        return min(self.source_version, self.target_version) < version <= max(self.source_version, self.target_version)
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """A difference that is none: the reason, for people, and when it applies."""
+
+    reason: str
+    applies: Callable[[Case], bool]
+
+
+def _extension_follows_major(case: Case) -> bool:
+    majors = case.source_version // 10000, case.target_version // 10000
+    return case.source.kind == "extension" and case.aspect == "version" and majors[0] != majors[1]
+
+
+def _flat_conditions(case: Case) -> bool:
+    older, newer = case.values
+    texts = isinstance(older, str) and isinstance(newer, str)
+    # Not for texts that the server keeps as they were written, such as routines.
+    return texts and case.source.kind in _WITH_CONDITIONS and same_expression(older, newer)
+
+
+def _dropped_qualifiers(case: Case) -> bool:
+    older, newer = case.values
+    if not case.steps_over(_DROPPED_QUALIFIERS_SINCE) or not isinstance(older, str) or not isinstance(newer, str):
+        return False
+    if case.source.kind == "relation" and case.aspect == "view":
+        return case.judge.view(older) == newer
+    if case.source.kind == "routine" and case.aspect == "definition" and case.source.definition["sql body"]:
+        return case.judge.routine(older, case.source.name) == newer
+    return False
+
+
+def _no_version_recorded(case: Case) -> bool:
+    is_it = case.source.kind == "database" and case.aspect == "version"
+    return is_it and case.steps_over(_DATABASE_COLLATIONS_SINCE) and case.values[0] is None
+
+
+RULES: tuple[Rule, ...] = (
+    Rule("its version follows the server's major version", _extension_follows_major),
+    Rule("chains of AND and OR are flat once they were dumped and read again", _flat_conditions),
+    Rule(
+        "16 and newer name no table where only one is read; the newer server spells both the same",
+        _dropped_qualifiers,
+    ),
+    Rule("before 15 no server recorded the version of a database's collation", _no_version_recorded),
+)
+
+
+def excuse(case: Case) -> str | None:
+    """The reason of the first rule that applies; None for a real difference."""
+    return next((rule.reason for rule in RULES if rule.applies(case)), None)
+
+
+def unknown_privileges(oldest_version: int) -> list[str]:
+    """Privileges that the older server has no word for: 17 added MAINTAIN, which ALL includes there."""
+    return ["MAINTAIN"] if oldest_version < _MAINTAIN_SINCE else []

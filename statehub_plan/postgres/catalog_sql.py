@@ -1,0 +1,31 @@
+"""The conditions and expressions that queries of the catalog share."""
+
+from __future__ import annotations
+
+__all__ = ["own", "privileges", "user"]
+
+
+def user(namespace: str = "n.nspname") -> str:
+    """True for schemas that are neither the system's nor the tool's."""
+    return f"({namespace} !~ '^pg_' AND {namespace} NOT IN ('information_schema', 'statehub_plan'))"
+
+
+def own(catalog: str, oid: str) -> str:
+    """True for what is no member of an extension."""
+    return (
+        f"NOT EXISTS (SELECT FROM pg_depend member WHERE member.classid = '{catalog}'::regclass "
+        f"AND member.objid = {oid} AND member.deptype = 'e')"
+    )
+
+
+def privileges(kind: str, acl: str, owner: str) -> str:
+    """An access list as sorted JSON texts, defaults spelled out; `kind` as acldefault() has it."""
+    # Who granted is left out: it only says who may revoke, and a restore by another role changes it.
+    return (
+        '(SELECT jsonb_agg(grant_text ORDER BY grant_text COLLATE "C") FROM (SELECT CASE x.grantee '
+        "WHEN 0 THEN 'PUBLIC' "
+        "ELSE pg_get_userbyid(x.grantee)::text END || '=' || x.privilege_type "
+        "|| CASE WHEN x.is_grantable THEN '*' ELSE '' END AS grant_text "
+        f"FROM aclexplode(coalesce({acl}, acldefault('{kind}', {owner}))) x "
+        "WHERE x.privilege_type <> ALL (%(ignored)s)) g)"
+    )

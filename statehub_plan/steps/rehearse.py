@@ -1,0 +1,121 @@
+"""`rehearse`: the switch up to the decision on the live system, then released; and the content of both sides proved.
+
+Under the hold both sides show the same rows: their snapshots are exported there, and compared after writers went on,
+for as long as that takes. The receipt in the journal says how long the gap was, what it will be, and what was equal.
+"""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+
+from pydantic import JsonValue
+
+from statehub_plan.errors import StatehubError
+from statehub_plan.model.base import digest, epoch_s
+from statehub_plan.model.plan import Step
+from statehub_plan.model.spec import FallbackMode
+from statehub_plan.model.steps import StepKind
+from statehub_plan.postgres.compare import Answer, Comparison, compare
+from statehub_plan.postgres.connect import Connection, connect
+from statehub_plan.postgres.filling import read_fill
+from statehub_plan.postgres.snapshot import Snapshot
+from statehub_plan.postgres.switch import Switch
+from statehub_plan.postgres.watermark import catalog_watermark
+from statehub_plan.steps.compare import proof_payload, tell
+from statehub_plan.steps.stage import Stage
+from statehub_plan.steps.switching import begin_switch
+
+
+def execute(stage: Stage, step: Step) -> dict[str, JsonValue]:
+    """Recorded whether it passes or fails; StatehubError when it fails, or when something stood in its way."""
+    following = stage.plan.spec.spec.desired.fallback.mode is FallbackMode.FOLLOWING
+    with ExitStack() as stack:
+        switch = stack.enter_context(begin_switch(stage, reverse=following))
+        watermarks, snapshots = _held_for_a_moment(stage, switch, stack)
+        found = _compare(stage, snapshots)
+    payload = _receipt(stage, switch, watermarks, found)
+    passed = found.answer is Answer.EQUAL
+    stage.record_fact(StepKind.REHEARSE.value, "passed" if passed else "failed", payload)
+    if not passed:
+        raise StatehubError(
+            code=f"content-{found.answer.value}",
+            what=f"{stage.plan.new} is not proved equal to {stage.plan.old}: {found.answer.value}",
+            hint="`compare` shows it again; mend the cause, or prepare the target anew, and run `apply` again",
+            details=tuple(str(one) for one in (*found.differences, *found.unknown))[:50],
+        )
+    gap, predicted = payload["gap_ms"], payload["predicted_gap_ms"]
+    rows = sum(table.rows_source or 0 for table in found.tables)
+    return {"summary": f"writers waited {gap} ms, expected {predicted} ms; {rows} rows proved equal", **payload}
+
+
+def _held_for_a_moment(
+    stage: Stage, switch: Switch, stack: ExitStack
+) -> tuple[dict[str, str], tuple[Snapshot, Snapshot]]:
+    """Both sides' definitions and snapshots as of one moment at which both had the same rows."""
+    dsns = [stage.dsn(endpoint) for endpoint in (stage.plan.old, stage.plan.new)]
+    seen = [stack.enter_context(connect(dsn, purpose="rehearse")) for dsn in dsns]
+    stage.check_lease()
+    switch.take_hold()
+    switch.drain()
+    switch.sync_sequences()
+    watermarks = {stage.plan.old: "", stage.plan.new: ""}
+
+    def look(source: Connection, target: Connection) -> None:
+        watermarks[stage.plan.old] = catalog_watermark(source)
+        watermarks[stage.plan.new] = catalog_watermark(target)
+
+    switch.rehearse_rest(look)
+    ids = [_exported(session) for session in seen]
+    switch.release()
+    stage.tell_later()
+    old, new = (
+        stack.enter_context(Snapshot.of(dsn, exported, purpose="compare"))
+        for dsn, exported in zip(dsns, ids, strict=True)
+    )
+    return watermarks, (old, new)
+
+
+def _exported(session: Connection) -> str:
+    session.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+    row = session.execute("SELECT pg_export_snapshot()").fetchone()
+    if row is None:
+        raise RuntimeError("pg_export_snapshot returned no row")
+    return str(row[0])
+
+
+def _compare(stage: Stage, snapshots: tuple[Snapshot, Snapshot]) -> Comparison:
+    wanted = stage.plan.spec.spec.compare
+    return compare(
+        stage.dsn(stage.plan.old),
+        stage.dsn(stage.plan.new),
+        jobs=wanted.jobs,
+        content=wanted.content,
+        waive=wanted.waive,
+        snapshots=snapshots,
+        sequences=False,  # they move on while this reads; under the hold they were set to the same values
+        on_progress=lambda one: tell(stage, one),
+        check=stage.check_lease,
+    )
+
+
+def _receipt(stage: Stage, switch: Switch, watermarks: dict[str, str], found: Comparison) -> dict[str, JsonValue]:
+    timings = switch.timings
+    with connect(stage.dsn(stage.plan.new), purpose="read stream", read_only=True) as target:
+        mark = read_fill(target)
+    rehearsed: dict[str, JsonValue] = {
+        "term": stage.plan.term,
+        "stream": None if mark is None else mark.slot,
+        "stream_point": None if mark is None else mark.point,
+        "old": stage.plan.old,
+        "new": stage.plan.new,
+        "effects_digest": stage.plan.effects_digest,
+        "watermarks": dict(watermarks),
+        "gap_ms": timings.gap_ms,
+        "drain_ms": timings.drain_ms,
+        "proof_ms": timings.proof_ms,
+        "predicted_gap_ms": round(timings.gap_ms + switch.expected_rest_ms, 1),
+        "compared_ms": found.elapsed_ms,
+        "rehearsed_at": epoch_s(stage.now()),
+        "proof": proof_payload(found),
+    }
+    return {**rehearsed, "digest": digest(rehearsed)}

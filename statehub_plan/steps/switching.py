@@ -1,0 +1,181 @@
+"""The steps between hold and opening as one switch: in a cutover by replication nobody has time for anything between.
+
+Each kind of step is a function of its own here; what it needs is warm in the switch. Observing, judging and recording
+are done before the first and after the last of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from pydantic import JsonValue
+
+from statehub_plan.errors import Exit, StatehubError
+from statehub_plan.history import newest_rehearsal
+from statehub_plan.model.plan import Step
+from statehub_plan.model.spec import UnderHold, duration_s
+from statehub_plan.model.steps import StepKind
+from statehub_plan.postgres.compare import Answer, compare
+from statehub_plan.postgres.connect import Connection, connect
+from statehub_plan.postgres.hold import HoldEvent, limits_of
+from statehub_plan.postgres.sessions import end_sessions
+from statehub_plan.postgres.switch import Switch, SwitchEnds, SwitchLimits
+from statehub_plan.postgres.watermark import catalog_watermark
+from statehub_plan.steps.prepare_reverse import reverse_ends
+from statehub_plan.steps.stage import Stage
+
+__all__ = ["PARTS", "SWITCH_KINDS", "begin_switch", "carry_out_part"]
+
+Part = Callable[[Stage, Switch, Step], dict[str, JsonValue]]
+
+
+def begin_switch(stage: Stage, *, reverse: bool) -> Switch:
+    """A switch that has everything warm and holds nothing yet; the caller closes it. `reverse`: with the way back."""
+    hold_id = f"{stage.run[-12:]}-{stage.epoch}"
+    old, new = stage.plan.old, stage.plan.new
+    freeze = stage.plan.spec.spec.freeze
+    switch = Switch(
+        SwitchEnds(stage.dsn(old), stage.dsn(new), reverse_ends(stage, old) if reverse else None),
+        run=stage.run,
+        epoch=stage.epoch,
+        term=stage.plan.term,
+        hold_id=hold_id,
+        limits=SwitchLimits(hold=limits_of(freeze), switch_s=duration_s(freeze.switch_timeout)),
+        on_event=lambda event: stage.later(event.what) if _worth_telling(event) else None,
+    )
+    try:
+        switch.prepare()
+    except BaseException:
+        switch.close()
+        raise
+    return switch
+
+
+def carry_out_part(stage: Stage, switch: Switch, step: Step) -> dict[str, JsonValue]:
+    """One part of the switch. Whatever it raises before the freeze leaves writers free, once the switch is closed."""
+    stage.check_lease()
+    return PARTS[step.kind](stage, switch, step)
+
+
+def _worth_telling(event: HoldEvent) -> bool:
+    return event.kind in ("session-ended", "yielded", "writer-canceled", "lost", "expired")
+
+
+def _hold(stage: Stage, switch: Switch, _step: Step) -> dict[str, JsonValue]:
+    hold = switch.take_hold()
+    stage.hold, stage.hold_id = hold, switch.hold_id
+    waited: list[JsonValue] = [f"{one.who} on {one.table} for {one.waited_s:.2f} s" for one in hold.waited_on]
+    return {
+        "summary": f"{len(hold.tables)} tables held after {hold.lock_s * 1000:.0f} ms",
+        "hold": switch.hold_id,
+        "waited_on": waited,
+    }
+
+
+def _drain(_stage: Stage, switch: Switch, _step: Step) -> dict[str, JsonValue]:
+    barrier = switch.drain()
+    ms = switch.timings.drain_ms
+    return {"summary": f"barrier {barrier.lsn} has arrived after {ms:.1f} ms", "lsn": barrier.lsn, "drain_ms": ms}
+
+
+def _sequences(_stage: Stage, switch: Switch, _step: Step) -> dict[str, JsonValue]:
+    values = switch.sync_sequences()
+    return {"summary": f"{len(values)} sequences have their values", "sequences": len(values)}
+
+
+def _prove(stage: Stage, switch: Switch, _step: Step) -> dict[str, JsonValue]:
+    receipt = newest_rehearsal(stage.records())
+    if receipt is None or not receipt.passed or receipt.term != stage.plan.term:
+        raise _no_longer_proved("no rehearsal of this move has passed")
+    whole = stage.plan.spec.spec.compare.under_hold is UnderHold.CONTENT
+
+    def check(source: Connection, target: Connection) -> None:
+        for endpoint, session in ((stage.plan.old, source), (stage.plan.new, target)):
+            if catalog_watermark(session) != receipt.watermarks.get(endpoint):
+                raise _no_longer_proved(f"a definition in {endpoint} has changed since")
+        if whole:
+            _compare_again(stage)
+
+    proof = switch.prove(receipt.digest, check)
+    what = "content compared again" if whole else "nothing but the stream has changed anything"
+    return {
+        "summary": f"equal since {receipt.at:%Y-%m-%d %H:%M:%S} UTC: {what}",
+        "digest": proof,
+        "rehearsal": receipt.digest,
+        "under_hold": stage.plan.spec.spec.compare.under_hold.value,
+        "proof_ms": switch.timings.proof_ms,
+    }
+
+
+def _compare_again(stage: Stage) -> None:
+    wanted = stage.plan.spec.spec.compare
+    found = compare(
+        stage.dsn(stage.plan.old),
+        stage.dsn(stage.plan.new),
+        jobs=wanted.jobs,
+        content=wanted.content,
+        waive=wanted.waive,
+        timeout_s=duration_s(stage.plan.spec.spec.freeze.switch_timeout),
+        check=stage.check_lease,
+    )
+    if found.answer is not Answer.EQUAL:
+        raise StatehubError(
+            code=f"content-{found.answer.value}",
+            what=f"{stage.plan.new} is not proved equal to {stage.plan.old} under the hold: {found.answer.value}",
+            hint="`compare` shows it again outside a cutover; mend the cause and run `apply` again",
+            details=tuple(str(one) for one in (*found.differences, *found.unknown))[:50],
+        )
+
+
+def _freeze(stage: Stage, switch: Switch, _step: Step) -> dict[str, JsonValue]:
+    switch.freeze(stage.plan.new)
+    stage.hold = None  # it is frozen, not held
+    return {"summary": f"frozen for term {stage.plan.term}", "term": stage.plan.term, "proof": switch.proof}
+
+
+def _decide(stage: Stage, switch: Switch, step: Step) -> dict[str, JsonValue]:
+    endpoint, term = stage.subject(step), stage.plan.term
+    outcome = switch.decide()
+    if not outcome.stands:
+        raise StatehubError(
+            code="decision-lost",
+            what=f"term {term} could not be decided for {endpoint}: {outcome.value}",
+            hint="`observe` shows both registers; make a new plan from there",
+            exit_status=Exit.STALE_PLAN,
+        )
+    return {"summary": f"term {term}: {endpoint} is primary and open", "outcome": outcome.value, "term": term}
+
+
+def _open(stage: Stage, switch: Switch, step: Step) -> dict[str, JsonValue]:
+    """It accepts writes since the decision; sessions that began while it was frozen would stay read-only."""
+    endpoint = stage.subject(step)
+    timings = switch.timings
+    with connect(stage.dsn(endpoint), purpose="open") as connection:
+        ended = end_sessions(connection)
+    count = len(ended.ended)
+    return {
+        "summary": f"{endpoint} accepts writes after {timings.gap_ms:.0f} ms; {count} read-only sessions ended",
+        "term": stage.plan.term,
+        "timings": timings.model_dump(mode="json"),
+    }
+
+
+PARTS: dict[StepKind, Part] = {
+    StepKind.HOLD: _hold,
+    StepKind.DRAIN: _drain,
+    StepKind.SYNC_SEQUENCES: _sequences,
+    StepKind.COMPARE: _prove,
+    StepKind.FREEZE: _freeze,
+    StepKind.DECIDE: _decide,
+    StepKind.OPEN: _open,
+}
+SWITCH_KINDS = tuple(PARTS)
+
+
+def _no_longer_proved(why: str) -> StatehubError:
+    return StatehubError(
+        code="rehearsal-outdated",
+        what=f"what the rehearsal proved does not hold any more: {why}; everything was released",
+        hint="make a new plan: it rehearses again, which compares the content of both sides online",
+        exit_status=Exit.STALE_PLAN,
+    )

@@ -1,0 +1,218 @@
+"""Every state of a stream between real clusters, in both directions, as both ends' facts show it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+from psycopg import sql
+
+from statehub_plan.components import PgInstallation
+from statehub_plan.demo.cluster import CHEAP_SETTINGS, Cluster
+from statehub_plan.errors import StatehubError
+from statehub_plan.model.facts import FactStatus
+from statehub_plan.model.stream import StreamState
+from statehub_plan.observe import observe
+from statehub_plan.observe.replication import disk_free_bytes
+from statehub_plan.postgres import replication
+from statehub_plan.streams import orphans
+from tests.integration.observing import endpoint, fact, now, plan_of
+from tests.integration.served_database import serve
+from tests.integration.streaming import DISK, Ends, ends
+
+
+@pytest.fixture(params=["old", "new"])
+def both(request: pytest.FixtureRequest, tmp_path: Path, source_db: str, target_db: str) -> Iterator[Ends]:
+    """Two databases on two majors; the stream goes into the named one."""
+    there = ends(tmp_path, source_db, target_db, into=request.param)
+    yield there
+    there.unsubscribe()
+
+
+@pytest.fixture
+def back(tmp_path: Path, source_db: str, target_db: str) -> Iterator[Ends]:
+    """A stream back: the new side sends, the old one receives."""
+    there = ends(tmp_path, source_db, target_db)
+    yield there
+    there.unsubscribe()
+
+
+def _connection_of(there: Ends, conninfo: str) -> None:
+    with there.receiving() as session:
+        session.execute(
+            sql.SQL("ALTER SUBSCRIPTION {} CONNECTION {}").format(sql.Identifier(there.name()), sql.Literal(conninfo))
+        )
+
+
+def test_from_nobody_over_ready_and_streaming_to_broken_and_lost(both: Ends) -> None:
+    """A stream is set up, runs, loses its line, gets it back, and loses its slot."""
+    assert StreamState.NOBODY is both.stream().state
+    both.make_slot()
+    half = both.stream()
+    assert (StreamState.BROKEN, False) == (half.state, half.lossless)
+    assert [both.name()] == [one.name for one in orphans(both.observe(deep=False), ("old", "new"))]
+
+    both.subscribe(enabled=False)
+    ready = both.stream()
+    assert (StreamState.READY, True) == (ready.state, ready.lossless)
+    assert () == orphans(both.observe(deep=False), ("old", "new"))
+    with both.receiving() as session:
+        replication.enable_subscription(session, both.name())
+    both.write()
+    streaming = both.becomes(StreamState.STREAMING)
+    assert streaming.lossless
+    assert None not in (streaming.lag_bytes, streaming.retained_bytes)
+
+    _connection_of(both, "host=127.0.0.1 port=1 dbname=nowhere user=nobody password=none")
+    both.write()
+    broken = both.becomes(StreamState.BROKEN)
+    assert broken.lossless, broken
+    _connection_of(both, both.sender_dsn)
+    both.becomes(StreamState.STREAMING)
+
+    with both.sending() as session:
+        replication.drop_slot(session, both.name())
+    lost = both.becomes(StreamState.LOST)
+    assert (False, None) == (lost.lossless, lost.slot)
+    assert f"no longer on {both.sender}" in lost.why
+
+
+def test_copying_while_tables_are_synchronized_and_while_a_fill_is_on_record(both: Ends) -> None:
+    """What has not arrived for the first time yet is no way back."""
+    with both.receiving() as session:
+        session.execute("UPDATE statehub_plan.state SET fill_stage = 'filling', fill_slot = %s", [both.name()])
+        filling = both.stream()
+        assert (StreamState.COPYING, False) == (filling.state, filling.lossless)
+        session.execute("UPDATE statehub_plan.state SET fill_stage = NULL, fill_slot = NULL")
+        session.execute("DELETE FROM statehub_plan.barrier")  # it would be copied as well, and is there already
+    both.make_slot()
+    both.write(rows=10)
+    both.subscribe(enabled=False, copy_data=True)
+    with closing(psycopg.connect(both.sender_dsn)) as blocking, both.receiving() as session:
+        blocking.execute("LOCK TABLE public.t IN ACCESS EXCLUSIVE MODE")
+        replication.enable_subscription(session, both.name())
+        copying = both.becomes(StreamState.COPYING)
+        assert not copying.lossless
+        assert "tables are past" in copying.why
+    both.becomes(StreamState.STREAMING)
+    assert 10 == both.count()
+
+
+def test_an_apply_worker_that_fails_is_broken_with_its_errors_counted(back: Ends) -> None:
+    """A row that cannot be applied stops the stream; nothing of it is lost, and the count says where to look."""
+    back.make_slot()
+    back.subscribe(enabled=True)
+    back.becomes(StreamState.STREAMING)
+    with back.receiving() as session:
+        session.execute("ALTER TABLE public.t ADD CONSTRAINT refuses CHECK (note <> 'row')")
+    back.write()
+    broken = back.becomes(StreamState.BROKEN)
+    assert broken.lossless
+    assert broken.slot == back.name()
+
+
+def test_a_server_that_drops_what_its_slot_needs_makes_the_stream_lost(
+    tmp_path: Path, scratch: Path, source_db: str, pg_installations: tuple[PgInstallation, ...]
+) -> None:
+    """max_slot_wal_keep_size protects the disk, and ends the way back: that is a fact at once."""
+    limits = {"max_slot_wal_keep_size": "1MB", "max_wal_size": "32MB", "min_wal_size": "32MB"}
+    with Cluster.create(scratch, "limited", pg_installations[-1], settings={**CHEAP_SETTINGS, **limits}) as limited:
+        there = ends(tmp_path, source_db, limited.dsn())
+        there.make_slot()
+        there.subscribe(enabled=False)
+        rows: Any = fact(there.observe(deep=False), "new.slots").value
+        assert rows[0]["safe_wal_size"] is not None
+        with closing(psycopg.connect(limited.dsn(), autocommit=True)) as writer:
+            for _ in range(4):
+                there.write()
+                writer.execute("SELECT pg_switch_wal()")
+            writer.execute("CHECKPOINT")
+        lost = there.becomes(StreamState.LOST)
+        assert not lost.lossless
+        assert "no longer keeps" in lost.why
+
+
+def test_a_sender_that_does_not_answer_makes_the_stream_broken_for_that_reason(back: Ends) -> None:
+    """Nothing is concluded about a slot that nobody sees."""
+    back.make_slot()
+    back.subscribe(enabled=True)
+    back.becomes(StreamState.STREAMING)
+    (back.directory / f"{back.sender}.dsn").write_text("host=127.0.0.1 port=1 dbname=x user=x")
+    unseen = back.stream()
+    assert (StreamState.BROKEN, False, False) == (unseen.state, unseen.lossless, unseen.observed)
+    assert f"{back.sender}.slots could not be observed" in unseen.why
+
+
+def test_rows_name_what_is_the_tools_and_whatever_the_server_has_of_it(both: Ends) -> None:
+    """Versions differ in what they say; every row has every column."""
+    both.make_slot()
+    both.subscribe(enabled=True)
+    with both.sending() as session:
+        session.execute("SELECT pg_create_logical_replication_slot(current_database() || '_theirs', 'pgoutput')")
+        version = session.info.server_version
+    both.becomes(StreamState.STREAMING)
+    seen = both.observe()
+    slots: Any = fact(seen, f"{both.sender}.slots").value
+    mine = {row["name"]: row for row in slots}[both.name()]
+    assert (True, True, "reserved", None) == (mine["ours"], mine["active"], mine["wal_status"], mine["safe_wal_size"])
+    assert {"conflicting", "invalidation_reason", "inactive_since", "lag_bytes"} <= mine.keys()
+    idle = next(row for row in slots if row["name"].endswith("_theirs"))
+    assert (False, version >= 170000) == (idle["ours"], idle["inactive_since"] is not None)
+    rows: Any = fact(seen, f"{both.receiver}.subscriptions").value
+    (row,) = rows
+    assert (True, 2, 2, both.name()) == (row["ours"], row["tables"], row["tables_ready"], row["slot"])
+    assert isinstance(row["last_received"], int)
+    assert (None if _version(both.receiver_dsn) < 150000 else 0) == row["errors"]
+    assert int(DISK) == fact(seen, f"{both.sender}.disk_free_bytes").value
+    wal: Any = fact(seen, f"{both.sender}.wal_bytes").value
+    assert wal > 0
+
+
+def _version(dsn: str) -> int:
+    with closing(psycopg.connect(dsn)) as session:
+        return session.info.server_version
+
+
+def test_how_much_wal_there_is_takes_a_privilege_that_is_named(tmp_path: Path, source_db: str, target_db: str) -> None:
+    """Whoever may not look is told what to grant; a disk that nobody watches, what to declare."""
+    served = serve(target_db)
+    old, new = endpoint(tmp_path, "old", source_db), endpoint(tmp_path, "new", served.tool_dsn)
+    plan = plan_of(old, new, transfer={"method": "replication"})
+    seen = observe(plan, tmp_path, now=now, timeout_s=30)
+    for name, remedy in (("wal_bytes", f'GRANT pg_monitor TO "{served.tool_role}"'), ("disk_free_bytes", "diskFree")):
+        found = fact(seen, f"new.{name}")
+        assert FactStatus.UNKNOWN is found.status
+        assert remedy in str(found.reason)
+
+
+@pytest.mark.parametrize(
+    ("argv", "wrong"),
+    [
+        (["false"], "exit status 1"),
+        (["echo", "12 GB"], "'12 GB', which is not one number"),
+        (["echo", "-5"], "not one number"),
+        (["printf", ""], "not one number"),
+        (["echo", "9" * 30], "not one number"),
+        (["sleep", "30"], "did not end within"),
+        (["no-such-command-anywhere"], "could not be started"),
+        (None, "nobody knows how much disk is left"),
+    ],
+)
+def test_a_disk_command_that_lies_or_hangs_makes_the_fact_unknown(
+    argv: list[str] | None, wrong: str, tmp_path: Path
+) -> None:
+    """No answer is not plenty of room."""
+    with pytest.raises(StatehubError) as caught:
+        disk_free_bytes(argv, tmp_path, timeout_s=0.2 if argv and argv[0] == "sleep" else 10)
+    assert wrong in caught.value.what
+    assert caught.value.hint
+
+
+def test_a_disk_command_prints_one_number(tmp_path: Path) -> None:
+    """With or without the line break that most commands end with; it runs in the document's folder, without a shell."""
+    (tmp_path / "left").write_text("42\n")
+    assert 42 == disk_free_bytes(["cat", "left"], tmp_path)
