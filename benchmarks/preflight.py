@@ -1,4 +1,4 @@
-"""Every pre-flight check of both sides, beside `pg_dump --schema-only` of the same database, by number of tables."""
+"""Every pre-flight check of both sides, and the catalog watermark, beside `pg_dump --schema-only`."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from statehub_plan.postgres.checks.declare import Move
 from statehub_plan.postgres.checks.registry import CHECKS
 from statehub_plan.postgres.checks.run import End, run_checks
 from statehub_plan.postgres.connect import connect
+from statehub_plan.postgres.watermark import catalog_watermark
 
 _TABLE = """
 CREATE TABLE public.t{n} (
@@ -37,8 +38,8 @@ def main() -> None:
     chosen = parser.parse_args()
     first, last = server_installations()[0], server_installations()[-1]
     print(f"{len(CHECKS)} checks, {first.version} to {last.version}\n")
-    print("| tables | checks, both sides | opening both sessions | `pg_dump --schema-only` | ratio |")
-    print("|---|---|---|---|---|")
+    print("| tables | checks, both sides | opening both sessions | watermark | `pg_dump --schema-only` | checks take |")
+    print("|---|---|---|---|---|---|")
     with (
         scratch_directory("statehub-plan-bench-") as root,
         Cluster.create(root, "source", first) as source,
@@ -59,7 +60,7 @@ def _measure(source: Cluster, target: Cluster, tables: int, rounds: int) -> None
             connection.execute("".join(_TABLE.format(n=number) for number in some).encode())
         connection.execute("VACUUM (ANALYZE)")
     pg_dump = str(client_tool("pg_dump", source.installation.major))
-    checks, sessions, dump = [], [], []
+    checks, sessions, marks, dump = [], [], [], []
     for _ in range(rounds):
         with ExitStack() as stack:
             ends: list[End] = []
@@ -72,10 +73,12 @@ def _measure(source: Cluster, target: Cluster, tables: int, rounds: int) -> None
                 )
             )
             checks.append(timed(lambda ends=ends: run_checks(ends[0], ends[1], _MOVE)))  # type: ignore[misc]
+            catalog_watermark(ends[0].connection)  # plans, once in a session
+            marks.append(timed(lambda ends=ends: catalog_watermark(ends[0].connection)))  # type: ignore[misc]
         command = [pg_dump, "--schema-only", "--file=/dev/null", f"--dbname={source.dsn(name)}"]
         dump.append(timed(lambda command=command: subprocess.run(command, check=True)))  # type: ignore[misc]
-    took, opened, dumped = (statistics.median(each) for each in (checks, sessions, dump))
-    figures = " | ".join(f"{each * 1000:.0f} ms" for each in (took, opened, dumped))
+    took, opened, marked, dumped = (statistics.median(each) for each in (checks, sessions, marks, dump))
+    figures = " | ".join(f"{each * 1000:.0f} ms" for each in (took, opened, marked, dumped))
     print(f"| {tables:,} | {figures} | {took / dumped:.2f}× |", flush=True)
 
 
