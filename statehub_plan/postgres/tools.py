@@ -13,7 +13,7 @@ from statehub_plan.errors import StatehubError
 from statehub_plan.postgres.connect import APPLICATION_PREFIX, Connection
 from statehub_plan.redact import redact
 
-__all__ = ["major_of", "run_tool"]
+__all__ = ["coordinates", "major_of", "run_tool"]
 
 _POLL_S = 0.1
 _STDERR_LINES = 20
@@ -35,7 +35,7 @@ def run_tool(
     ten times a second and may raise to end it. StatehubError with the program's last lines when it fails.
     """
     executable = client_tool(name, min_major)
-    environment = _environment(connection, name)
+    environment = coordinates(connection, name)
     if database is not None:
         environment["PGDATABASE"] = database
     # Files instead of pipes: a schema of many megabytes must not fill a pipe while nobody reads it.
@@ -63,8 +63,8 @@ def major_of(connection: Connection) -> int:
     return connection.info.server_version // 10000
 
 
-def _environment(connection: Connection, name: str) -> dict[str, str]:
-    """This process's environment with libpq's variables replaced by what `connection` really used.
+def coordinates(connection: Connection, name: str) -> dict[str, str]:
+    """An environment for client programs: this process's, with libpq's variables replaced by what `connection` used.
 
     From the live session rather than from the DSN: a service file or a compiled-in socket directory that differs
     between libpq builds would otherwise lead the program somewhere else.
