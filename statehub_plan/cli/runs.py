@@ -25,6 +25,7 @@ from statehub_plan.model.output import HistoryOutput, RunOutput
 from statehub_plan.model.plan import Phase, Plan, PlanFile, Verdict
 from statehub_plan.model.record import GateState, RecordKind, RunContext
 from statehub_plan.model.spec import duration_s
+from statehub_plan.moments import Moment, passed_by
 from statehub_plan.reporter import Reporter
 
 LEASE_TTL_S = 30.0
@@ -78,7 +79,7 @@ def run_id(plan: Plan) -> str:
     return f"{plan.spec.metadata.name}-{PlanFile.seal(plan).digest.removeprefix('sha256:')[:12]}"
 
 
-def carry_out(workspace: Workspace, plan: Plan, reporter: Reporter) -> None:
+def carry_out(workspace: Workspace, plan: Plan, reporter: Reporter, moment: Moment = passed_by) -> None:
     """One turn at applying a plan under the service's lease; returns when the wish holds, raises otherwise."""
     from statehub_plan.apply.around import Glance, Surroundings
     from statehub_plan.apply.loop import Applying
@@ -141,6 +142,7 @@ def carry_out(workspace: Workspace, plan: Plan, reporter: Reporter) -> None:
                 look=lambda: eyes(False),
                 records=workspace.records,
                 reporter=reporter,
+                moment=moment,
             )
             around = Surroundings(
                 observe=eyes,

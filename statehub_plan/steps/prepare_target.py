@@ -11,6 +11,7 @@ from statehub_plan.postgres.fence import fence, install
 from statehub_plan.postgres.preflight import preflight_schema
 from statehub_plan.postgres.privileges import check_privileges
 from statehub_plan.postgres.schema import prepare_schema
+from statehub_plan.postgres.stopping import stop_following
 from statehub_plan.steps.compare import tell
 from statehub_plan.steps.stage import Stage
 
@@ -25,6 +26,14 @@ def execute(stage: Stage, step: Step) -> dict[str, JsonValue]:
         installed = install(source)
     with connect(stage.dsn(endpoint), purpose="fence") as target:
         fence(target, term=stage.plan.term, run=stage.run, epoch=stage.epoch, primary=stage.away(endpoint))
+    # A stream that is not good enough to go on with would be in the way of the tables that it fills.
+    stop_following(
+        stage.dsn(endpoint),
+        stage.dsn(stage.away(endpoint)),
+        epoch=stage.epoch,
+        subscriber_dsn=stage.subscriber_dsn(endpoint),
+        moment=stage.moment,
+    )
     prepared = prepare_schema(
         stage.dsn(stage.away(endpoint)),
         stage.dsn(endpoint),

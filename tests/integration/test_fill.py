@@ -9,7 +9,6 @@ import pytest
 from statehub_plan.demo.cluster import Cluster
 from statehub_plan.postgres.compare import Answer, compare
 from statehub_plan.postgres.connect import connect
-from statehub_plan.postgres.fence import fence_status
 from statehub_plan.postgres.fill import fill_and_follow
 from statehub_plan.postgres.following import Stream, await_barrier
 from statehub_plan.postgres.replication import stream_name
