@@ -166,7 +166,7 @@ def _ask(
 ) -> tuple[list[FoundT | str], list[FoundT | str]]:
     """What both sides answer to each task, in their order; a text is the reason why not."""
 
-    def crew(side: Side) -> Crew[_Task, FoundT | str]:
+    def crew(side: Side) -> Crew[_Task, tuple[Connection, ...], FoundT | str]:
         def work(task: _Task, sessions: tuple[Connection, ...]) -> FoundT | str:
             return attempt(sessions[0], lambda: ask(sessions[0], side.relations[task[0]], task[1]))
 

@@ -17,6 +17,7 @@ import psycopg
 
 from statehub_plan.errors import Exit, StatehubError
 from statehub_plan.model.base import Frozen, digest
+from statehub_plan.moments import Moment, passed_by
 from statehub_plan.postgres.barrier import Barrier, await_barrier, send_barrier
 from statehub_plan.postgres.connect import Connection, connect, user_tables
 from statehub_plan.postgres.fence import canary, open_by_gate
@@ -98,8 +99,10 @@ class Switch:
         hold_id: str,
         limits: SwitchLimits,
         on_event: OnEvent,
+        moment: Moment = passed_by,
     ) -> None:
-        """Contacts nothing before `prepare`."""
+        """Contacts nothing before `prepare`. `moment` is told when each is reached: locked, barrier-sent, sealed,
+        arrived, origin-moved, decision-prepared, freeze-committed, proved-frozen, decision-committed."""
         self._ends = ends
         self._run = run
         self._epoch = epoch
@@ -107,6 +110,7 @@ class Switch:
         self.hold_id = hold_id
         self._limits = limits
         self._on_event = on_event
+        self._moment = moment
         self._stack = ExitStack()
         self._clock = _Clock()
         self._held_at = 0.0
@@ -170,6 +174,7 @@ class Switch:
         )
         self._held_at = time.monotonic() - self.hold.held_s
         self._clock.parts["lock_ms"] = round((time.monotonic() - began) * 1000, 2)
+        self._moment("locked")
         return self.hold
 
     def drain(self) -> Barrier:
@@ -215,11 +220,14 @@ class Switch:
         def work() -> None:
             if self._reverse_oid is not None:
                 self._move_origin(self._reverse_oid)
+                self._moment("origin-moved")
             self._deciding = self._pool.submit(self._prepare_decision, primary)
             self._require_sealing().result()
             self._require_time("the freeze")
             hold.commit_freeze(term=self._term, proof=self.proof, primary=primary)
+            self._moment("freeze-committed")
             self._require_frozen()
+            self._moment("proved-frozen")
 
         self._clock.measure("freeze_ms", work)
 
@@ -231,6 +239,7 @@ class Switch:
         outcome, commit = deciding.result()
         if outcome.stands:
             self._clock.measure("decide_ms", commit)
+            self._moment("decision-committed")
             self._clock.parts["gap_ms"] = round((time.monotonic() - self._held_at) * 1000, 2)
         return outcome
 
@@ -342,12 +351,15 @@ class Switch:
 
     def _drain(self, hold: Hold) -> None:
         self.barrier = send_barrier(self._source)
+        self._moment("barrier-sent")
         self._sealing = self._pool.submit(self._seal, hold)
         self._require_time("the barrier")
         await_barrier(self._target, self.barrier, timeout_s=self._left_s(), stream=self._stream)
+        self._moment("arrived")
 
     def _seal(self, hold: Hold) -> None:
         self._clock.measure("seal_ms", hold.seal)
+        self._moment("sealed")
 
     def _require_sealing(self) -> Future[None]:
         if self._sealing is None:
@@ -357,7 +369,7 @@ class Switch:
     def _prepare_decision(self, primary: str) -> tuple[Outcome, Callable[[], None]]:
         if self.proof is None:
             raise ValueError("nothing is decided without a proof")
-        return begin_decision(
+        prepared = begin_decision(
             self._target,
             term=self._term,
             primary=primary,
@@ -367,6 +379,8 @@ class Switch:
             proof=self.proof,
             also=lambda conn: open_by_gate(conn, term=self._term),
         )
+        self._moment("decision-prepared")
+        return prepared
 
     def _set_sequences(self, wanted: tuple[SequenceValue, ...]) -> None:
         """Those that differ from what they were given before; nobody else can touch them on a frozen target."""

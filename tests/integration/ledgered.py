@@ -59,9 +59,7 @@ INSERT INTO public.swept SELECT generate_series(1, 50);
 SELECT nextval('public.descending'), nextval('public.cycling');
 SELECT setval('public.at_its_end', 7);
 """
-LIMITS = SwitchLimits(
-    hold=HoldLimits(lock_timeout_s=10, session_grace_s=0.1, writer_wait_s=10), switch_s=20, near_s=30
-)
+LIMITS = SwitchLimits(hold=HoldLimits(lock_timeout_s=10, session_grace_s=0.1, writer_wait_s=10), switch_s=20, near_s=30)
 """Generous, for a slow machine; tests of a time-out bring their own."""
 
 PARTS = ("prepared", "held", "drained", "sequenced", "proved", "frozen", "decided")
@@ -182,9 +180,7 @@ class Moved:
         """Sessions that began read-only are ended, and the stream that has served is taken down."""
         with self.new.tool() as new:
             end_others_at_once(new)
-        stop_following(
-            self.new.tool_dsn, self.old.tool_dsn, epoch=self.epoch, subscriber_dsn=self.subscriber(self.new)
-        )
+        stop_following(self.new.tool_dsn, self.old.tool_dsn, epoch=self.epoch, subscriber_dsn=self.subscriber(self.new))
 
     def follow_back(self) -> None:
         """The stream back runs, the new primary's fence is put away; the roles are exchanged."""
@@ -217,7 +213,9 @@ class Moved:
         options = "-c lock_timeout=3s"
         with closing(psycopg.connect(self.old.app_dsn, autocommit=True, options=options)) as session:
             try:
-                session.execute("INSERT INTO public.doc VALUES ((SELECT max(id) + 1 FROM public.doc), gen_random_uuid())")
+                session.execute(
+                    "INSERT INTO public.doc VALUES ((SELECT max(id) + 1 FROM public.doc), gen_random_uuid())"
+                )
             except psycopg.Error:
                 return False
         return True
@@ -246,7 +244,9 @@ def _unchanged(before: tuple[str, str], now: str) -> None:
 
 
 @contextmanager
-def moved(source_db: str, target_db: str, directory: Path, *, schema: str = SCHEMA, fill: bool = True) -> Iterator[Moved]:
+def moved(
+    source_db: str, target_db: str, directory: Path, *, schema: str = SCHEMA, fill: bool = True
+) -> Iterator[Moved]:
     """`source_db` with rows and roles, `target_db` filled from it and following; both streams are gone afterwards."""
     old = serve(source_db, schema=schema)
     new = _same_roles(target_db, old)

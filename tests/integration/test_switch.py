@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.ledgered import Moved, ledger, moved, sequences_of
+from tests.integration.ledgered import Moved, ledger, moved
 
 
 @pytest.fixture
@@ -29,5 +29,3 @@ def test_cutover_switchback_and_cutover_again_lose_nothing(pair: Moved) -> None:
         written.assert_nothing_lost(pair.old)
         pair.assert_equal()
         assert {"25006", "57P01"} & written.seen, "nobody was told that the primary has moved"
-
-

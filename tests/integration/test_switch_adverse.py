@@ -19,9 +19,9 @@ from statehub_plan.postgres.hold import HoldLimits
 from statehub_plan.postgres.replication import stream_name
 from statehub_plan.postgres.state import identity
 from statehub_plan.postgres.switch import Switch, SwitchLimits
-from tests.integration.ledgered import LIMITS, Moved, ledger, moved, sequences_of, sound
+from tests.integration.ledgered import Moved, ledger, moved, sound
 from tests.integration.moving import database
-from tests.integration.served_database import InBackground, Served, eventually, proxied
+from tests.integration.served_database import InBackground, eventually, proxied
 
 SHORT = SwitchLimits(hold=HoldLimits(lock_timeout_s=1.5, session_grace_s=0.1, writer_wait_s=10), switch_s=1.5)
 
@@ -51,7 +51,9 @@ class Pairs:
 
 
 @pytest.fixture(scope="module")
-def pairs(source_cluster: Cluster, target_cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pairs]:
+def pairs(
+    source_cluster: Cluster, target_cluster: Cluster, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Pairs]:
     """One pair for all."""
     found = Pairs(source_cluster, target_cluster, tmp_path_factory.mktemp("pairs"))
     yield found

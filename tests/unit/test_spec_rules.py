@@ -114,7 +114,11 @@ CONTRADICTIONS = [
     ("env: NEW_HOME_DSN", "env: ▸OLD_HOME_DSN", "new-home and old-home have the same database"),
     ("env: NEW_HOME_APP_DSN", "env: ▸OLD_HOME_DSN", "so they are one place; give each endpoint its own"),
     ("baseUrl: http://new-home.internal:8000", "baseUrl: ▸http://127.0.0.1:8000/", "have the same api.baseUrl"),
-    ("mode: frozen", "mode: ▸following", "following needs transfer.method: replication (or auto); with dump, choose frozen"),
+    (
+        "mode: frozen",
+        "mode: ▸following",
+        "following needs transfer.method: replication (or auto); with dump, choose frozen",
+    ),
     ("lockTimeout: 5s ", "lockTimeout: ▸31m ", "spec.freeze.lockTimeout is longer than maxDuration"),
     ("writerWait: 5s ", "writerWait: ▸1h ", "spec.freeze.writerWait is longer than maxDuration"),
     ("switchTimeout: 5s ", "switchTimeout: ▸31m ", "spec.freeze.switchTimeout is longer than maxDuration"),
