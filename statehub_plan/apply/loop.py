@@ -226,6 +226,7 @@ class Applying:
         self.stage.reporter.step_started(step, self._step_count, self._step_count + remaining - 1)
         started = time.monotonic()
         payload = self.around.executor(step.kind)(self.stage, step)
+        self.stage.tell_later()
         elapsed_s = time.monotonic() - started
         after = self.look(deep=step.kind in _LOOK_DEEP_AFTER)
         expected = effect(found.kind, glance.world, found.role)
