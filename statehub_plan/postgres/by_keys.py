@@ -54,6 +54,13 @@ class Changes:
         self.source.verify()
         self.target.verify()
 
+    @property
+    def stamps(self) -> tuple[str | None, str | None]:
+        """What both catalogs were when the logs were opened; None where the baseline did not find them equal as they
+        are."""
+        proved = self.baseline.answer is Answer.EQUAL and not any(one.differences for one in self.baseline.waived)
+        return (self.source.stamp, self.target.stamp) if proved else (None, None)
+
     def reason_to_doubt(self, table: str) -> str | None:
         """Why this table has to be compared in full; None when its changed keys are enough."""
         if not any(proof.table == table and proof.answer is Answer.EQUAL for proof in self.baseline.tables):
@@ -155,7 +162,7 @@ def _settle(snapshots: tuple[Snapshot, Snapshot], changes: Changes, labour: Labo
 
 def _side(name: str, snapshot: Snapshot) -> Side:
     relations = {relation.qualified: relation for relation in read_relations(snapshot.leader)}
-    return Side(name, snapshot, Identity(), snapshot.leader.info.server_version, {}, relations, {})
+    return Side(name, snapshot, Identity(), snapshot.leader.info.server_version, None, relations, {})
 
 
 def _ask(

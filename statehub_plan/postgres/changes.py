@@ -17,6 +17,7 @@ from psycopg import sql
 
 from statehub_plan.errors import StatehubError
 from statehub_plan.postgres import pgoutput
+from statehub_plan.postgres.catalog_stamp import catalog_stamp
 from statehub_plan.postgres.connect import USER_TABLES, Connection, connect
 from statehub_plan.postgres.relations import read_relations
 from statehub_plan.postgres.snapshot import pin_rendering
@@ -62,7 +63,8 @@ FROM pg_replication_slots s WHERE slot_name = %s
 class ChangeLog:
     """The keys that changed in one database since this log was opened, by table; a context manager. Not thread-safe.
 
-    `doubts` says of tables why their keys are not known, `doubt` why nothing is; both only grow. Sessions that write
+    `doubts` says of tables why their keys are not known, `doubt` why nothing is; both only grow. `stamp`: the catalog's
+    at the beginning. Sessions that write
     are not disturbed; the slot keeps WAL until `catch_up` has read it.
     """
 
@@ -90,6 +92,7 @@ class ChangeLog:
             self._storage = self._read_storage()
             self._published = self._read_publications()
             self._doubt_what_is_not_published()
+            self.stamp = catalog_stamp(self._connection)
         except BaseException:
             self._connection.close()
             raise

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import psycopg
@@ -16,6 +17,7 @@ from statehub_plan.model.plan import Identity
 from statehub_plan.model.spec import Waiver
 from statehub_plan.postgres.by_keys import Changes, KeyProof, compare_keys
 from statehub_plan.postgres.catalog import Judge, compare_catalogs, read_catalog
+from statehub_plan.postgres.catalog_stamp import catalog_stamp
 from statehub_plan.postgres.comparison import Answer, Comparison, Difference, TableProof, Waived
 from statehub_plan.postgres.connect import Connection, connect
 from statehub_plan.postgres.content import Buckets, ContentDigest, bucket_digests, count_rows, digest_rows
@@ -77,7 +79,8 @@ def compare(
     search next to nothing.
 
     `changes`: of tables that their baseline found equal only the rows are read whose keys changed since, which is as
-    strong a proof. Tables of which the logs are in doubt are read whole, and the notes say which and why.
+    strong a proof. Tables of which the logs are in doubt are read whole, catalogs that changed on either side are
+    compared anew, and the notes say which and why.
 
     Reads only. Whatever cannot be read makes the answer `unknown`, unless a difference was found anyway. Only what
     `check` raises (called every 50 ms) comes out as an exception.
@@ -92,7 +95,8 @@ def compare(
 
     try:
         with ExitStack() as stack:
-            source, target = _open_sides((source_dsn, target_dsn), snapshots, sequences, stack)
+            stamps = changes.stamps if changes is not None else (None, None)
+            source, target = _open_sides((source_dsn, target_dsn), snapshots, sequences, stamps, stack)
             differences, notes = _compare_catalogs(source, target, stack, (source_dsn, target_dsn))
             differences += _compare_sequences(source, target)
             notes += () if sequences else ("sequence values were not compared",)
@@ -117,13 +121,21 @@ def compare(
 
 
 def _open_sides(
-    dsns: tuple[str, str], given: tuple[Snapshot, Snapshot] | None, sequences: bool, stack: ExitStack
+    dsns: tuple[str, str],
+    given: tuple[Snapshot, Snapshot] | None,
+    sequences: bool,
+    stamps: tuple[str | None, str | None],
+    stack: ExitStack,
 ) -> Sides:
-    """Both at once: what is done under a hold is waited for."""
+    """Both at once: what is done under a hold is waited for. Catalogs that are both still what these stamps say are not
+    read: `catalog` is None then."""
     with ThreadPoolExecutor(max_workers=2, thread_name_prefix="statehub-plan") as pool:
         snapshots = given or _open_snapshots(dsns, pool, stack)
-        versions = [snapshot.leader.info.server_version for snapshot in snapshots]
-        source, target = pool.map(_read_side, ("source", "target"), snapshots, reversed(versions), [sequences] * 2)
+        source, target = pool.map(_read_side, ("source", "target"), snapshots, [sequences] * 2)
+        same = list(pool.map(_is_stamped, (source, target), stamps))
+        if not all(same):
+            versions = target.version, source.version
+            source, target = pool.map(_with_catalog, (source, target), versions)
     return source, target
 
 
@@ -135,7 +147,7 @@ def _open_snapshots(dsns: tuple[str, str], pool: ThreadPoolExecutor, stack: Exit
     return opening[0].result(), opening[1].result()
 
 
-def _read_side(name: str, snapshot: Snapshot, other_version: int, sequences: bool) -> Side:
+def _read_side(name: str, snapshot: Snapshot, sequences: bool) -> Side:
     leader = snapshot.leader
     relations = [*read_relations(leader), *filter(None, [read_large_objects(leader)])]
     return Side(
@@ -143,10 +155,18 @@ def _read_side(name: str, snapshot: Snapshot, other_version: int, sequences: boo
         snapshot=snapshot,
         identity=identity(leader),
         version=leader.info.server_version,
-        catalog=read_catalog(leader, other_version=other_version),
+        catalog=None,
         relations={relation.qualified: relation for relation in relations},
         sequences={value.qualified: value for value in (read_sequences(leader) if sequences else ())},
     )
+
+
+def _is_stamped(side: Side, stamp: str | None) -> bool:
+    return stamp is not None and catalog_stamp(side.snapshot.leader) == stamp
+
+
+def _with_catalog(side: Side, other_version: int) -> Side:
+    return replace(side, catalog=read_catalog(side.snapshot.leader, other_version=other_version))
 
 
 def _snapshot(dsn: str) -> Snapshot:
@@ -159,6 +179,8 @@ def _snapshot(dsn: str) -> Snapshot:
 def _compare_catalogs(
     source: Side, target: Side, stack: ExitStack, dsns: tuple[str, str]
 ) -> tuple[tuple[Difference, ...], tuple[str, ...]]:
+    if source.catalog is None or target.catalog is None:
+        return (), ("neither catalog has changed since the baseline, which found them equal",)
     newer_dsn = dsns[0] if source.version > target.version else dsns[1]
 
     def judging() -> Connection:
@@ -379,7 +401,9 @@ def _conclude(
 
 def _side_digest(side: Side) -> str:
     # Big integers as text: RFC 8785 numbers are doubles, and a sequence's bounds are not.
-    catalog = [[kind, name, repr(sorted(found.definition.items()))] for (kind, name), found in side.catalog.items()]
+    catalog = [
+        [kind, name, repr(sorted(found.definition.items()))] for (kind, name), found in (side.catalog or {}).items()
+    ]
     sequences = [f"{name}={_sequence_text(value)}" for name, value in sorted(side.sequences.items())]
     return digest({"identity": side.identity.model_dump(), "catalog": sorted(catalog), "sequences": sequences})
 

@@ -36,13 +36,13 @@ class CannotTell(StatehubError):
 
 @dataclass(frozen=True)
 class Side:
-    """One database under one snapshot, and what its catalog says."""
+    """One database under one snapshot, and what its catalog says; None where that need not be read."""
 
     name: str
     snapshot: Snapshot
     identity: Identity
     version: int
-    catalog: Catalog
+    catalog: Catalog | None
     relations: dict[str, Relation]
     sequences: dict[str, SequenceValue]
 

@@ -176,6 +176,18 @@ def test_a_publication_that_was_changed_vouches_for_nothing(watched: Watched) ->
     assert any("what is published was changed" in note for note in found.notes)
 
 
+def test_catalogs_are_compared_anew_when_one_has_changed(watched: Watched) -> None:
+    """Unchanged ones are known to be equal from the baseline; a change of either side is found, whichever it is."""
+    unchanged = "neither catalog has changed since the baseline, which found them equal"
+    assert unchanged in watched.proved().notes
+    run_script(watched.target, "COMMENT ON TABLE public.keyed IS 'only here'; ANALYZE public.keyed")
+    found = watched.proved()
+    assert ["comment table public.keyed"] == [f"{each.kind} {each.object}" for each in found.differences]
+    run_script(watched.source, "COMMENT ON TABLE public.keyed IS 'only here'")
+    found = watched.proved()
+    assert (Answer.EQUAL, False) == (found.answer, unchanged in found.notes)
+
+
 def test_a_rewrite_that_changes_no_row_is_a_doubt_too(watched: Watched) -> None:
     """VACUUM FULL looks like any other rewrite."""
     with psycopg.connect(watched.target, autocommit=True) as connection:
