@@ -4,7 +4,7 @@ Replication sends rows and no DDL, so a change of any definition while the targe
 definitions their versions are compared: `xmin` of a catalog row names the transaction that wrote it, stays readable
 after freezing, and is not touched by the in-place updates of VACUUM and ANALYZE (manual, 5.6; README.tuplock). So a
 change that was undone is noticed as well. Where maintenance or TRUNCATE do write catalog rows (pg_class, pg_index), or
-the tool does (settings of the database), the defining columns are compared instead.
+the tool does (sequences, settings of the database), the defining columns are compared instead.
 """
 
 from __future__ import annotations
@@ -43,7 +43,6 @@ _OF_RELATIONS = {
     "triggers": ("pg_trigger", "tgrelid", "oid", f"x.tgname !~ '{_OWN}'"),
     "rules": ("pg_rewrite", "ev_class", "oid", "true"),
     "policies": ("pg_policy", "polrelid", "oid", "true"),
-    "sequences": ("pg_sequence", "seqrelid", "0", "true"),
     "inheritance": ("pg_inherits", "inhrelid", "inhparent", "r.relkind NOT IN ('i', 'I')"),
     "partition keys": ("pg_partitioned_table", "partrelid", "0", "true"),
     "foreign tables": ("pg_foreign_table", "ftrelid", "0", "true"),
@@ -95,6 +94,14 @@ SELECT 'indexes', count(*), sum(hash_record_extended(row(r.relname, r.relnamespa
        i.indoption::int2[], i.indexprs::text, i.indpred::text), 0))
 FROM r JOIN pg_catalog.pg_index i ON i.indexrelid = r.oid
 """
+# A hold locks sequences by giving them the owner that they have, which writes rows anew in its own transaction.
+_SEQUENCES = """
+SELECT 'sequences', count(*), sum(hash_record_extended(row(x.seqrelid, x.seqtypid, x.seqstart, x.seqincrement, x.seqmax,
+       x.seqmin, x.seqcache, x.seqcycle, d.refobjid, d.refobjsubid, d.deptype), 0))
+FROM pg_catalog.pg_sequence x JOIN r ON r.oid = x.seqrelid
+LEFT JOIN pg_catalog.pg_depend d ON d.classid = 'pg_catalog.pg_class'::regclass AND d.objid = x.seqrelid
+     AND d.refclassid = 'pg_catalog.pg_class'::regclass AND d.deptype IN ('a', 'i')
+"""
 _SETTINGS = """
 SELECT 'settings', count(*), sum(hashtextextended(row(x.setdatabase, x.setrole, s)::text, 0))
 FROM pg_catalog.pg_db_role_setting x, unnest(x.setconfig) AS s
@@ -144,6 +151,7 @@ def _query(server_version: int) -> str:
         _versions("schemas", "x.oid::int8", "FROM n x"),
         _RELATIONS,
         _INDEXES,
+        _SEQUENCES,
         _SETTINGS,
         _GUARDED,
         _DATABASE,

@@ -139,7 +139,8 @@ def test_a_sound_pair_trips_nothing(sound: tuple[Cluster, Cluster]) -> None:
 def test_remedies_that_are_statements_do_what_they_promise(source_db: str, target_db: str) -> None:
     """What is proposed is run as it stands, and then nothing is left to complain about."""
     tables = tripped.SCHEMA[: tripped.SCHEMA.index("CREATE UNLOGGED")]
-    tripped.on(source_db, tables)
+    odd = '"Odd ""one""; DROP SCHEMA public"'
+    tripped.on(source_db, tables, f'CREATE TABLE public.{odd} (a int NOT NULL, CONSTRAINT {odd[:-1]} key" UNIQUE (a))')
     wanted = ("no-replica-identity", "replica-identity-")
     before = [one for one in tripped.look(source_db, target_db, tripped.REPLICATION) if one.id.startswith(wanted)]
     assert any("USING INDEX" in one.remedy for one in before)
