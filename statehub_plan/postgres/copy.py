@@ -286,7 +286,7 @@ def _copy_chunk(chunk: _Chunk, sessions: _Sessions, meter: _Meter, tally: _Tally
         with target.transaction():
             if chunk.frozen:
                 target.execute(sql.SQL("TRUNCATE ONLY {}").format(relation.identifier))
-            if chunk.binary and share > _READER_BYTES:
+            if chunk.binary and share > _READER_BYTES and reader.usable:
                 streamed = stream_blocks(reader, target, *_statements(chunk), moved=moved)
             else:
                 streamed = stream_rows(source, target, *_statements(chunk), moved=moved)

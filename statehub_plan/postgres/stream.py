@@ -6,7 +6,9 @@ import os
 import select
 import subprocess
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from tempfile import TemporaryFile
 
 from psycopg import errors, sql
@@ -14,6 +16,7 @@ from psycopg.pq import ExecStatus
 from psycopg.pq.abc import PGconn, PGresult
 
 from statehub_plan.components import client_tool
+from statehub_plan.errors import StatehubError
 from statehub_plan.postgres.connect import Connection
 from statehub_plan.postgres.tools import coordinates, major_of
 from statehub_plan.redact import redact
@@ -73,8 +76,16 @@ class Reader:
     def __init__(self, session: Connection) -> None:
         """Does nothing yet; `session` must be in a REPEATABLE READ transaction, and stay there."""
         self._session = session
+        self._program: Path | None = None
+        with suppress(StatehubError):
+            self._program = client_tool("psql", major_of(session))
         self._snapshot = ""
         self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def usable(self) -> bool:
+        """Whether there is a psql for that server."""
+        return self._program is not None
 
     def read(self, copy_out: sql.Composed, pass_on: Callable[[bytes], None]) -> None:
         """Passes the whole output on, block by block; psycopg's OperationalError unless psql saw its regular end."""
@@ -112,7 +123,7 @@ class Reader:
             "SET row_security = off",
             copy_out.as_string(self._session),
         )
-        command = [str(client_tool("psql", major_of(self._session))), "-XqAt", "-v", "ON_ERROR_STOP=1"]
+        command = [str(self._program), "-XqAt", "-v", "ON_ERROR_STOP=1"]
         for statement in statements:
             command += ["-c", statement]
         self._process = subprocess.Popen(
