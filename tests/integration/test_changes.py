@@ -315,7 +315,7 @@ ANEW = "DROP SCHEMA public CASCADE; CREATE SCHEMA public; DROP PUBLICATION IF EX
 
 
 @settings(
-    max_examples=8,
+    max_examples=6,
     deadline=None,
     derandomize=True,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
