@@ -29,6 +29,15 @@ INSERT INTO found.row SELECT n, 'kind ' || n % 17, (n * 7919 % 1000003) / 10000.
 """
 
 
+def create(source: str, target: str, rows: int) -> None:
+    """The same table on both sides, and nothing else."""
+    for dsn in (source, target):
+        with psycopg.connect(dsn, autocommit=True) as connection:
+            connection.execute("DROP SCHEMA IF EXISTS hub CASCADE")
+            connection.execute(_TABLE.format(rows=rows).encode())
+            connection.execute("VACUUM (ANALYZE)")
+
+
 def changed_keys(rows: int, count: int) -> list[int]:
     """`count` keys all over the table."""
     return [1 + (index * 2 + 1) * rows // (2 * count) for index in range(count)]
@@ -48,11 +57,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()
     with two_clusters(1) as pair, pair.target() as target:
-        for dsn in (pair.source, target):
-            with psycopg.connect(dsn, autocommit=True) as connection:
-                connection.execute("DROP SCHEMA hub CASCADE") if dsn == pair.source else None
-                connection.execute(_TABLE.format(rows=options.rows).encode())
-                connection.execute("VACUUM (ANALYZE)")
+        create(pair.source, target, options.rows)
         measured: dict[tuple[bool, int], list[float]] = {}
         for count in DIFFERENCES:
             keys = changed_keys(options.rows, count)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -30,6 +31,7 @@ __all__ = ["Changes", "KeyProof", "compare_keys", "settle"]
 FoundT = TypeVar("FoundT")
 _Task = tuple[str, tuple[Key, ...]]
 _BATCH = 1000
+_FEW = 4
 
 
 @dataclass(frozen=True)
@@ -173,11 +175,20 @@ def _ask(
 ) -> tuple[list[FoundT | str], list[FoundT | str]]:
     """What both sides answer to each task, in their order; a text is the reason why not."""
 
-    def crew(side: Side) -> Crew[_Task, tuple[Connection, ...], FoundT | str]:
-        def work(task: _Task, sessions: tuple[Connection, ...]) -> FoundT | str:
-            return attempt(sessions[0], lambda: ask(sessions[0], side.relations[task[0]], task[1]))
+    def one(side: Side, session: Connection, task: _Task) -> FoundT | str:
+        return attempt(session, lambda: ask(session, side.relations[task[0]], task[1]))
 
-        return Crew(tasks, work, lambda: (side.join(),), labour.jobs)
+    def all_of(side: Side) -> list[FoundT | str]:
+        return [one(side, side.snapshot.leader, task) for task in tasks]
+
+    if len(tasks) <= _FEW:
+        # Connecting takes longer than looking up a few thousand keys.
+        with ThreadPoolExecutor(max_workers=2, thread_name_prefix="statehub-plan") as pool:
+            ours, theirs = pool.map(all_of, sides)
+        return ours, theirs
+
+    def crew(side: Side) -> Crew[_Task, tuple[Connection, ...], FoundT | str]:
+        return Crew(tasks, lambda task, sessions: one(side, sessions[0], task), lambda: (side.join(),), labour.jobs)
 
     ours, theirs = run_crews([crew(side) for side in sides], tick=labour.tick)
     return ours, theirs

@@ -89,6 +89,7 @@ class ChangeLog:
             self._position = self._open_slot()
             self._wait_for_older_transactions()
             self._relations = {relation.oid: relation for relation in read_relations(self._connection)}
+            self._watched = {relation.qualified for relation in self._relations.values()}
             self._storage = self._read_storage()
             self._published = self._read_publications()
             self._doubt_what_is_not_published()
@@ -133,6 +134,8 @@ class ChangeLog:
 
     def reason_to_doubt(self, table: str) -> str | None:
         """Why this table's keys are not known; None when they are."""
+        if table not in self._watched:
+            return self.doubt or "no slot tells of it"
         return self.doubt or self.doubts.get(table)
 
     def forget(self, settled: Mapping[str, Iterable[Key]]) -> None:

@@ -41,7 +41,8 @@ def database_with(cluster: Cluster, *options: str) -> Iterator[str]:
     with psycopg.connect(cluster.dsn(), autocommit=True) as connection:
         for option in (*options, ""):
             try:
-                connection.execute(f"CREATE DATABASE {name} TEMPLATE template0 ENCODING 'UTF8' {option}".encode())
+                encoding = "" if "ENCODING" in option else "ENCODING 'UTF8'"
+                connection.execute(f"CREATE DATABASE {name} TEMPLATE template0 {encoding} {option}".encode())
             except psycopg.Error:
                 continue
             break
@@ -111,12 +112,9 @@ def other(make: object, text: str | None, chance: random.Random) -> str:
 
 def located(found: Comparison) -> dict[str, set[tuple[str | None, str]]]:
     """(key, what) of every row that is reported, by table."""
-    assert all(each.rows_complete for each in found.differences)
-    return {
-        each.object.removeprefix("corpus."): {(row.key, row.what) for row in each.rows}
-        for each in found.differences
-        if each.kind == "table"
-    }
+    tables = [each for each in found.differences if each.kind == "table"]
+    assert all(each.rows_complete for each in tables)
+    return {each.object.removeprefix("corpus."): {(row.key, row.what) for row in each.rows} for each in tables}
 
 
 def opinions(source: str, target: str) -> dict[str, tuple[Counter[bytes], Counter[bytes]]]:
@@ -198,6 +196,30 @@ def test_equal_rows_are_equal_however_they_are_written_and_stored(
         assert {"database"} == {each.kind for each in found.differences}, found.differences
         assert {Answer.EQUAL} == {table.answer for table in found.tables}
         assert len(COLUMN_TYPES) == len(found.tables)
+
+
+def test_the_encoding_of_a_database_is_not_its_content(source_cluster: Cluster, target_cluster: Cluster) -> None:
+    """The same texts, keys and labels in Latin-1 and in UTF-8: only the encoding itself differs."""
+    script = """
+    CREATE SCHEMA corpus; CREATE TYPE corpus.taste AS ENUM ('süß', 'bitter');
+    CREATE TABLE corpus."Größe" ("schlüssel" text PRIMARY KEY, "wert" jsonb, geschmack corpus.taste, h name);
+    INSERT INTO corpus."Größe" SELECT 'é' || n, jsonb_build_object('ä', n), 'süß', 'ñ' FROM generate_series(1, 50) n;
+    """
+    with (
+        database_with(source_cluster, "ENCODING 'LATIN1' LOCALE 'C'") as source,
+        database_with(target_cluster) as target,
+    ):
+        for dsn in (source, target):
+            with psycopg.connect(dsn, client_encoding="UTF8") as connection:
+                connection.execute(script.encode())
+        found = compare(source, target)
+        assert {"database"} == {each.kind for each in found.differences}
+        assert "encoding" in {each.object for each in found.differences}
+        with psycopg.connect(target, client_encoding="UTF8") as connection:
+            connection.execute("""UPDATE corpus."Größe" SET h = 'n' WHERE "schlüssel" = 'é7'""")
+        for expect_differences in (False, True):
+            again = compare(source, target, expect_differences=expect_differences)
+            assert {"Größe": {("(é7)", "changed")}} == located(again)
 
 
 def store_otherwise(
