@@ -50,7 +50,9 @@ def turned(document: CutoverPlan, primary: str, *, stay: bool = False) -> Cutove
     away = next(name for name in document.spec.endpoints if name != primary)
     spec = document.spec.model_copy(
         update={
-            "desired": Desired(primary=primary, fallback=Fallback(endpoint=away, mode=mode)),
+            "desired": Desired(
+                primary=primary, fallback=Fallback(endpoint=away, mode=mode, limits=desired.fallback.limits)
+            ),
             "tasks": (),
             "entry_criteria": (),
         }

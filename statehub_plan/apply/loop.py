@@ -37,7 +37,7 @@ from statehub_plan.planning import SAFETY_KINDS, dress, effect_key, wish_of
 from statehub_plan.postgres.switch import Switch
 from statehub_plan.steps.stage import Stage, Waiting
 from statehub_plan.transitions import effect
-from statehub_plan.world import Data, Due, Role, World, Writes, difference
+from statehub_plan.world import Data, Due, Follows, Role, World, Writes, difference
 
 _LOOK_DEEP_AFTER = frozenset({StepKind.BACKUP, StepKind.RESTORE_DRILL, StepKind.PREPARE_TARGET, StepKind.DOCUMENT})
 """After these the slow facts may have changed; under a hold only the quick ones are looked at."""
@@ -226,6 +226,7 @@ class Applying:
         self.stage.reporter.step_started(step, self._step_count, self._step_count + remaining - 1)
         started = time.monotonic()
         payload = self.around.executor(step.kind)(self.stage, step)
+        self.stage.tell_later()
         elapsed_s = time.monotonic() - started
         after = self.look(deep=step.kind in _LOOK_DEEP_AFTER)
         expected = effect(found.kind, glance.world, found.role)
@@ -416,18 +417,20 @@ def _as_if(glance: Glance, world: World) -> Glance:
 
 
 def unexplained(expected: World, observed: World) -> tuple[str, ...]:
-    """Differences between model and observation that nothing outside could have caused. Health moves by itself, a
-    retained side falls behind an open primary, backups and drills age, and evidence concerns the time before the
-    decision."""
+    """Differences between model and observation that nothing outside could have caused. Health moves by itself, streams
+    break and go on, a retained side falls behind an open primary, backups, drills and rehearsals age, and evidence
+    concerns the time before the decision."""
     lines = []
     for line in difference(expected, observed):
         name, _, change = line.partition(": ")
         decided = observed.primary is Role.NEW or change == f"{Due.DONE} → {Due.DUE}"
-        ages = name in ("backup", "evidence", "restore_drill", "failover_drill")
+        ages = name in ("backup", "evidence", "restore_drill", "failover_drill", "rehearsal")
         fell_behind = (
             name == "old.data" and observed.primary is Role.NEW and observed.old.data in (Data.STALE, Data.EQUAL)
         )
-        if not (name.endswith(".health") or fell_behind or (ages and decided)):
+        # A walsender or a worker that was just restarted: what depends on the stream asks again by itself.
+        flickers = name.endswith(".follows") and {*change.split(" → ")} == {Follows.BROKEN, Follows.STREAMING}
+        if not (name.endswith(".health") or fell_behind or flickers or (ages and decided)):
             lines.append(line)
     return tuple(lines)
 

@@ -26,6 +26,7 @@ from statehub_plan.model.plan import Phase, Plan, PlanFile, Verdict
 from statehub_plan.model.record import GateState, RecordKind, RunContext
 from statehub_plan.model.spec import duration_s
 from statehub_plan.model.steps import StepKind
+from statehub_plan.moments import Moment, passed_by
 from statehub_plan.reporter import Reporter
 
 LEASE_TTL_S = 30.0
@@ -79,7 +80,9 @@ def run_id(plan: Plan) -> str:
     return f"{plan.spec.metadata.name}-{PlanFile.seal(plan).digest.removeprefix('sha256:')[:12]}"
 
 
-def carry_out(workspace: Workspace, plan: Plan, reporter: Reporter, *, rehearsing: bool = False) -> None:
+def carry_out(
+    workspace: Workspace, plan: Plan, reporter: Reporter, moment: Moment = passed_by, *, rehearsing: bool = False
+) -> None:
     """One turn at applying a plan under the service's lease; returns when the wish holds (or, `rehearsing`, after one
     rehearsal), raises otherwise."""
     from statehub_plan.apply.around import Glance, Surroundings
@@ -143,6 +146,7 @@ def carry_out(workspace: Workspace, plan: Plan, reporter: Reporter, *, rehearsin
                 look=lambda: eyes(False),
                 records=workspace.records,
                 reporter=reporter,
+                moment=moment,
             )
             around = Surroundings(
                 observe=eyes,

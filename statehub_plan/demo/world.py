@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shlex
 import shutil
 import string
 import subprocess
@@ -158,7 +159,12 @@ class DemoWorld:
 
     def _start_sites(self, stack: ExitStack, api_ports: Mapping[str, int]) -> dict[str, Site]:
         def start(name: str) -> Site:
-            cluster = Cluster.create(self.directory, name, self._installations[name], settings=self._settings)
+            cluster = Cluster.create(
+                self.directory,
+                name,
+                self._installations[name],
+                settings={"max_slot_wal_keep_size": "8GB", **self._settings},
+            )
             stack.callback(cluster.destroy)
             cluster.start()
             site = Site(name, cluster, api_ports[name])
@@ -228,6 +234,8 @@ class DemoWorld:
             **self._transfer,
         }
         for name, site in self.sites.items():
+            free = f"df --output=avail -B1 {shlex.quote(str(site.cluster.data_dir.parent))} | tail -n 1"
+            values[f"{name}_disk_free"] = json.dumps(["sh", "-c", free])
             values |= {f"{name}_api": site.api, f"{name}_address": site.address, f"{name}_major": str(site.major)}
         values["endpoints"] = _filled("endpoints.yaml", values).rstrip()
         for name in _LANES:

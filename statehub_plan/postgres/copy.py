@@ -18,7 +18,7 @@ from statehub_plan.postgres.fence import pass_for_session
 from statehub_plan.postgres.relations import PageRange, Relation, read_relations
 from statehub_plan.postgres.snapshot import Snapshot, pin_rendering
 from statehub_plan.postgres.state import claim_epoch
-from statehub_plan.postgres.stream import Streamed, stream_rows
+from statehub_plan.postgres.stream import Reader, Streamed, stream_blocks, stream_rows
 from statehub_plan.postgres.tools import major_of
 from statehub_plan.postgres.workers import Crew, OnProgress, Progress, nobody_looks, nothing_to_lose, run_crews
 from statehub_plan.redact import redact
@@ -39,6 +39,9 @@ CHUNK_BYTES = 128 * 1024 * 1024
 _FROZEN_BYTES = 1024 * 1024
 """Larger tables get a new file, and their rows are written frozen into it: building indexes then need not look each of
 them up and mark it, which costs a second writing of the whole table wherever pages have checksums (manual, COPY)."""
+
+_READER_BYTES = 4 * 1024 * 1024
+"""More than this is read by a program of its own, which takes about 20 ms to start."""
 
 _TRUNCATE_LOCK_MS = 10_000
 
@@ -81,6 +84,8 @@ class _Chunk:
     def frozen(self) -> bool:
         return self.alone and self.relation.heap and self.relation.bytes > _FROZEN_BYTES
 
+
+_Sessions = tuple[Connection, Connection, Reader]
 
 Completed = Callable[[Connection, Relation, int, int], None]
 """Takes the target's session, the table that is complete, its rows and its bytes as they went over the wire."""
@@ -190,15 +195,16 @@ def copy_relations(
     meter = _Meter(total=sum(chunk.relation.bytes * chunk.pages.share for chunk in chunks))
     tally = _Tally(chunks, complete)
 
-    def copy_one(chunk: _Chunk, sessions: tuple[Connection, ...]) -> Streamed:
+    def copy_one(chunk: _Chunk, sessions: _Sessions) -> Streamed:
         return _copy_chunk(chunk, sessions, meter, tally)
 
     def tick() -> None:
         check()
         on_progress(meter.progress())
 
-    def sessions() -> tuple[Connection, ...]:
-        return join(), open_copy_session(target_dsn, purpose="copy", epoch=epoch)
+    def sessions() -> _Sessions:
+        source = join()
+        return source, open_copy_session(target_dsn, purpose="copy", epoch=epoch), Reader(source)
 
     streamed = run_crews([Crew(chunks, copy_one, sessions, jobs)], tick=tick)[0]
     return _report(chunks, streamed, began)
@@ -267,8 +273,8 @@ def empty_tables(target: Connection, relations: Iterable[Relation], *, epoch: in
             target.execute(sql.SQL("TRUNCATE {}").format(only))
 
 
-def _copy_chunk(chunk: _Chunk, sessions: tuple[Connection, ...], meter: _Meter, tally: _Tally) -> Streamed:
-    source, target = sessions
+def _copy_chunk(chunk: _Chunk, sessions: _Sessions, meter: _Meter, tally: _Tally) -> Streamed:
+    source, target, reader = sessions
     relation, key = chunk.relation, id(chunk)
     share = relation.bytes * chunk.pages.share
     meter.subject = relation.qualified
@@ -280,7 +286,10 @@ def _copy_chunk(chunk: _Chunk, sessions: tuple[Connection, ...], meter: _Meter, 
         with target.transaction():
             if chunk.frozen:
                 target.execute(sql.SQL("TRUNCATE ONLY {}").format(relation.identifier))
-            streamed = stream_rows(source, target, *_statements(chunk), moved=moved)
+            if chunk.binary and share > _READER_BYTES and reader.usable:
+                streamed = stream_blocks(reader, target, *_statements(chunk), moved=moved)
+            else:
+                streamed = stream_rows(source, target, *_statements(chunk), moved=moved)
             if chunk.alone:
                 tally.complete(target, relation, streamed.rows, streamed.bytes)
         if not chunk.alone and (whole := tally.committed(chunk, streamed)) is not None:

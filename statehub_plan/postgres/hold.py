@@ -103,6 +103,7 @@ class Hold:
         self._names: dict[int, str] = {}
         self._held_at = 0.0
         self._over: str | None = None
+        self._frozen = False
         self._mutex = threading.RLock()
         self._connection = connect(dsn, purpose=HOLD_PURPOSE + hold_id)
         self._backend = backend_of(self._connection)
@@ -157,6 +158,11 @@ class Hold:
         return tuple(sorted(notes, key=lambda note: (-note.waited_s, note.who)))
 
     @property
+    def frozen(self) -> bool:
+        """Whether it is over because it became a durable freeze."""
+        return self._frozen
+
+    @property
     def held_s(self) -> float:
         """For how long writers have been waiting."""
         return time.monotonic() - self._held_at
@@ -197,6 +203,9 @@ class Hold:
             self.check()
             try:
                 self._seal()
+            except psycopg.errors.QueryCanceled as error:
+                self._freezing_failed(error)
+                raise self._seal_waited() from error
             except BaseException as error:
                 self._freezing_failed(error)
                 raise
@@ -284,12 +293,13 @@ class Hold:
         self._watch.holding()
 
     def _set_backstop(self) -> None:
-        """A tool that is stopped but not dead (a suspended host) can't release by itself: the server does it then."""
+        """A tool that is stopped but not dead (a suspended host) can't release by itself, nor one whose own statement
+        waits for somebody: the server does it then."""
         limit_ms = min(round((self._limits.max_duration_s + 1) * 1000), 2**31 - 1)
         self._connection.execute(
-            "SELECT set_config('statement_timeout', '0', true), "
+            "SELECT set_config('statement_timeout', %s, true), "
             "set_config('idle_in_transaction_session_timeout', %s, true)",
-            [f"{limit_ms}ms"],
+            [f"{max(1, limit_ms - 1000)}ms", f"{limit_ms}ms"],
         )
 
     def _seal(self) -> None:
@@ -320,7 +330,7 @@ class Hold:
         with self._mutex:
             if self._over is not None:
                 return
-            self._over = why
+            self._over, self._frozen = why, kind == "frozen"
             roll_back(self._connection)
             self._connection.close()
             self._watch.stop()
@@ -328,6 +338,15 @@ class Hold:
 
     def _name_of(self, oid: int) -> str:
         return self._names.get(oid, f"relation {oid}" if oid else "a table")
+
+    def _seal_waited(self) -> StatehubError:
+        return StatehubError(
+            code="freeze-timeout",
+            what=f"the freeze could not be prepared within {self._limits.max_duration_s:g} s; everything was released",
+            hint="end or wait for what is listed (pg_terminate_backend): it has changed this database's settings, or "
+            "the tool's own objects, and not committed",
+            details=tuple(f"{note.who}, in the way for {note.waited_s:.2f} s" for note in self.waited_on),
+        )
 
     def _timeout(self) -> StatehubError:
         notes = self.waited_on

@@ -8,15 +8,16 @@ committed on the old side before the decision falls on the new one, and the deci
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 
 import psycopg
 
 from statehub_plan.errors import Exit, StatehubError
 from statehub_plan.model.base import Frozen, digest
+from statehub_plan.moments import Moment, passed_by
 from statehub_plan.postgres.barrier import Barrier, await_barrier, send_barrier
 from statehub_plan.postgres.connect import Connection, connect, user_tables
 from statehub_plan.postgres.fence import canary, open_by_gate
@@ -26,16 +27,19 @@ from statehub_plan.postgres.register import Outcome, begin_decision
 from statehub_plan.postgres.replication import advance_origin, read_subscription, stream_name
 from statehub_plan.postgres.reverse import ReverseEnds, forget_reverse_slot_lag
 from statehub_plan.postgres.sequences import SequenceValue, read_sequences, set_sequences
-from statehub_plan.postgres.sessions import end_open_transactions, end_others_at_once
+from statehub_plan.postgres.sessions import end_open_transactions, end_others_at_once, lock_holders
 from statehub_plan.postgres.state import claim_epoch, identity, set_transfer
 from statehub_plan.postgres.transaction import begin
 from statehub_plan.postgres.watch import OnEvent
+from statehub_plan.redact import redact
 from statehub_plan.world import TransferStage
 
 __all__ = ["Switch", "SwitchEnds", "SwitchLimits", "Timings"]
 
 _NEAR_S = 0.25
 _NEAR_ATTEMPTS = 20
+_WRITERS_GONE_S = 2.0
+_ACTIVE_GONE_S = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,8 +102,10 @@ class Switch:
         hold_id: str,
         limits: SwitchLimits,
         on_event: OnEvent,
+        moment: Moment = passed_by,
     ) -> None:
-        """Contacts nothing before `prepare`."""
+        """Contacts nothing before `prepare`. `moment` is told when each is reached: locked, barrier-sent, sealed,
+        arrived, origin-moved, decision-prepared, freeze-committed, proved-frozen, decision-committed."""
         self._ends = ends
         self._run = run
         self._epoch = epoch
@@ -107,6 +113,7 @@ class Switch:
         self.hold_id = hold_id
         self._limits = limits
         self._on_event = on_event
+        self._moment = moment
         self._stack = ExitStack()
         self._clock = _Clock()
         self._held_at = 0.0
@@ -143,6 +150,10 @@ class Switch:
         """Sessions, warm plans, sequences nearly right, and the stream near; writers notice nothing.
 
         StatehubError `stream-behind` when the stream does not come within a quarter of a second in `near_s`."""
+        with self._explaining("the preparation"):
+            self._prepare()
+
+    def _prepare(self) -> None:
         enter = self._stack.enter_context
         timeout_ms = round(self._limits.switch_s * 1000) + 1000
         self._source = enter(connect(self._ends.source_dsn, purpose="switch", statement_timeout_ms=timeout_ms))
@@ -158,31 +169,36 @@ class Switch:
         self._warm()
 
     def take_hold(self) -> Hold:
-        """Every table of the source locked; from here on writers wait, and the clock of `switch_s` runs."""
+        """Every table of the source locked; from here on writers wait, and the clock of `switch_s` runs. When it has
+        run out the hold ends by itself, wherever this thread may be stuck then."""
         began = time.monotonic()
+        longest_s = min(self._limits.hold.max_duration_s, self._limits.switch_s)
         self.hold = Hold.take(
             self._ends.source_dsn,
             hold_id=self.hold_id,
             run=self._run,
             epoch=self._epoch,
-            limits=self._limits.hold,
+            limits=self._limits.hold.model_copy(update={"max_duration_s": longest_s}),
             on_event=self._on_event,
         )
         self._held_at = time.monotonic() - self.hold.held_s
         self._clock.parts["lock_ms"] = round((time.monotonic() - began) * 1000, 2)
+        self._moment("locked")
         return self.hold
 
     def drain(self) -> Barrier:
         """Everything that was committed before the hold has arrived on the target; meanwhile the freeze is sealed."""
         hold = self._require_hold()
-        self._clock.measure("drain_ms", lambda: self._drain(hold))
+        with self._explaining("the drain"):
+            self._clock.measure("drain_ms", lambda: self._drain(hold))
         assert self.barrier is not None
         return self.barrier
 
     def sync_sequences(self) -> tuple[SequenceValue, ...]:
         """Every sequence of the target has its value on the source, which the hold keeps still where it can."""
         self._require_hold()
-        self._clock.measure("sequences_ms", lambda: self._set_sequences(read_sequences(self._source)))
+        with self._explaining("setting the sequences"):
+            self._clock.measure("sequences_ms", lambda: self._set_sequences(read_sequences(self._source)))
         return self.sequences
 
     def prove(self, evidence: str, check: Callable[[Connection, Connection], None]) -> str:
@@ -203,7 +219,8 @@ class Switch:
             )
             self._mark_proved(hold)
 
-        self._clock.measure("proof_ms", work)
+        with self._explaining("the proof"):
+            self._clock.measure("proof_ms", work)
         assert self.proof is not None
         return self.proof
 
@@ -215,13 +232,19 @@ class Switch:
         def work() -> None:
             if self._reverse_oid is not None:
                 self._move_origin(self._reverse_oid)
+                self._moment("origin-moved")
             self._deciding = self._pool.submit(self._prepare_decision, primary)
+            self._require_no_writer()
             self._require_sealing().result()
             self._require_time("the freeze")
             hold.commit_freeze(term=self._term, proof=self.proof, primary=primary)
+            self._moment("freeze-committed")
             self._require_frozen()
+            self._overtake_sequences()
+            self._moment("proved-frozen")
 
-        self._clock.measure("freeze_ms", work)
+        with self._explaining("the freeze"):
+            self._clock.measure("freeze_ms", work)
 
     def decide(self) -> Outcome:
         """The decision falls, and opens the target with the same commit; `gap_ms` is known from here on."""
@@ -231,13 +254,15 @@ class Switch:
         outcome, commit = deciding.result()
         if outcome.stands:
             self._clock.measure("decide_ms", commit)
+            self._moment("decision-committed")
             self._clock.parts["gap_ms"] = round((time.monotonic() - self._held_at) * 1000, 2)
         return outcome
 
     def rehearse_rest(self, check: Callable[[Connection, Connection], None]) -> None:
         """What comes between the barrier and the freeze, as far as it leaves no trace: `check`, and the sealing."""
         self._require_hold()
-        self._clock.measure("proof_ms", lambda: check(self._source, self._target))
+        with self._explaining("the proof"):
+            self._clock.measure("proof_ms", lambda: check(self._source, self._target))
         self._require_sealing().result()
         self._require_time("the end of the rehearsal")
 
@@ -248,6 +273,36 @@ class Switch:
         hold.release()
         self._clock.parts["gap_ms"] = round(gap_ms, 2)
         return gap_ms
+
+    @contextmanager
+    def _explaining(self, part: str) -> Iterator[None]:
+        """A server's refusal as an error of the tool; writers go on before anybody looks into it."""
+        try:
+            yield
+        except psycopg.Error as error:
+            if self.hold is not None:
+                self.hold.release()
+            raise self._explained(part, error) from error
+
+    def _explained(self, part: str, error: psycopg.Error) -> StatehubError:
+        frozen = self.hold is not None and self.hold.frozen
+        left = "the old side stays frozen, nothing is decided" if frozen else "writers go on"
+        if not isinstance(error, psycopg.errors.QueryCanceled | psycopg.errors.LockNotAvailable):
+            return StatehubError(
+                code="switch-failed",
+                what=f"{part} failed, {left}: {redact(' '.join(str(error).split()))}",
+                hint="the message is the server's own; mend its cause, then run again",
+            )
+        holders: list[str] = []
+        for side, session in (("source", self._source), ("target", self._target)):
+            with suppress(psycopg.Error):
+                holders += [f"on the {side}: {one}" for one in lock_holders(session)]
+        return StatehubError(
+            code="switch-timeout",
+            what=f"{part} had to wait for longer than {self._limits.switch_s:g} s, {left}",
+            hint="end or wait for what is listed (pg_terminate_backend), then run again",
+            details=tuple(holders),
+        )
 
     # Before the hold
 
@@ -342,12 +397,15 @@ class Switch:
 
     def _drain(self, hold: Hold) -> None:
         self.barrier = send_barrier(self._source)
+        self._moment("barrier-sent")
         self._sealing = self._pool.submit(self._seal, hold)
         self._require_time("the barrier")
-        await_barrier(self._target, self.barrier, timeout_s=self._left_s(), stream=self._stream)
+        await_barrier(self._target, self.barrier, timeout_s=self._left_s(), stream=self._stream, give_up=hold.release)
+        self._moment("arrived")
 
     def _seal(self, hold: Hold) -> None:
         self._clock.measure("seal_ms", hold.seal)
+        self._moment("sealed")
 
     def _require_sealing(self) -> Future[None]:
         if self._sealing is None:
@@ -357,7 +415,7 @@ class Switch:
     def _prepare_decision(self, primary: str) -> tuple[Outcome, Callable[[], None]]:
         if self.proof is None:
             raise ValueError("nothing is decided without a proof")
-        return begin_decision(
+        prepared = begin_decision(
             self._target,
             term=self._term,
             primary=primary,
@@ -367,6 +425,8 @@ class Switch:
             proof=self.proof,
             also=lambda conn: open_by_gate(conn, term=self._term),
         )
+        self._moment("decision-prepared")
+        return prepared
 
     def _set_sequences(self, wanted: tuple[SequenceValue, ...]) -> None:
         """Those that differ from what they were given before; nobody else can touch them on a frozen target."""
@@ -416,11 +476,34 @@ class Switch:
         if row is not None:
             advance_origin(self._subscriber, subscription_oid, str(row[0]))
 
+    def _require_no_writer(self) -> None:
+        """The last look while everything can still be released. The locks leave one who may have written: a transaction
+        that made a table, or something else that no lock on a table keeps back."""
+        left = end_open_transactions(self._source, timeout_s=min(self._left_s(), _WRITERS_GONE_S))
+        if left:
+            raise StatehubError(
+                code="writers-left",
+                what=f"{len(left)} transactions that may have written could not be ended; everything was released",
+                hint="let what is listed come to its end (a superuser ends sessions by pg_terminate_backend; "
+                "COMMIT PREPARED or ROLLBACK PREPARED), then run again",
+                details=left,
+            )
+
+    def _overtake_sequences(self) -> None:
+        """Whoever called nextval() until the freeze has a number that the target must not hand out again: an identity
+        column's sequence cannot be locked, and who waited for another's lock may have gone on until its session ended.
+        In the decision's transaction, whose commit takes this along."""
+        if not self.sequences or self._deciding is None:
+            return
+        self._deciding.result()
+        self._set_sequences(read_sequences(self._source, names=[(one.schema_name, one.name) for one in self.sequences]))
+
     def _require_frozen(self) -> None:
         """By the locks that were held, nobody had written to a table and not ended; what is left to exclude is a table
         made by a transaction that was open all the while, and a fence that does not hold."""
         end_others_at_once(self._source)
-        left = end_open_transactions(self._source, timeout_s=self._left_s())
+        # Whoever waited for a sequence's lock gets a number now, unless it ends first; the fence does not bind nextval.
+        left = end_open_transactions(self._source, timeout_s=_WRITERS_GONE_S, active_s=_ACTIVE_GONE_S)
         details = [f"{who} still has a transaction" for who in left]
         if unfenced := unfenced_count(self._source):
             details.append(f"{unfenced} tables have come without a fence")

@@ -15,7 +15,7 @@ from statehub_plan.errors import StatehubError
 from statehub_plan.postgres.connect import APPLICATION_PREFIX, Connection
 from statehub_plan.redact import redact
 
-__all__ = ["Output", "major_of", "run_tool", "stream_tool"]
+__all__ = ["Output", "coordinates", "major_of", "run_tool", "stream_tool"]
 
 ResultT = TypeVar("ResultT")
 
@@ -42,7 +42,7 @@ def run_tool(
     it fails.
     """
     executable = client_tool(name, min_major)
-    environment = _environment(connection, name)
+    environment = coordinates(connection, name)
     if database is not None:
         environment["PGDATABASE"] = database
     # Files instead of pipes: a schema of many megabytes must not fill a pipe while nobody reads it.
@@ -95,7 +95,7 @@ def stream_tool(
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=errors,
-            env=_environment(connection, name),
+            env=coordinates(connection, name),
             bufsize=0,
         )
         if process.stdout is None:
@@ -136,8 +136,8 @@ def major_of(connection: Connection) -> int:
     return connection.info.server_version // 10000
 
 
-def _environment(connection: Connection, name: str) -> dict[str, str]:
-    """This process's environment with libpq's variables replaced by what `connection` really used.
+def coordinates(connection: Connection, name: str) -> dict[str, str]:
+    """An environment for client programs: this process's, with libpq's variables replaced by what `connection` used.
 
     From the live session rather than from the DSN: a service file or a compiled-in socket directory that differs
     between libpq builds would otherwise lead the program somewhere else.

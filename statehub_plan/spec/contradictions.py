@@ -59,9 +59,9 @@ def transfer(root: Node) -> Iterator[Problem]:
     """A fallback can only follow by the stream that a dump does not leave behind."""
     spec = root.child("spec")
     mode = spec.child("desired", "fallback", "mode")
-    if mode.text == "following" and (spec.child("transfer", "method").text or "dump") == "dump":
+    if mode.text == "following" and spec.child("transfer", "method").text == "dump":
         what = "a fallback cannot follow after a dump"
-        yield Problem(mode.at, what, "following needs transfer.method: replication; with dump, choose frozen")
+        yield Problem(mode.at, what, "following needs transfer.method: replication (or auto); with dump, choose frozen")
 
 
 def limits(root: Node) -> Iterator[Problem]:
@@ -194,13 +194,15 @@ def tasks(root: Node) -> Iterator[Problem]:
 def _never_done(spec: Node) -> dict[str, str]:
     """Steps that no world can make this plan take, and what would make it."""
     mode = spec.child("desired", "fallback", "mode").text
-    replicates = spec.child("transfer", "method").text == "replication"
+    replicates = spec.child("transfer", "method").text != "dump"
     drills = spec.child("drills").members
     possible = {
         "burn": (False, "burn only takes back a decision; name another step"),
         "retire": (mode in ("retired", None), "it needs desired.fallback.mode: retired"),
         "reverse-follow": (mode in ("following", None), "it needs desired.fallback.mode: following"),
+        "prepare-reverse": (mode in ("following", None), "it needs desired.fallback.mode: following"),
         "follow": (replicates, "it needs transfer.method: replication"),
+        "rehearse": (replicates, "it needs transfer.method: replication"),
         "drain": (replicates, "it needs transfer.method: replication"),
         "restore-drill": ("restore" in drills, "it needs drills.restore"),
         "failover-drill": ("failover" in drills, "it needs drills.failover"),

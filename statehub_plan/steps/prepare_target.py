@@ -68,6 +68,7 @@ def _end_lost_stream(stage: Stage, endpoint: str) -> None:
             stage.dsn(stage.away(endpoint)),
             epoch=stage.epoch,
             subscriber_dsn=stage.subscriber_dsn(endpoint),
+            moment=stage.moment,
         )
 
 

@@ -19,7 +19,11 @@ def execute(stage: Stage, step: Step) -> dict[str, JsonValue]:
     endpoint = stage.subject(step)
     away = stage.away(endpoint)
     stopped = stop_following(
-        stage.dsn(endpoint), stage.dsn(away), epoch=stage.epoch, subscriber_dsn=stage.subscriber_dsn(endpoint)
+        stage.dsn(endpoint),
+        stage.dsn(away),
+        epoch=stage.epoch,
+        subscriber_dsn=stage.subscriber_dsn(endpoint),
+        moment=stage.moment,
     )
     if stopped.slot == "left":
         raise StatehubError(

@@ -122,7 +122,7 @@ def source_and_target(source_dsn: str, target_dsn: str, directory: Path) -> None
 
 def fill(source_dsn: str, target_dsn: str, **options: object) -> Followed:
     """A fill in this process."""
-    arguments: dict[str, object] = {"epoch": EPOCH, "publisher": source_dsn, "timeout_s": 30.0, **options}
+    arguments: dict[str, object] = {"epoch": EPOCH, "publisher": source_dsn, "timeout_s": 60.0, **options}
     return fill_and_follow(source_dsn, target_dsn, **arguments)  # type: ignore[arg-type]
 
 
@@ -142,7 +142,7 @@ def _act_and_die(order: dict[str, object]) -> None:
     actor = Path(__file__).with_name("fill_actor.py")
     environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
     done = subprocess.run(
-        [sys.executable, str(actor), json.dumps(order)], env=environment, capture_output=True, timeout=120, check=False
+        [sys.executable, str(actor), json.dumps(order)], env=environment, capture_output=True, timeout=300, check=False
     )
     assert -signal.SIGKILL == done.returncode, f"{order['die']} was not reached: {done.stderr.decode()[-2000:]}"
 
@@ -150,7 +150,7 @@ def _act_and_die(order: dict[str, object]) -> None:
 def drain(source_dsn: str, target_dsn: str) -> None:
     """Blocks until the target has everything that the source has."""
     with connect(source_dsn, purpose="test") as source, connect(target_dsn, purpose="test") as target:
-        await_barrier(Stream(stream_name(identity(target)), source, target, 30.0))
+        await_barrier(Stream(stream_name(identity(target)), source, target, 60.0))
 
 
 def assert_same(source_dsn: str, target_dsn: str) -> None:

@@ -1,22 +1,24 @@
-"""A database that moves between two clusters while writers keep a ledger: the move step by step, and what is left of it."""
+"""A database that moves between two clusters while writers keep a ledger: the move step by step, and what is left."""
 
 from __future__ import annotations
 
 import itertools
 import threading
-import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
 
 import psycopg
+import pytest
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict
 
+from statehub_plan.demo.cluster import Cluster
+from statehub_plan.errors import StatehubError
 from statehub_plan.postgres.compare import Answer, compare
-from statehub_plan.postgres.connect import connect
+from statehub_plan.postgres.connect import Connection, connect
 from statehub_plan.postgres.fence import fence, install, open_writes, settle_fence
 from statehub_plan.postgres.fill import fill_and_follow
 from statehub_plan.postgres.following import Stream, await_barrier
@@ -37,6 +39,7 @@ from statehub_plan.postgres.stopping import stop_following
 from statehub_plan.postgres.switch import Switch, SwitchEnds, SwitchLimits, Timings
 from statehub_plan.postgres.watch import HoldEvent
 from statehub_plan.postgres.watermark import catalog_watermark
+from tests.integration.moving import database
 from tests.integration.served_database import PASSWORD, Served, as_role, eventually, serve
 
 RUN, EPOCH = "run-of-the-test", 7
@@ -59,12 +62,12 @@ INSERT INTO public.swept SELECT generate_series(1, 50);
 SELECT nextval('public.descending'), nextval('public.cycling');
 SELECT setval('public.at_its_end', 7);
 """
-LIMITS = SwitchLimits(
-    hold=HoldLimits(lock_timeout_s=10, session_grace_s=0.1, writer_wait_s=10), switch_s=20, near_s=30
-)
+LIMITS = SwitchLimits(hold=HoldLimits(lock_timeout_s=10, session_grace_s=0.1, writer_wait_s=10), switch_s=20, near_s=30)
 """Generous, for a slow machine; tests of a time-out bring their own."""
 
-PARTS = ("prepared", "held", "drained", "sequenced", "proved", "frozen", "decided")
+SHORT = SwitchLimits(hold=HoldLimits(lock_timeout_s=1.5, session_grace_s=0.1, writer_wait_s=10), switch_s=1.5)
+"""For tests of what happens when the time is up."""
+
 At = Callable[[str, Switch], None]
 
 # One row and its share of a sum, or neither: whoever repeats it after an answer that never came changes nothing more.
@@ -73,6 +76,7 @@ _WRITE = (
     "ON CONFLICT (writer, seq) DO NOTHING RETURNING 1) "
     "UPDATE public.total SET n = n + 1 WHERE writer = %(writer)s AND EXISTS (SELECT FROM one)"
 )
+_LEDGERS = itertools.count()
 _RETRIED = ("25006", "57P01", "57P02", "57P03", "57014", "25P03", None)
 """What a client of a moving database lives with: frozen, ended, not yet there, cancelled while it waited, hung up."""
 
@@ -165,7 +169,7 @@ class Moved:
             at("drained", switch)
             switch.sync_sequences()
             at("sequenced", switch)
-            switch.prove("test", lambda source, target: _unchanged(before, catalog_watermark(source)))
+            switch.prove("test", lambda source, target: _require_unchanged(before, (source, target)))
             at("proved", switch)
             switch.freeze("new")
             at("frozen", switch)
@@ -182,18 +186,16 @@ class Moved:
         """Sessions that began read-only are ended, and the stream that has served is taken down."""
         with self.new.tool() as new:
             end_others_at_once(new)
-        stop_following(
-            self.new.tool_dsn, self.old.tool_dsn, epoch=self.epoch, subscriber_dsn=self.subscriber(self.new)
-        )
+        stop_following(self.new.tool_dsn, self.old.tool_dsn, epoch=self.epoch, subscriber_dsn=self.subscriber(self.new))
 
-    def follow_back(self) -> None:
+    def follow_back(self, *, settle: bool = True) -> None:
         """The stream back runs, the new primary's fence is put away; the roles are exchanged."""
         with self.old.tool() as old, closing(connect(self.subscriber(self.old), purpose="test")) as subscriber:
             name = stream_name(identity(old))
             enable_subscription(subscriber, name)
             wait_until_streaming(old, name, timeout_s=60)
         with self.new.tool() as new:
-            assert eventually(lambda: settle_fence(new, epoch=self.epoch) == ())
+            assert not settle or eventually(lambda: settle_fence(new, epoch=self.epoch) == ())
         self.old, self.new, self.term = self.new, self.old, self.term + 1
 
     def move(self, limits: SwitchLimits = LIMITS, at: At = nothing) -> Timings:
@@ -217,7 +219,9 @@ class Moved:
         options = "-c lock_timeout=3s"
         with closing(psycopg.connect(self.old.app_dsn, autocommit=True, options=options)) as session:
             try:
-                session.execute("INSERT INTO public.doc VALUES ((SELECT max(id) + 1 FROM public.doc), gen_random_uuid())")
+                session.execute(
+                    "INSERT INTO public.doc VALUES ((SELECT max(id) + 1 FROM public.doc), gen_random_uuid())"
+                )
             except psycopg.Error:
                 return False
         return True
@@ -241,12 +245,15 @@ class Moved:
             )
 
 
-def _unchanged(before: tuple[str, str], now: str) -> None:
-    assert before[0] == now, "a definition has changed"
+def _require_unchanged(before: tuple[str, str], sessions: tuple[Connection, Connection]) -> None:
+    if before != tuple(map(catalog_watermark, sessions)):
+        raise StatehubError(code="definitions-changed", what="a definition has changed", hint="as a plan would be told")
 
 
 @contextmanager
-def moved(source_db: str, target_db: str, directory: Path, *, schema: str = SCHEMA, fill: bool = True) -> Iterator[Moved]:
+def moved(
+    source_db: str, target_db: str, directory: Path, *, schema: str = SCHEMA, fill: bool = True
+) -> Iterator[Moved]:
     """`source_db` with rows and roles, `target_db` filled from it and following; both streams are gone afterwards."""
     old = serve(source_db, schema=schema)
     new = _same_roles(target_db, old)
@@ -293,6 +300,63 @@ def sound(pair: Moved) -> bool:
     return following and pair.accepts_writes()
 
 
+class Pairs:
+    """The pair that is used now."""
+
+    def __init__(self, source: Cluster, target: Cluster, directory: Path) -> None:
+        self._clusters, self._directory = (source, target), directory
+        self._stack = ExitStack()
+        self.pair: Moved | None = None
+
+    def get(self) -> Moved:
+        """One that is ready to be moved."""
+        if self.pair is None or not sound(self.pair):
+            self.close()
+            old, new = (self._stack.enter_context(database(one)) for one in self._clusters)
+            self.pair = self._stack.enter_context(moved(old, new, self._directory))
+        self.pair.events.clear()
+        self.pair.prepare()
+        return self.pair
+
+    def beside(self, served: Served) -> str:
+        """The superuser's DSN of another database of that one's cluster."""
+        return next(one.dsn() for one in self._clusters if f":{one.port}/" in served.admin_dsn)
+
+    def close(self) -> None:
+        """No database is left."""
+        self._stack.close()
+        self._stack, self.pair = ExitStack(), None
+
+
+@contextmanager
+def in_transaction(dsn: str, *statements: str) -> Iterator[psycopg.Connection]:
+    """A session that is in the middle of a transaction."""
+    with closing(psycopg.connect(dsn)) as found:
+        for statement in statements:
+            found.execute(statement.encode())
+        yield found
+
+
+def refused(
+    pair: Moved, limits: SwitchLimits = SHORT, at: str = "", then: Callable[[Switch], None] | None = None
+) -> StatehubError:
+    """The switch comes to nothing before its decision, and the old side accepts writes at once."""
+
+    def meddle(part: str, switch: Switch) -> None:
+        if part == at and then is not None:
+            then(switch)
+
+    with pytest.raises(StatehubError) as raised:
+        pair.decide(limits, meddle)
+    assert pair.accepts_writes()
+    return raised.value
+
+
+def told(error: StatehubError) -> str:
+    """Everything that the error says."""
+    return " ".join((error.what, *error.details))
+
+
 class Ledger:
     """Clients that commit one row after the other as the application, remember what was acknowledged, and go on
     wherever writes are accepted. Something no client should see lands in `strange`."""
@@ -304,6 +368,7 @@ class Ledger:
         self.hints: set[str] = set()
         self.strange: list[str] = []
         self._dsns, self._pause_s, self._stop = dsns, pause_s, threading.Event()
+        self._first = next(_LEDGERS) * 1_000_000  # what an earlier ledger wrote is not written again
         self._threads = [threading.Thread(target=self._run, args=(number,)) for number in range(writers)]
         for thread in self._threads:
             thread.start()
@@ -311,7 +376,7 @@ class Ledger:
     def _run(self, number: int) -> None:
         connection: psycopg.Connection | None = None
         side = 0
-        for seq in itertools.count():
+        for seq in itertools.count(self._first):
             while seq not in self.acknowledged[number] and not self._stop.is_set():
                 try:
                     connection = connection or psycopg.connect(self._dsns[side], autocommit=True, connect_timeout=5)
@@ -382,8 +447,3 @@ def sequences_of(served: Served) -> dict[str, tuple[int, bool]]:
     """Every sequence's value."""
     with served.tool() as session:
         return {one.qualified: (one.last_value, one.is_called) for one in read_sequences(session)}
-
-
-def wait_a_moment() -> None:
-    """Lets other threads work; nothing depends on for how long."""
-    time.sleep(0.05)

@@ -49,7 +49,7 @@ TIGHT: dict[str, Any] = {
             "mode": "following",
             "limits": {"adviseRetained": "1kB", "dropSlotAtRetained": "1kB"},
         },
-    }
+    },
 }
 
 

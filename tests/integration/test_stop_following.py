@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import psycopg
 import pytest
 
 from statehub_plan.postgres.connect import connect
@@ -61,7 +60,7 @@ def test_somebody_who_stops_it_dies(source_db: str, target_db: str, tmp_path: Pa
     """Between subscription, slot and record, the next one finishes what is left; the publication goes when asked."""
     source_and_target(source_db, target_db, tmp_path)
     fill(source_db, target_db)
-    for function, event in (("drop_subscription", "return"), ("drop_slot", "return"), ("forget_fill", "return")):
+    for function, event in (("drop_subscription", "return"), ("drop_slot", "return")):
         killed_stopping(source_db, target_db, function, event)
     stopped = stop(source_db, target_db, keep_publication=False)
     assert ("absent", False, True) == (stopped.slot, stopped.subscription_dropped, stopped.publication_dropped)
@@ -89,13 +88,3 @@ def test_a_sender_that_is_out_of_reach_keeps_its_slot_and_that_is_said(
         proxy.refuse_new = False
         assert "dropped" == stop(through, target_db).slot
     assert_nothing_left(source_db, target_db)
-
-
-def test_rows_stay_when_it_is_stopped(source_db: str, target_db: str, tmp_path: Path) -> None:
-    """What has arrived is the receiver's own."""
-    source_and_target(source_db, target_db, tmp_path)
-    fill(source_db, target_db)
-    stop(source_db, target_db)
-    with psycopg.connect(source_db) as source:
-        row = source.execute("SELECT count(*) FROM public.entry").fetchone()
-    assert row == (value(target_db, "SELECT count(*) FROM public.entry"),)

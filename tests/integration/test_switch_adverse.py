@@ -7,51 +7,24 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from contextlib import ExitStack, closing, contextmanager
-from pathlib import Path
+from contextlib import ExitStack
 
 import psycopg
 import pytest
 
 from statehub_plan.demo.cluster import Cluster
 from statehub_plan.errors import StatehubError
-from statehub_plan.postgres.hold import HoldLimits
 from statehub_plan.postgres.replication import stream_name
 from statehub_plan.postgres.state import identity
 from statehub_plan.postgres.switch import Switch, SwitchLimits
-from tests.integration.ledgered import LIMITS, Moved, ledger, moved, sequences_of, sound
-from tests.integration.moving import database
-from tests.integration.served_database import InBackground, Served, eventually, proxied
-
-SHORT = SwitchLimits(hold=HoldLimits(lock_timeout_s=1.5, session_grace_s=0.1, writer_wait_s=10), switch_s=1.5)
-
-
-class Pairs:
-    """The pair that is used now."""
-
-    def __init__(self, source: Cluster, target: Cluster, directory: Path) -> None:
-        self._clusters, self._directory = (source, target), directory
-        self._stack = ExitStack()
-        self.pair: Moved | None = None
-
-    def get(self) -> Moved:
-        """One that is ready to be moved."""
-        if self.pair is None or not sound(self.pair):
-            self.close()
-            old, new = (self._stack.enter_context(database(one)) for one in self._clusters)
-            self.pair = self._stack.enter_context(moved(old, new, self._directory))
-        self.pair.events.clear()
-        self.pair.prepare()
-        return self.pair
-
-    def close(self) -> None:
-        """No database is left."""
-        self._stack.close()
-        self._stack, self.pair = ExitStack(), None
+from tests.integration.ledgered import SHORT, Moved, Pairs, in_transaction, ledger, refused, told
+from tests.integration.served_database import InBackground, eventually, proxied
 
 
 @pytest.fixture(scope="module")
-def pairs(source_cluster: Cluster, target_cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pairs]:
+def pairs(
+    source_cluster: Cluster, target_cluster: Cluster, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Pairs]:
     """One pair for all."""
     found = Pairs(source_cluster, target_cluster, tmp_path_factory.mktemp("pairs"))
     yield found
@@ -64,39 +37,15 @@ def pair(pairs: Pairs) -> Moved:
     return pairs.get()
 
 
-@contextmanager
-def session(dsn: str, *statements: str) -> Iterator[psycopg.Connection]:
-    """A session that is in the middle of a transaction."""
-    with closing(psycopg.connect(dsn)) as found:
-        for statement in statements:
-            found.execute(statement.encode())
-        yield found
-
-
-def refused(pair: Moved, limits: SwitchLimits = SHORT, at: str = "", then: object = None) -> StatehubError:
-    """The switch comes to nothing before its decision, and the old side accepts writes at once."""
-
-    def meddle(part: str, switch: Switch) -> None:
-        if part == at and callable(then):
-            then(switch)
-
-    with pytest.raises(StatehubError) as raised:
-        pair.decide(limits, meddle)
-    assert pair.accepts_writes()
-    return raised.value
-
-
-def told(error: StatehubError) -> str:
-    """Everything that the error says."""
-    return " ".join((error.what, *error.details))
-
-
 # In the way of the locks
 
 
 def test_a_session_that_idles_in_a_transaction_is_ended_after_the_grace(pair: Moved) -> None:
     """Its uncommitted write is undone, its name is on record, and the move goes on."""
-    with ledger(pair) as written, session(pair.old.app_dsn, "UPDATE public.doc SET body = 'lost' WHERE id = 1") as idle:
+    with (
+        ledger(pair) as written,
+        in_transaction(pair.old.app_dsn, "UPDATE public.doc SET body = 'lost' WHERE id = 1") as idle,
+    ):
         pair.decide()
         ended = [event for event in pair.events if event.kind == "session-ended"]
         assert [idle.info.backend_pid] == [event.session.pid for event in ended if event.session]
@@ -112,7 +61,7 @@ def test_a_session_that_idles_in_a_transaction_is_ended_after_the_grace(pair: Mo
 
 def test_a_session_that_may_not_be_ended_is_named_and_everything_released(pair: Moved) -> None:
     """A superuser's transaction outlives the grace: the refusal says which session, on which table."""
-    with session(pair.old.admin_dsn, "LOCK TABLE public.note IN ROW EXCLUSIVE MODE") as admin:
+    with in_transaction(pair.old.admin_dsn, "LOCK TABLE public.note IN ROW EXCLUSIVE MODE") as admin:
         error = refused(pair)
         assert "hold-timeout" == error.code
         assert f"session {admin.info.backend_pid} " in told(error)
@@ -130,7 +79,7 @@ def test_a_prepared_transaction_is_refused_by_name(pair: Moved) -> None:
 
 def test_a_queue_of_locks_is_passed_and_its_members_survive_or_are_told(pair: Moved) -> None:
     """A reader, DDL that waits for it, a writer that waits for the DDL: the DDL is ended, the writer retries."""
-    with ledger(pair) as written, session(pair.old.app_dsn, "SELECT count(*) FROM public.note") as reader:
+    with ledger(pair) as written, in_transaction(pair.old.app_dsn, "SELECT count(*) FROM public.note") as reader:
         ddl = InBackground(pair.old.tool_dsn, "ALTER TABLE public.note ADD COLUMN late text")
         assert eventually(lambda: ddl.waits(pair.old.admin_dsn))
         writer = InBackground(pair.old.app_dsn, "UPDATE public.note SET body = 'x' WHERE id = 1")
@@ -172,7 +121,9 @@ def test_an_apply_that_is_blocked_releases_everything_and_names_who_blocks_it(pa
         locked: list[psycopg.Connection] = []
 
         def lock(_switch: Switch) -> None:
-            locked.append(stack.enter_context(session(pair.new.admin_dsn, "LOCK TABLE public.ledger IN SHARE MODE")))
+            locked.append(
+                stack.enter_context(in_transaction(pair.new.admin_dsn, "LOCK TABLE public.ledger IN SHARE MODE"))
+            )
 
         def prepared(part: str, switch: Switch) -> None:
             if part == "prepared":
@@ -254,7 +205,7 @@ def test_a_network_that_is_cut_or_stalls_releases_everything(pair: Moved) -> Non
 def _reconnect(pair: Moved, conninfo: str) -> None:
     with pair.new.tool() as target:
         name = stream_name(identity(target))
-    pair.new.admin(f"SET default_transaction_read_only = off; ALTER SUBSCRIPTION {name} CONNECTION '{conninfo}'")
+    pair.new.admin(f"BEGIN READ WRITE; ALTER SUBSCRIPTION {name} CONNECTION '{conninfo}'; COMMIT")
 
 
 def test_a_large_transaction_right_before_the_hold_arrives_whole(pair: Moved) -> None:

@@ -30,7 +30,7 @@ def retired(text: str | None = None) -> str:
 
 def following() -> str:
     """The starter with a fallback that follows, properly."""
-    return changed("method: dump  ", "method: replication  ", changed("mode: frozen", "mode: following"))
+    return changed("method: auto  ", "method: replication  ", changed("mode: frozen", "mode: following"))
 
 
 CONTRADICTIONS = [
@@ -114,7 +114,11 @@ CONTRADICTIONS = [
     ("env: NEW_HOME_DSN", "env: ▸OLD_HOME_DSN", "new-home and old-home have the same database"),
     ("env: NEW_HOME_APP_DSN", "env: ▸OLD_HOME_DSN", "so they are one place; give each endpoint its own"),
     ("baseUrl: http://new-home.internal:8000", "baseUrl: ▸http://127.0.0.1:8000/", "have the same api.baseUrl"),
-    ("mode: frozen", "mode: ▸following", "following needs transfer.method: replication; with dump, choose frozen"),
+    (
+        "mode: frozen",
+        "mode: ▸following",
+        "following needs transfer.method: replication (or auto); with dump, choose frozen",
+    ),
     ("lockTimeout: 5s ", "lockTimeout: ▸31m ", "spec.freeze.lockTimeout is longer than maxDuration"),
     ("writerWait: 5s ", "writerWait: ▸1h ", "spec.freeze.writerWait is longer than maxDuration"),
     ("switchTimeout: 5s ", "switchTimeout: ▸31m ", "spec.freeze.switchTimeout is longer than maxDuration"),
@@ -201,6 +205,8 @@ def _whats(text: str, what: str) -> tuple[str, ...]:
 def test_a_contradiction_is_told_where_it_stands(old: str, new: str, what: str) -> None:
     """One contradiction in a valid plan is told at the word that is wrong, with what would make sense instead."""
     text = changed(old, new)
+    if "with dump" in what or "transfer.method: replication" in what:
+        text = changed("method: auto  ", "method: dump  ", text)
     if "guarded by retire already" in what:
         text = changed("[hold, freeze, decide]", "[hold, freeze, ▸decide]", text)
     if "changes the same place" in what:

@@ -57,7 +57,7 @@ CASES = [
     ),
     ("variable: API_BASE", "variable: ▸API-BASE", "spec.access[0].variable cannot be `API-BASE`"),
     (
-        "method: dump  ",
+        "method: auto  ",
         "method: ▸copy  ",
         "spec.transfer.method cannot be `copy`; write one of auto, dump, replication",
     ),

@@ -24,6 +24,11 @@ _required := {
 _optional := {"restore_drill_max_age_s", "failover_drill_max_age_s", "rehearsal_max_age_s"}
 
 # METADATA
+# title: Limits that count from above
+# description: Each with a floor of the same name.
+_floored := {"drop_slot_at_disk_free_bytes"}
+
+# METADATA
 # title: Names of all ceilings
 # description: The tolerance for clocks is the bundle's alone.
 _names := (_required | _optional) | {"clock_tolerance_s"}
@@ -115,13 +120,56 @@ deny contains finding if {
 }
 
 # METADATA
+# title: A floor is absent or no number
+# description: Prevents a bundle without its data from finding any room on a disk enough.
+# custom:
+#   code: thresholds.floor
+#   remedy: Restore the floors in statehub/thresholds/data.json.
+deny contains finding if {
+	some name in _floored
+	not _is_floor(name)
+	finding := {
+		"code": "thresholds.floor",
+		"level": "hard",
+		"message": sprintf("the bundle has no floor %s", [name]),
+		"step": null,
+		"path": sprintf("thresholds.floors.%s", [name]),
+		"evidence": {},
+		"remedy": "Restore the floors in statehub/thresholds/data.json.",
+	}
+}
+
+# METADATA
+# title: A limit leaves less room than the bundle demands
+# description: Prevents a plan from keeping its slot until the disk is full.
+# custom:
+#   code: thresholds.too_low
+#   remedy: Raise the limit in the plan, then plan and approve again.
+deny contains finding if {
+	count(lib.risky) > 0
+	some name in _floored
+	limit := input.limits[name]
+	floor := data.statehub.thresholds.floors[name]
+	limit < floor
+	finding := {
+		"code": "thresholds.too_low",
+		"level": "hard",
+		"message": sprintf("limit %s is %v, the bundle demands %v", [name, limit, floor]),
+		"step": null,
+		"path": sprintf("limits.%s", [name]),
+		"evidence": {"limit": limit, "floor": floor},
+		"remedy": "Raise the limit in the plan, then plan and approve again.",
+	}
+}
+
+# METADATA
 # title: Limits are not in the document
 # description: Prevents comparisons with absent limits from being silent.
 # custom:
 #   code: thresholds.missing
 #   remedy: Ask with the whole document, as the tool writes it.
 deny contains finding if {
-	some path in lib.absent({sprintf("limits.%s", [name]) | some name in (_required | _optional)} | {
+	some path in lib.absent({sprintf("limits.%s", [name]) | some name in ((_required | _optional) | _floored)} | {
 		"phase",
 		"plan.steps",
 		"plan.trajectory",
@@ -144,6 +192,11 @@ _number(value) if {
 	is_number(value)
 	value >= 0
 }
+
+# METADATA
+# title: A floor that is a number
+# description: Of the bundle's own data.
+_is_floor(name) if _number(data.statehub.thresholds.floors[name])
 
 # METADATA
 # title: A limit of the right type
