@@ -82,7 +82,7 @@ class SessionInfo:
     role: str
     database: str
     version_num: int
-    password: str | None = None
+    replication_user: str | None = None
     replication_password: str | None = None
     app_roles: tuple[str, ...] = ()
     disk_free_bytes: int | None = None
