@@ -260,10 +260,12 @@ def moved(
     for served in (old, new):
         _may_replicate(served)
     pair = Moved(old, new, directory)
-    if fill:
-        pair.fill()
-    yield pair
-    pair.end()
+    try:
+        if fill:
+            pair.fill()
+        yield pair
+    finally:
+        pair.end()
 
 
 def _same_roles(admin_dsn: str, model: Served) -> Served:

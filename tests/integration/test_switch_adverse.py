@@ -8,6 +8,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 
 import psycopg
 import pytest
@@ -16,9 +17,9 @@ from statehub_plan.demo.cluster import Cluster
 from statehub_plan.errors import StatehubError
 from statehub_plan.postgres.replication import stream_name
 from statehub_plan.postgres.state import identity
-from statehub_plan.postgres.switch import Switch, SwitchLimits
+from statehub_plan.postgres.switch import Switch
 from tests.integration.ledgered import SHORT, Moved, Pairs, in_transaction, ledger, refused, told
-from tests.integration.served_database import InBackground, eventually, proxied
+from tests.integration.served_database import InBackground, Proxy, eventually, proxied
 
 
 @pytest.fixture(scope="module")
@@ -170,14 +171,7 @@ def test_a_network_that_is_cut_or_stalls_releases_everything(pair: Moved) -> Non
     """The stream goes through a line that delivers nothing any more: writers go on when the time is up, and later the
     move succeeds over the same line."""
     with proxied(pair.old.tool_dsn) as (proxy, line), ledger(pair) as written:
-        flowing = threading.Event()
-        flowing.set()
-
-        def rewrite(data: bytes) -> bytes:
-            flowing.wait(60)
-            return data
-
-        proxy.rewrite = rewrite
+        flowing = _flowing(proxy)
         _reconnect(pair, line)
         for cut in (False, True):
 
@@ -200,6 +194,53 @@ def test_a_network_that_is_cut_or_stalls_releases_everything(pair: Moved) -> Non
         written.stop()
         written.assert_nothing_lost(pair.old)
         pair.assert_equal()
+
+
+@pytest.mark.parametrize("side", ["source", "target"])
+def test_a_tool_that_hears_nothing_any_more_keeps_nobody_waiting(pair: Moved, side: str) -> None:
+    """Its own line to one side delivers nothing while everything is held: writers go on when the time is up, whether
+    the tool can say anything about it or not; and then it fails."""
+    plain = pair.old if side == "source" else pair.new
+    with proxied(plain.tool_dsn) as (proxy, line), ledger(pair) as written:
+        flowing = _flowing(proxy)
+        failed: list[BaseException] = []
+
+        def stall(part: str, _switch: Switch) -> None:
+            if part == "held":
+                flowing.clear()
+
+        def attempt() -> None:
+            try:
+                stuck.decide(SHORT, stall)
+            except (StatehubError, psycopg.Error) as error:
+                failed.append(error)
+
+        through = replace(plain, tool_dsn=line)
+        stuck = replace(pair, old=through) if side == "source" else replace(pair, new=through)
+        tool = threading.Thread(target=attempt)
+        tool.start()
+        assert eventually(lambda: not flowing.is_set() or not tool.is_alive())
+        assert written.goes_on()
+        proxy.hang_up()
+        flowing.set()
+        tool.join(60)
+        assert [StatehubError] == [type(one) for one in failed], failed
+        assert pair.accepts_writes()
+        written.stop()
+        written.assert_nothing_lost(pair.old)
+
+
+def _flowing(proxy: Proxy) -> threading.Event:
+    """While it is not set, nothing that the server sends arrives."""
+    flowing = threading.Event()
+    flowing.set()
+
+    def rewrite(data: bytes) -> bytes:
+        flowing.wait(60)
+        return data
+
+    proxy.rewrite = rewrite
+    return flowing
 
 
 def _reconnect(pair: Moved, conninfo: str) -> None:
@@ -228,14 +269,14 @@ def test_a_large_transaction_right_before_the_hold_arrives_whole(pair: Moved) ->
 
 def test_a_large_transaction_that_takes_too_long_releases_everything(pair: Moved) -> None:
     """It is not taken for arrived when the time is up, and the next attempt waits for it before anything is held."""
-    rows = 100_000
+    rows = 30_000
 
     def commit(_switch: Switch) -> None:
         pair.old.app(
             f"INSERT INTO public.doc SELECT n, 'slow ' || n, '' FROM generate_series(1000000, {999_999 + rows}) n"
         )
 
-    quick = SwitchLimits(hold=SHORT.hold, switch_s=0.05)
+    quick = replace(SHORT, switch_s=0.02)
     error = refused(pair, quick, "prepared", commit)
     assert error.code in ("barrier-not-arrived", "switch-timeout", "hold-lost")
     pair.move()
