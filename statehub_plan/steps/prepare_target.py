@@ -6,14 +6,17 @@ from pydantic import JsonValue
 
 from statehub_plan.errors import Refusal
 from statehub_plan.model.plan import Step
-from statehub_plan.postgres.connect import connect
+from statehub_plan.postgres.checks.content import left_by_undecided_transfer
+from statehub_plan.postgres.connect import Connection, connect
 from statehub_plan.postgres.fence import fence, install
 from statehub_plan.postgres.preflight import preflight_schema
 from statehub_plan.postgres.privileges import check_privileges
 from statehub_plan.postgres.schema import prepare_schema
+from statehub_plan.postgres.state import claim_epoch, read_state, set_transfer, spoil_transfer
 from statehub_plan.postgres.stopping import stop_following
 from statehub_plan.steps.compare import tell
 from statehub_plan.steps.stage import Stage
+from statehub_plan.world import TransferStage
 
 
 def execute(stage: Stage, step: Step) -> dict[str, JsonValue]:
@@ -25,6 +28,7 @@ def execute(stage: Stage, step: Step) -> dict[str, JsonValue]:
     with connect(stage.dsn(stage.away(endpoint)), purpose="install fence") as source:
         installed = install(source)
     with connect(stage.dsn(endpoint), purpose="fence") as target:
+        _dismiss(stage, target)
         fence(target, term=stage.plan.term, run=stage.run, epoch=stage.epoch, primary=stage.away(endpoint))
     # A stream that is not good enough to go on with would be in the way of the tables that it fills.
     stop_following(
@@ -52,6 +56,20 @@ def execute(stage: Stage, step: Step) -> dict[str, JsonValue]:
         "prepared": prepared.model_dump(mode="json"),
         "fences_added": list(installed.added),
     }
+
+
+def _dismiss(stage: Stage, target: Connection) -> None:
+    """Before it is shut: shut, a target that somebody has opened would look like one that was only ever filled."""
+    found = read_state(target)
+    if found is None or found.copied or found.transfer is None:
+        return
+    ours = left_by_undecided_transfer(target)
+    with target.transaction():
+        claim_epoch(target, stage.epoch)
+        if ours:
+            spoil_transfer(target)
+        else:
+            set_transfer(target, stage=TransferStage.NONE)
 
 
 def _require_fit(stage: Stage, endpoint: str, replace: bool) -> None:
