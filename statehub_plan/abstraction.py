@@ -259,9 +259,10 @@ def _data(observation: Observation, endpoint: str, register: Register, stage: Tr
     )
     if primary_frozen:
         return Data.EQUAL
-    # A source keeps the name of its hold, a target that is being prepared a later term. Frozen without either: it was
-    # open when it should not have been, and may hold rows of its own.
-    kept_in_order = _frozen_by_a_hold(observation, endpoint) or fenced > register.decided
+    # A source keeps the name of its hold, a target what was transferred into it for a later term. Frozen without
+    # either: it was open when it should not have been, and may hold rows of its own.
+    transferred = _mapping(observation, f"{endpoint}.transfer").get("term") is not None
+    kept_in_order = _frozen_by_a_hold(observation, endpoint) or (fenced > register.decided and transferred)
     in_order = kept_in_order and observation.value(f"{endpoint}.writes") == "frozen"
     return Data.STALE if in_order else Data.DIVERGED
 

@@ -58,6 +58,7 @@ def stop_following(
         name = stream_name(state.identity(receiver))
         with receiver.transaction():  # keeps other runs out while the subscriber's own session works
             state.claim_epoch(receiver, epoch)
+            state.spoil_transfer(receiver)  # without its stream it falls behind, and nothing may go on from there
             dropped = drop_subscription(subscriber, name)
         moment("unsubscribed")
         try:

@@ -11,6 +11,7 @@ from statehub_plan.errors import Refusal
 from statehub_plan.model.plan import Step
 from statehub_plan.model.preflight import Severity, Side
 from statehub_plan.postgres.age import load_recipients
+from statehub_plan.postgres.checks.content import left_by_undecided_transfer
 from statehub_plan.postgres.checks.ends import end_of, move_of
 from statehub_plan.postgres.checks.run import run_checks
 from statehub_plan.postgres.connect import Connection, connect
@@ -18,10 +19,11 @@ from statehub_plan.postgres.fence import fence, install
 from statehub_plan.postgres.filling import read_fill
 from statehub_plan.postgres.replication import read_subscription, stream_name
 from statehub_plan.postgres.schema import prepare_schema
-from statehub_plan.postgres.state import identity
+from statehub_plan.postgres.state import claim_epoch, identity, read_state, set_transfer, spoil_transfer
 from statehub_plan.postgres.stopping import stop_following
 from statehub_plan.steps.compare import tell
 from statehub_plan.steps.stage import Stage
+from statehub_plan.world import TransferStage
 
 
 def execute(stage: Stage, step: Step) -> dict[str, JsonValue]:
@@ -36,6 +38,7 @@ def execute(stage: Stage, step: Step) -> dict[str, JsonValue]:
     with connect(stage.dsn(stage.away(endpoint)), purpose="install fence") as source:
         installed = install(source)
     with connect(stage.dsn(endpoint), purpose="fence") as target:
+        _dismiss(stage, target)
         fence(target, term=stage.plan.term, run=stage.run, epoch=stage.epoch, primary=stage.away(endpoint))
     prepared = prepare_schema(
         stage.dsn(stage.away(endpoint)),
@@ -56,6 +59,20 @@ def execute(stage: Stage, step: Step) -> dict[str, JsonValue]:
         "prepared": prepared.model_dump(mode="json"),
         "fences_added": list(installed.added),
     }
+
+
+def _dismiss(stage: Stage, target: Connection) -> None:
+    """Before it is shut: shut, a target that somebody has opened would look like one that was only ever filled."""
+    found = read_state(target)
+    if found is None or found.copied or found.transfer is None:
+        return
+    ours = left_by_undecided_transfer(target)
+    with target.transaction():
+        claim_epoch(target, stage.epoch)
+        if ours:
+            spoil_transfer(target)
+        else:
+            set_transfer(target, stage=TransferStage.NONE)
 
 
 def _end_lost_stream(stage: Stage, endpoint: str) -> None:

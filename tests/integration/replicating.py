@@ -20,6 +20,10 @@ from statehub_plan.model.record import RecordKind
 from statehub_plan.policy.bundle import read_bundle
 from statehub_plan.policy.server import OpaServer
 from statehub_plan.postgres.compare import Answer, compare
+from statehub_plan.postgres.connect import connect
+from statehub_plan.postgres.replication import stream_name
+from statehub_plan.postgres.slots import drop_slot
+from statehub_plan.postgres.state import identity
 from tests.integration.applying import approve, ran
 from tests.integration.served_database import eventually
 
@@ -80,6 +84,18 @@ def streams(world: DemoWorld) -> list[str]:
             ):
                 found += [f"{name}: {kind} {one}" for (one,) in session.execute(f"SELECT {catalog}".encode())]
     return sorted(found)
+
+
+def stream_into(world: DemoWorld, receiver: str) -> str:
+    """What slot and subscription of the stream into a site are called."""
+    with connect(world.sites[receiver].dsn(), purpose="test", read_only=True) as session:
+        return stream_name(identity(session))
+
+
+def drop_slot_into(world: DemoWorld, receiver: str) -> None:
+    """Somebody drops the slot of the stream into a site."""
+    with connect(world.sites[away_from(receiver)].dsn(SUPERUSER), purpose="test") as sender:
+        drop_slot(sender, stream_into(world, receiver))
 
 
 def approved_move(world: DemoWorld, name: str, new: str) -> Path:

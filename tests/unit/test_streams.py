@@ -77,7 +77,7 @@ DROPPED = {"slot": NAME, "why": "it kept 9.0 GB", "at": 500, "state": "passed"}
 ROWS: dict[str, tuple[Stream, StreamState, bool, int | None]] = {
     "nothing": (stream([], []), StreamState.NOBODY, False, None),
     "after all was removed": (stream([], [], fill="following"), StreamState.NOBODY, False, None),
-    "filling, no slot yet": (stream([], [], fill="filling"), StreamState.COPYING, False, None),
+    "filling, its slot is gone": (stream([], [], fill="filling"), StreamState.LOST, False, None),
     "filling": (stream([slot(active=False)], [], fill="filling"), StreamState.COPYING, False, None),
     "building": (stream([slot(active=False)], [], fill="building"), StreamState.COPYING, False, None),
     "filling, slot lost": (
