@@ -259,9 +259,10 @@ def _data(observation: Observation, endpoint: str, register: Register, stage: Tr
     )
     if primary_frozen:
         return Data.EQUAL
-    # A source keeps the name of its hold, a target that is being prepared a later term. Frozen without either: it was
-    # open when it should not have been, and may hold rows of its own.
-    kept_in_order = _frozen_by_a_hold(observation, endpoint) or fenced > register.decided
+    # A source keeps the name of its hold, a target what was transferred into it for a later term. Frozen without
+    # either: it was open when it should not have been, and may hold rows of its own.
+    transferred = _mapping(observation, f"{endpoint}.transfer").get("term") is not None
+    kept_in_order = _frozen_by_a_hold(observation, endpoint) or (fenced > register.decided and transferred)
     in_order = kept_in_order and observation.value(f"{endpoint}.writes") == "frozen"
     return Data.STALE if in_order else Data.DIVERGED
 
@@ -351,10 +352,10 @@ def _rehearsal(plan: CutoverPlan, observation: Observation, register: Register, 
     if value.get("passed") is not True:
         return Due.FAILED
     transfer = _mapping(observation, f"{new}.transfer")
-    stream = f"{transfer.get('fill_slot')}@{transfer.get('fill_point')}"
+    stream = [transfer.get("fill_slot"), transfer.get("fill_point")]
     seen = {name: observation.value(f"{name}.definitions") for name in plan.spec.endpoints}
     fresh = epoch_s(now) - _number(value.get("at")) <= duration_s(plan.spec.transfer.rehearsal.max_age)
-    same = value.get("stream") == stream and value.get("watermarks") == seen
+    same = [value.get("stream"), value.get("stream_point")] == stream and value.get("watermarks") == seen
     return Due.DONE if fresh and same else Due.DUE
 
 

@@ -21,6 +21,10 @@ FILLING = frozenset({"filling", "building"})
 SLOT_DROPPED = "slot_dropped"
 """`ENDPOINT.slot_dropped` is the journal's fact about the newest slot that the guard dropped there."""
 
+SLOT_DROPPED_KIND = "slot-dropped"
+"""Kind of the record that it rests on; its state is `begun` before, `passed` after, `failed` where nothing was dropped.
+"""
+
 _Row = Mapping[str, JsonValue]
 
 
@@ -111,6 +115,9 @@ def _ends(observation: Observation, receiver: str, sender: str) -> _Ends | str:
 def _before_subscription(ends: _Ends) -> Stream:
     lost = None if ends.slot is None else _why_lost(ends.slot)
     if ends.fill_stage in FILLING:
+        if ends.slot is None:  # it was made before the fill was begun
+            why, since = _dropped(ends) or (f"while it is filled, its slot is no longer on {ends.sender}", None)
+            return ends.stream(StreamState.LOST, why, since=since)
         if lost is not None:
             return ends.stream(StreamState.LOST, f"while it is filled, {lost}", since=_inactive_since(ends.slot))
         return ends.stream(StreamState.COPYING, f"it is being filled ({ends.fill_stage})")

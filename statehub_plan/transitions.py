@@ -94,8 +94,13 @@ def _prepare(world: World, _role: Role) -> World:
 
 
 def _prepare_crashes(world: World, role: Role) -> tuple[World, ...]:
-    fenced = replace(with_side(world, Role.NEW, writes=Writes.FROZEN), transfer=TransferStage.NONE)
-    return world, fenced, with_side(fenced, Role.NEW, data=Data.STALE), _prepare(world, role)
+    """What was there counts for nothing, it is shut, an older stream into it is taken down, and then it is replaced."""
+    dismissed = replace(world, transfer=TransferStage.NONE)
+    fenced = with_side(dismissed, Role.NEW, writes=Writes.FROZEN)
+    streams = () if world.new.follows is Follows.NOBODY else (Follows.LOST, Follows.NOBODY)
+    alone = tuple(with_side(fenced, Role.NEW, follows=follows) for follows in streams)
+    loaded = with_side(fenced, Role.NEW, data=Data.STALE, follows=Follows.NOBODY)
+    return world, dismissed, fenced, *alone, loaded, _prepare(world, role)
 
 
 def _with_follows(world: World, role: Role, *outcomes: Follows) -> tuple[World, ...]:
@@ -103,7 +108,9 @@ def _with_follows(world: World, role: Role, *outcomes: Follows) -> tuple[World, 
 
 
 def _follow_crashes(world: World, role: Role) -> tuple[World, ...]:
-    return _with_follows(world, role, Follows.COPYING, Follows.READY, Follows.STREAMING)
+    """A slot that nothing is recorded of yet is worth nothing: the side is prepared again."""
+    lost = replace(with_side(world, role, follows=Follows.LOST), transfer=TransferStage.NONE)
+    return lost, *_with_follows(world, role, Follows.COPYING, Follows.READY, Follows.STREAMING)
 
 
 def _no_loop(world: World, role: Role) -> tuple[bool, str]:
@@ -155,6 +162,12 @@ def _decide(world: World, _role: Role) -> World:
         stabilization=Stable.NONE,
         document=Due.DUE,
     )
+
+
+def _decide_crashes(world: World, role: Role) -> tuple[World, ...]:
+    """In a switch the commit that decides opens, too."""
+    decided = _decide(world, role)
+    return world, decided, _open(decided, role)
 
 
 def _burn(world: World, role: Role) -> World:
@@ -250,7 +263,7 @@ TRANSITIONS: dict[StepKind, Transition] = {
             (w.new.follows is Follows.STREAMING, "the new side does not follow"),
         ),
         lambda w, r: with_side(w, r, follows=Follows.READY),
-        lambda w, r: _with_follows(w, r, Follows.LOST, Follows.READY),
+        lambda w, r: _with_follows(w, r, Follows.LOST, Follows.NOBODY, Follows.READY),
     ),
     StepKind.REHEARSE: Transition(
         StepClass.HOLD,
@@ -319,7 +332,7 @@ TRANSITIONS: dict[StepKind, Transition] = {
             _stage(w, TransferStage.PROVED),
         ),
         _decide,
-        _before_or_after(StepKind.DECIDE),
+        _decide_crashes,
     ),
     StepKind.BURN: Transition(
         StepClass.AFTER,

@@ -13,6 +13,7 @@ import psycopg
 
 from statehub_plan.errors import StatehubError
 from statehub_plan.model.base import Frozen
+from statehub_plan.moments import Moment, passed_by
 from statehub_plan.postgres.connect import connect, user_tables
 from statehub_plan.postgres.filling import begin_fill, mark_following
 from statehub_plan.postgres.replication import (
@@ -48,7 +49,9 @@ class ReversePrepared(Frozen):
     tables: int
 
 
-def prepare_reverse(ends: ReverseEnds, *, epoch: int, timeout_s: float = 120.0) -> ReversePrepared:
+def prepare_reverse(
+    ends: ReverseEnds, *, epoch: int, timeout_s: float = 120.0, moment: Moment = passed_by
+) -> ReversePrepared:
     """Publication, slot and disabled subscription of the stream back, made anew. Writers wait for nothing.
 
     Begins by removing what an earlier attempt left, so it can be repeated after a kill at any point. The slot waits for
@@ -69,7 +72,16 @@ def prepare_reverse(ends: ReverseEnds, *, epoch: int, timeout_s: float = 120.0) 
             publish(sender, user_tables(sender))
             slot = create_slot(ends.sender_dsn, name, timeout_s=timeout_s)
             slot.close()
+            moment("slot-made")
+            # Recorded first: a subscription that is there counts as prepared, and what carries a stream on, or proves
+            # it, asks for the record of its beginning.
+            with receiver.transaction():
+                claim_epoch(receiver, epoch)
+                begin_fill(receiver, slot=name, point=slot.consistent_point)
+                mark_following(receiver)
+            moment("recorded")
             create_subscription(subscriber, name=name, publisher=ends.publisher, slot=name, enabled=False)
+            moment("subscribed")
             made = read_subscription(subscriber, name)
         if made is None:
             raise StatehubError(
@@ -77,10 +89,6 @@ def prepare_reverse(ends: ReverseEnds, *, epoch: int, timeout_s: float = 120.0) 
                 what=f"the subscription {name} was there and is gone again",
                 hint="find out who drops subscriptions on that server, then run again",
             )
-        with receiver.transaction():  # what carries a stream on asks for the record of its beginning
-            claim_epoch(receiver, epoch)
-            begin_fill(receiver, slot=name, point=slot.consistent_point)
-            mark_following(receiver)
     return ReversePrepared(stream=name, consistent_point=slot.consistent_point, tables=made.tables)
 
 

@@ -221,6 +221,17 @@ def set_transfer(
     )
 
 
+def spoil_transfer(connection: Connection) -> None:
+    """What was transferred counts for nothing any more; that it came from a transfer, and of which term, stays known.
+    After `claim_epoch`, in the same transaction of the caller."""
+    require_transaction(connection)
+    connection.execute(
+        "UPDATE statehub_plan.state SET transfer_stage = %s, transfer_hold = NULL, transfer_proof = NULL "
+        "WHERE transfer_stage IS NOT NULL",
+        [TransferStage.NONE.value],
+    )
+
+
 def retire(connection: Connection, *, run: str, epoch: int) -> None:
     """Marks this database as retired: its fence stays and can no longer be opened by the tool. Idempotent."""
     with connection.transaction():

@@ -8,6 +8,7 @@ import psycopg
 
 from statehub_plan.errors import StatehubError
 from statehub_plan.model.base import Frozen
+from statehub_plan.moments import Moment, passed_by
 from statehub_plan.postgres import state
 from statehub_plan.postgres.connect import Connection, connect
 from statehub_plan.postgres.fill import FINISHED_PART
@@ -41,6 +42,7 @@ def stop_following(
     subscriber_dsn: str | None = None,
     keep_publication: bool = True,
     slot_timeout_s: float = 10.0,
+    moment: Moment = passed_by,
 ) -> Stopped:
     """The receiver follows the sender no more: no subscription, no slot, nothing recorded. Idempotent, in any order of
     deaths: what it needs to know is derived from the receiver's identity.
@@ -56,12 +58,15 @@ def stop_following(
         name = stream_name(state.identity(receiver))
         with receiver.transaction():  # keeps other runs out while the subscriber's own session works
             state.claim_epoch(receiver, epoch)
+            state.spoil_transfer(receiver)  # without its stream it falls behind, and nothing may go on from there
             dropped = drop_subscription(subscriber, name)
+        moment("unsubscribed")
         try:
             slot, publication = _at_the_sender(sender_dsn, receiver, name, epoch, keep_publication, slot_timeout_s)
             problem = None
         except _OutOfReach as unreachable:
             slot, publication, problem = "left", False, str(unreachable)
+        moment("slot-dropped")
         with receiver.transaction():
             state.claim_epoch(receiver, epoch)
             forget_fill(receiver)

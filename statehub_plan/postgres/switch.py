@@ -17,6 +17,7 @@ import psycopg
 
 from statehub_plan.errors import Exit, StatehubError
 from statehub_plan.model.base import Frozen, digest
+from statehub_plan.moments import Moment, passed_by
 from statehub_plan.postgres.barrier import Barrier, await_barrier, send_barrier
 from statehub_plan.postgres.connect import Connection, connect, user_tables
 from statehub_plan.postgres.fence import open_by_gate
@@ -100,8 +101,10 @@ class Switch:
         hold_id: str,
         limits: SwitchLimits,
         on_event: OnEvent,
+        moment: Moment = passed_by,
     ) -> None:
-        """Contacts nothing before `prepare`."""
+        """Contacts nothing before `prepare`. `moment` is told when each is reached: locked, barrier-sent, sealed,
+        arrived, origin-moved, decision-prepared, freeze-committed, proved-frozen, decision-committed."""
         self._ends = ends
         self._run = run
         self._epoch = epoch
@@ -109,6 +112,7 @@ class Switch:
         self.hold_id = hold_id
         self._limits = limits
         self._on_event = on_event
+        self._moment = moment
         self._stack = ExitStack()
         self._clock = _Clock()
         self._held_at = 0.0
@@ -184,6 +188,7 @@ class Switch:
         )
         self._held_at = time.monotonic() - self.hold.held_s
         self._clock.parts["lock_ms"] = round((time.monotonic() - began) * 1000, 2)
+        self._moment("locked")
         return self.hold
 
     def drain(self) -> Barrier:
@@ -232,14 +237,17 @@ class Switch:
         def work() -> None:
             if self._reverse_oid is not None:
                 self._move_origin(self._reverse_oid)
+                self._moment("origin-moved")
             self._deciding = self._pool.submit(self._prepare_decision, primary)
             require_no_writer(self._source, timeout_s=self._left_s())
             self._require_sealing().result()
             self._require_decidable(primary, self._deciding)
             self._require_time("the freeze")
             hold.commit_freeze(term=self._term, proof=self.proof, primary=primary)
+            self._moment("freeze-committed")
             require_frozen(self._source, self._tables, self._probes)
             self._overtake_sequences()
+            self._moment("proved-frozen")
 
         with self._explaining("the freeze"):
             self._clock.measure("freeze_ms", work)
@@ -252,6 +260,7 @@ class Switch:
         outcome, commit = deciding.result()
         if outcome.stands:
             self._clock.measure("decide_ms", commit)
+            self._moment("decision-committed")
             self._clock.parts["gap_ms"] = round((time.monotonic() - self._held_at) * 1000, 2)
         return outcome
 
@@ -377,12 +386,15 @@ class Switch:
 
     def _drain(self, hold: Hold) -> None:
         self.barrier = send_barrier(self._source)
+        self._moment("barrier-sent")
         self._sealing = self._pool.submit(self._seal, hold)
         self._require_time("the barrier")
         await_barrier(self._target, self.barrier, timeout_s=self._left_s(), stream=self._stream, give_up=hold.release)
+        self._moment("arrived")
 
     def _seal(self, hold: Hold) -> None:
         self._clock.measure("seal_ms", hold.seal)
+        self._moment("sealed")
 
     def _require_sealing(self) -> Future[None]:
         if self._sealing is None:
@@ -392,7 +404,7 @@ class Switch:
     def _prepare_decision(self, primary: str) -> tuple[Outcome, Callable[[], None]]:
         if self.proof is None:
             raise ValueError("nothing is decided without a proof")
-        return begin_decision(
+        prepared = begin_decision(
             self._target,
             term=self._term,
             primary=primary,
@@ -402,6 +414,8 @@ class Switch:
             proof=self.proof,
             also=lambda conn: open_by_gate(conn, term=self._term),
         )
+        self._moment("decision-prepared")
+        return prepared
 
     def _set_sequences(self, wanted: tuple[SequenceValue, ...]) -> None:
         """Those that differ from what they were given before; nobody else can touch them on a frozen target."""
@@ -465,7 +479,5 @@ class Switch:
         """Whoever called nextval() until the freeze has a number that the target must not hand out again: an identity
         column's sequence cannot be locked, and who waited for another's lock may have gone on until its session ended.
         In the decision's transaction, whose commit takes this along."""
-        if not self.sequences or self._deciding is None:
-            return
-        self._deciding.result()
-        self._set_sequences(read_sequences(self._source, names=[(one.schema_name, one.name) for one in self.sequences]))
+        names = [(one.schema_name, one.name) for one in self.sequences]
+        self._set_sequences(read_sequences(self._source, names=names))

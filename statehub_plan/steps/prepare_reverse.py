@@ -12,7 +12,7 @@ from statehub_plan.steps.stage import Stage
 def execute(stage: Stage, step: Step) -> dict[str, JsonValue]:
     """Made anew each time; writers wait for nothing."""
     endpoint = stage.subject(step)
-    prepared = prepare_reverse(reverse_ends(stage, endpoint), epoch=stage.epoch)
+    prepared = prepare_reverse(reverse_ends(stage, endpoint), epoch=stage.epoch, moment=stage.moment)
     return {
         "summary": f"{endpoint} can follow {stage.away(endpoint)} from its first write on: {prepared.tables} tables",
         "reverse": prepared.model_dump(mode="json"),

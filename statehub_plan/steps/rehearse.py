@@ -104,7 +104,8 @@ def _receipt(stage: Stage, switch: Switch, watermarks: dict[str, str], found: Co
         mark = read_fill(target)
     rehearsed: dict[str, JsonValue] = {
         "term": stage.plan.term,
-        "stream": None if mark is None else f"{mark.slot}@{mark.point}",
+        "stream": None if mark is None else mark.slot,
+        "stream_point": None if mark is None else mark.point,
         "old": stage.plan.old,
         "new": stage.plan.new,
         "effects_digest": stage.plan.effects_digest,

@@ -25,6 +25,7 @@ def execute(stage: Stage, step: Step) -> dict[str, JsonValue]:
         with receiver.transaction():
             claim_epoch(receiver, stage.epoch)
             enable_subscription(subscriber, name)
+        stage.moment("enabled")
         state = wait_until_streaming(receiver, name, timeout_s=_STREAMS_WITHIN_S, check=stage.checkpoint)
     with connect(stage.dsn(stage.away(endpoint)), purpose="settle") as primary:
         left = settle_fence(primary, epoch=stage.epoch)

@@ -13,6 +13,7 @@ from statehub_plan.errors import Exit, StatehubError
 from statehub_plan.model.facts import Evidence, Observation
 from statehub_plan.model.plan import Plan, Step
 from statehub_plan.model.record import Record
+from statehub_plan.moments import Moment, passed_by
 from statehub_plan.postgres.connect import owned_by, resolve_dsn
 from statehub_plan.postgres.hold import Hold
 from statehub_plan.reporter import Reporter
@@ -51,6 +52,7 @@ class Stage:
     look: Look
     records: Callable[[], tuple[Record, ...]]
     reporter: Reporter
+    moment: Moment = passed_by
     hold: Hold | None = None
     hold_id: str | None = None
     _told_later: list[str] = field(default_factory=list)

@@ -86,7 +86,8 @@ def approved(world: DemoWorld, name: str, making: str = "plan", document: Path |
 
 
 class At:
-    """A reporter that does something once, at one moment: `started:KIND`, `inside:KIND` or `ended:KIND`."""
+    """A reporter that does something once, at one moment: `started:KIND`, `inside:KIND`, `ended:KIND`, `switching:KIND`
+    or, for a place that a step names itself, PLACE:KIND (PLACE:switch in a switch that is no rehearsal)."""
 
     def __init__(self, moment: str, act: Callable[[], object]) -> None:
         self.acted = False
@@ -94,6 +95,7 @@ class At:
         self._moment = moment
         self._act = act
         self._kind = ""
+        self._switching = False
 
     def _reached(self, when: str) -> None:
         if not self.acted and self._moment == f"{when}:{self._kind}":
@@ -103,6 +105,7 @@ class At:
     def step_started(self, step: Step, index: int, total: int) -> None:
         """After the intent is on record."""
         self._kind = step.kind.value
+        self._switching = False
         self.steps.append(self._kind)
         self._reached("started")
 
@@ -113,8 +116,16 @@ class At:
     def switching(self, step: Step) -> None:
         """Between two parts of the switch, while writers wait."""
         self._kind = step.kind.value
+        self._switching = True
         self.steps.append(self._kind)
         self._reached("switching")
+
+    def moment(self, name: str) -> None:
+        """At a place inside a step; any of its threads may come there."""
+        if self._switching and not self.acted and self._moment == f"{name}:switch":
+            self.acted = True
+            self._act()
+        self._reached(name)
 
     def progress(self, label: str, done: float, total: float | None, unit: str) -> None:
         """Somewhere inside a long step."""
@@ -130,7 +141,7 @@ def applied_with(file: Path, reporter: At) -> StatehubError | None:
     plan = load_plan(file)
     try:
         with Workspace.of_plan(plan) as workspace:
-            carry_out(workspace, plan, reporter)
+            carry_out(workspace, plan, reporter, reporter.moment)
     except StatehubError as error:
         return error
     return None

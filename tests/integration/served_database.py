@@ -200,7 +200,7 @@ class Proxy:
         _hang_up(client)
 
     def hang_up(self) -> None:
-        """Cuts every line that exists now."""
+        """Ends every connection there is; new ones are taken unless `refuse_new`."""
         _hang_up(*self._sockets)
 
     def close(self) -> None:

@@ -40,6 +40,13 @@ WISHES = (
 )
 
 
+BY_ITSELF = {
+    Follows.STREAMING: (Follows.BROKEN, Follows.READY),
+    Follows.BROKEN: (Follows.STREAMING, Follows.READY),
+}
+"""What becomes of a stream without the tool: it breaks, it heals, somebody switches it off."""
+
+
 def initial_worlds() -> Iterator[World]:
     """Before any run: the old side serves; the new one is empty, holds an earlier restore, or accepts writes."""
     served = Side(writes=Writes.OPEN, data=Data.EQUAL, health=Health.OK)
@@ -71,8 +78,8 @@ def meanwhile(world: World, wish: Wish) -> Iterator[World]:
             away = Role.NEW if role is Role.OLD else Role.OLD
             if side(world, away).data is Data.EQUAL and side(world, away).follows is not Follows.STREAMING:
                 yield with_side(world, away, data=Data.STALE)
-        if one.follows is Follows.STREAMING:
-            yield with_side(world, role, follows=Follows.BROKEN)
+        for follows in BY_ITSELF.get(one.follows, ()):
+            yield with_side(world, role, follows=follows)
         if one.follows not in (Follows.NOBODY, Follows.LOST):
             yield slot_dropped(world, role)
     for evidence in (Evidence.COMPLETE, Evidence.INCOMPLETE):

@@ -10,7 +10,7 @@ import pytest
 import statehub_plan
 
 PACKAGE = Path(statehub_plan.__file__).parent
-GROUND = {"errors", "model", "world", "__init__"}
+GROUND = {"errors", "model", "moments", "world", "__init__"}
 PURE = {
     "transitions",
     "planner",
@@ -33,6 +33,7 @@ WORLD = {
     "policy",
     "journal",
     "postgres",
+    "signatures",
     "approvals",
     "steps",
 }

@@ -5,12 +5,13 @@ from __future__ import annotations
 import pytest
 
 from statehub_plan.model.plan import Refused
-from statehub_plan.model.spec import FallbackMode
+from statehub_plan.model.spec import FallbackMode, TransferMethod
 from statehub_plan.model.steps import StepKind
 from statehub_plan.planner import MAX_STEPS, Next, Wish, next_step
 from statehub_plan.transitions import crashes, effect
 from statehub_plan.world import (
     Data,
+    Follows,
     Role,
     Term,
     TransferStage,
@@ -147,6 +148,89 @@ def test_from_every_world_the_primary_can_be_made_writable_again(explored: Explo
                 break
             here = effect(step.kind, here, step.role)
         assert Writes.OPEN is here.new.writes
+
+
+def running(world: World, role: Role) -> bool:
+    """Whether a stream into this side is switched on, so that it brings changes, or may at any moment."""
+    return side(world, role).follows in (Follows.COPYING, Follows.STREAMING, Follows.BROKEN)
+
+
+def test_no_step_and_no_crash_switches_on_a_second_stream(explored: Exploration) -> None:
+    """Two streams at once would send each other's changes round and round."""
+    both = [
+        (before, step, left)
+        for before, step, after in explored.transitions
+        for left in outcomes(before, step, after)
+        if running(left, Role.OLD) and running(left, Role.NEW)
+        if not (running(before, Role.OLD) and running(before, Role.NEW))
+    ]
+    assert [] == both
+
+
+def test_a_stream_into_the_serving_primary_is_never_the_tools_doing(explored: Exploration) -> None:
+    """But for what is left of the one that filled it: its source is frozen, and it is taken down next but one."""
+    left_over = 0
+    for before, step, after in explored.transitions:
+        for left in outcomes(before, step, after):
+            primary = left.primary
+            if side(left, primary).writes is not Writes.OPEN or not running(left, primary):
+                continue
+            if side(before, primary).writes is Writes.OPEN and running(before, primary):
+                continue
+            left_over += 1
+            assert StepKind.OPEN == step.kind
+            assert running(before, primary)
+            assert Writes.FROZEN is side(left, other(primary)).writes
+    assert left_over > 0 or explored.wish.method is not TransferMethod.REPLICATION
+
+
+def test_nothing_is_copied_into_a_side_that_receives(explored: Exploration) -> None:
+    """Rows would be there twice."""
+    copied = [before.new.follows for before, step, _ in explored.transitions if step.kind is StepKind.COPY]
+    assert copied or explored.wish.method is TransferMethod.REPLICATION
+    assert {Follows.NOBODY} >= set(copied)
+
+
+def test_a_fallback_that_is_to_follow_is_ready_to_before_writers_wait(explored: Exploration) -> None:
+    """And still is when the old side is frozen for good: from the first write on the new one nothing is missed."""
+    if (explored.wish.method, explored.wish.fallback) != (TransferMethod.REPLICATION, FallbackMode.FOLLOWING):
+        return
+    held = [
+        before
+        for before, step, _ in explored.transitions
+        if step.kind is StepKind.HOLD or (step.kind is StepKind.FREEZE and before.old.writes is Writes.HELD)
+    ]
+    assert held
+    assert {Follows.READY} == {before.old.follows for before in held}
+    assert {Follows.STREAMING} == {before.new.follows for before in held}
+
+
+def test_a_lost_stream_never_counts_as_prepared(explored: Exploration) -> None:
+    """What it has missed can't be replayed: nothing is held for it, and the side is prepared anew."""
+    for world in explored.worlds:
+        if world.primary is Role.OLD and world.new.follows is Follows.LOST and world.old.writes is Writes.OPEN:
+            assert TransferStage.NONE is world.transfer
+    for before, step, after in explored.transitions:
+        for left in outcomes(before, step, after):
+            if left.primary is Role.OLD and left.new.follows is Follows.LOST:
+                assert left.old.writes is Writes.FROZEN or TransferStage.NONE is left.transfer
+
+
+def test_an_abort_before_the_decision_ends_with_nobody_following(explored: Exploration) -> None:
+    """From every world: the old primary open, the other side shut, no stream in either direction."""
+    abort = Wish(method=explored.wish.method, document=False, settle=False)
+    for world in explored.worlds:
+        if world.primary is not Role.OLD:
+            continue
+        here = exchange(hold_lost(world))
+        for _ in range(MAX_STEPS):
+            step = next_step(here, abort)
+            if not isinstance(step, Next):
+                break
+            assert unmet_requirement(step, here) is None
+            here = effect(step.kind, here, step.role)
+        assert (Writes.OPEN, Writes.FROZEN) == (here.new.writes, here.old.writes)
+        assert (Follows.NOBODY, Follows.NOBODY) == (here.new.follows, here.old.follows)
 
 
 def test_a_restricted_view_never_leads_to_a_step_that_the_true_world_forbids(explored: Exploration) -> None:
