@@ -1,11 +1,16 @@
 """What a byte lag of zero is worth, beside a barrier: a large transaction commits shortly before a switch.
 
-    python -m benchmarks.zero_lag [--rows 1000000] [--theirs 3] [--ours 3] [--ours-rows 1000000]
+    python -m benchmarks.zero_lag [--rows 1000000] [--theirs 3] [--ours 3] [--ours-rows 1000000] [--rest 13]
 
 The lag's way: writers are stopped by a read-only default and by ending their sessions, the subscription is dropped as
-soon as the publisher says that nothing is left to be sent, written, flushed or replayed, and the target is written to.
-Ours: the switch that `apply` makes. Both begin right after the commit, on the same clusters. Counted is what the new
-primary does not have of what was acknowledged.
+soon as the publisher says that nothing of what was sent is left to be written, flushed or replayed, and the target is
+written to. Ours: the switch that `apply` makes. Both begin right after the commit, on the same clusters. Counted is
+what the new primary does not have of what was acknowledged.
+
+The transaction rests between its last row and its commit, as one does whose application is busy with something else:
+meanwhile the receiver acknowledges everything that is there (every 10 s, wal_receiver_status_interval), and then, while
+the commit is being decoded and sent, there is no lag. Streamed transactions (a default from PostgreSQL 18 on) are sent
+before they commit, which makes that moment short; measured is the default before.
 """
 
 from __future__ import annotations
@@ -16,6 +21,7 @@ import statistics
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import psycopg
@@ -36,6 +42,14 @@ _WRITE = "INSERT INTO hub.ledger SELECT n, repeat('x', 40) FROM generate_series(
 _CALM_S = 0.2
 
 
+@dataclass(frozen=True)
+class Large:
+    """The transaction: how many rows, and for how long it rests before it commits."""
+
+    rows: int
+    rest_s: float
+
+
 @contextmanager
 def fresh(pair: Pair) -> Iterator[tuple[str, str]]:
     """DSNs of a source with an empty table, and of an empty target."""
@@ -54,16 +68,20 @@ def fresh(pair: Pair) -> Iterator[tuple[str, str]]:
             connection.execute(sql.SQL("DROP DATABASE {} (FORCE)").format(sql.Identifier(name)))
 
 
-def by_lag(source: str, target: str, rows: int) -> float:
+def by_lag(source: str, target: str, large: Large) -> float:
     """Seconds of the switch that believes in a lag of zero."""
     with psycopg.connect(source, autocommit=True) as old, psycopg.connect(target, autocommit=True) as new:
         new.execute("CREATE SCHEMA hub")
         new.execute(_TABLE)
         old.execute("CREATE PUBLICATION by_lag FOR TABLE hub.ledger")
-        new.execute(sql.SQL("CREATE SUBSCRIPTION by_lag CONNECTION {} PUBLICATION by_lag").format(sql.Literal(source)))
+        new.execute(
+            sql.SQL("CREATE SUBSCRIPTION by_lag CONNECTION {} PUBLICATION by_lag WITH (streaming = off)").format(
+                sql.Literal(source)
+            )
+        )
         _until(lambda: _one(new, "SELECT bool_and(srsubstate = 'r') FROM pg_subscription_rel") is True)
-        _until(lambda: _lag(old) == 0)
-        _commit(source, rows)
+        _until(lambda: _nothing_left(old))
+        _commit(source, large)
         began = time.monotonic()
         database = sql.Identifier(old.info.dbname)
         old.execute(sql.SQL("ALTER DATABASE {} SET default_transaction_read_only = on").format(database))
@@ -72,12 +90,12 @@ def by_lag(source: str, target: str, rows: int) -> float:
             "AND backend_type = 'client backend' AND pid <> pg_backend_pid()"
         )
         time.sleep(_CALM_S)
-        _until(lambda: _lag(old) == 0)
+        _until(lambda: _nothing_left(old))
         new.execute("DROP SUBSCRIPTION by_lag")
         return time.monotonic() - began
 
 
-def by_barrier(source: str, target: str, rows: int, *, late: bool = False) -> float:
+def by_barrier(source: str, target: str, large: Large, *, late: bool = False) -> float:
     """Seconds of our switch, everything before the hold included; without a way back, as the other one has none."""
     with connect(source, purpose="bench") as old, connect(target, purpose="bench") as new:
         install(old)
@@ -86,12 +104,12 @@ def by_barrier(source: str, target: str, rows: int, *, late: bool = False) -> fl
     fill_and_follow(source, target, epoch=1, publisher=source)
     try:
         if not late:
-            _commit(source, rows)
+            _commit(source, large)
         began = time.monotonic()
         with _switch(source, target) as switch:
             switch.prepare()
             if late:
-                _commit(source, rows)
+                _commit(source, large)
                 began = time.monotonic()
             switch.take_hold()
             switch.drain()
@@ -106,9 +124,9 @@ def by_barrier(source: str, target: str, rows: int, *, late: bool = False) -> fl
     return elapsed_s
 
 
-def by_barrier_late(source: str, target: str, rows: int) -> float:
+def by_barrier_late(source: str, target: str, large: Large) -> float:
     """The same, but the transaction commits right before the locks, so that writers wait until it has arrived."""
-    return by_barrier(source, target, rows, late=True)
+    return by_barrier(source, target, large, late=True)
 
 
 def _switch(source: str, target: str) -> Switch:
@@ -123,33 +141,35 @@ def _switch(source: str, target: str) -> Switch:
     )
 
 
-def measure(name: str, switch: Callable[[str, str, int], float], pair: Pair, rows: int, runs: int) -> None:
+def measure(name: str, switch: Callable[[str, str, Large], float], pair: Pair, large: Large, runs: int) -> None:
     """Prints one line of the table."""
     lost, seconds = [], []
     for _ in range(runs):
         with fresh(pair) as (source, target):
-            seconds.append(switch(source, target, rows))
+            seconds.append(switch(source, target, large))
             with psycopg.connect(target, autocommit=True) as connection:
-                lost.append(rows - int(str(_one(connection, "SELECT count(*) FROM hub.ledger"))))
+                lost.append(large.rows - int(str(_one(connection, "SELECT count(*) FROM hub.ledger"))))
     runs_with_loss = sum(count > 0 for count in lost)
     print(
-        f"| {name} | {rows:,} | {runs} | {runs_with_loss} | {max(lost):,} | {statistics.median(seconds):.2f} |",
+        f"| {name} | {large.rows:,} | {runs} | {runs_with_loss} | {max(lost):,} | {statistics.median(seconds):.2f} |",
         flush=True,
     )
 
 
-def _commit(source: str, rows: int) -> None:
+def _commit(source: str, large: Large) -> None:
     with psycopg.connect(source) as writer:
-        writer.execute(_WRITE, [rows])
+        writer.execute(_WRITE, [large.rows])
+        time.sleep(large.rest_s)
 
 
-def _lag(publisher: psycopg.Connection) -> int | None:
-    """Bytes that were sent and that the receiver has not said to have replayed; None while there is no receiver."""
+def _nothing_left(publisher: psycopg.Connection) -> bool:
+    """No byte that was sent is still to be written, flushed or replayed, as far as the receiver has said; it may be
+    ahead of what its sender says to have sent."""
     row = publisher.execute(
         "SELECT greatest(pg_wal_lsn_diff(sent_lsn, write_lsn), pg_wal_lsn_diff(sent_lsn, flush_lsn), "
-        "pg_wal_lsn_diff(sent_lsn, replay_lsn))::int8 FROM pg_stat_replication WHERE application_name = 'by_lag'"
+        "pg_wal_lsn_diff(sent_lsn, replay_lsn)) <= 0 FROM pg_stat_replication WHERE application_name = 'by_lag'"
     ).fetchone()
-    return None if row is None else row[0]
+    return row == (True,)
 
 
 def _one(connection: psycopg.Connection, query: str) -> object:
@@ -172,16 +192,18 @@ def main() -> None:
     parser.add_argument("--theirs", type=int, default=3)
     parser.add_argument("--ours", type=int, default=3)
     parser.add_argument("--ours-rows", type=int, default=None, help="default: as --rows")
+    parser.add_argument("--rest", type=float, default=13.0, help="seconds before the commit")
     options = parser.parse_args()
+    theirs = Large(options.rows, options.rest)
+    ours = Large(options.ours_rows or options.rows, options.rest)
     with two_clusters(1) as pair:
         print("| switch | rows just committed | runs | runs with loss | most rows lost | median s |")
         print("|---|---|---|---|---|---|", flush=True)
         if options.theirs:
-            measure("byte lag zero, drop the subscription", by_lag, pair, options.rows, options.theirs)
+            measure("byte lag zero, drop the subscription", by_lag, pair, theirs, options.theirs)
         if options.ours:
-            rows = options.ours_rows or options.rows
-            measure("barrier, committed before the switch", by_barrier, pair, rows, options.ours)
-            measure("barrier, committed before the locks", by_barrier_late, pair, rows, options.ours)
+            measure("barrier, committed before the switch", by_barrier, pair, ours, options.ours)
+            measure("barrier, committed before the locks", by_barrier_late, pair, ours, options.ours)
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from statehub_plan.postgres.register import burn
 from statehub_plan.postgres.reverse import prepare_reverse
 from statehub_plan.postgres.switch import Switch
 from tests.integration.ledgered import Moved, Pairs, in_transaction, ledger, refused, sequences_of, told
-from tests.integration.served_database import eventually
+from tests.integration.served_database import Served, eventually
 
 
 @pytest.fixture(scope="module")
@@ -286,18 +286,43 @@ def test_maintenance_of_the_target_does_not_delay_the_opening(pair: Moved) -> No
     pair.follow_back()
 
 
+def _crash(side: Served, *clusters: Cluster) -> None:
+    """That side's server is killed, and started again."""
+    cluster = next(one for one in clusters if f":{one.port}/" in side.admin_dsn)
+    cluster.kill()
+    cluster.start()
+
+
+@pytest.mark.parametrize("crashed", ["old", "new"])
+@pytest.mark.parametrize("moment", ["held", "proved"])
+def test_a_server_that_crashes_before_the_freeze_costs_an_attempt(
+    pair: Moved, crashed: str, moment: str, source_cluster: Cluster, target_cluster: Cluster
+) -> None:
+    """An error of the tool, the old side accepts writes as soon as it runs, nothing is lost, and the next attempt
+    succeeds over the same stream."""
+
+    def crash(part: str, _switch: Switch) -> None:
+        if part == moment:
+            _crash(pair.old if crashed == "old" else pair.new, source_cluster, target_cluster)
+
+    with ledger(pair) as written:
+        with pytest.raises(StatehubError):
+            pair.decide(at=crash)
+        assert written.goes_on()
+        assert pair.stays_shut()
+        pair.move()
+        assert written.goes_on()
+        written.stop()
+        written.assert_nothing_lost(pair.old)
+        pair.assert_equal()
+
+
 @pytest.mark.parametrize("crashed", ["new", "both"])
 def test_a_crash_right_after_the_opening_neither_resends_nor_loses(
     pair: Moved, crashed: str, source_cluster: Cluster, target_cluster: Cluster
 ) -> None:
     """The trap of slots that forget in a crash how far they were: the way back begins where the old side remembers."""
-    clusters = {f":{one.port}/": one for one in (source_cluster, target_cluster)}
-
-    def crash(side: str) -> None:
-        cluster = next(one for port, one in clusters.items() if port in side)
-        cluster.kill()
-        cluster.start()
-
+    clusters = (source_cluster, target_cluster)
     with ledger(pair) as written:
         for side in (pair.old.admin_dsn, pair.new.admin_dsn):
             with closing(psycopg.connect(side, autocommit=True)) as session:
@@ -305,9 +330,9 @@ def test_a_crash_right_after_the_opening_neither_resends_nor_loses(
         assert written.goes_on(50)
         pair.decide()
         assert written.goes_on(5)
-        crash(pair.new.admin_dsn)
+        _crash(pair.new, *clusters)
         if crashed == "both":
-            crash(pair.old.admin_dsn)
+            _crash(pair.old, *clusters)
         pair.settle()
         assert written.goes_on()
         written.stop()
