@@ -24,7 +24,7 @@ from statehub_plan.postgres.connect import Connection, Table, connect, user_tabl
 from statehub_plan.postgres.fence import is_marked, mark_sealed, seal_tables
 from statehub_plan.postgres.order import Edge, lock_order
 from statehub_plan.postgres.privileges import LOCKABLE_SEQUENCES, require_privileges
-from statehub_plan.postgres.proof import prepared_problem, unknown_tables, unsound_tables
+from statehub_plan.postgres.proof import prepared_problem, unfenced_count, unknown_tables, unsound_tables
 from statehub_plan.postgres.sessions import (
     HOLD_LOCK,
     HOLD_PURPOSE,
@@ -216,6 +216,8 @@ class Hold:
         with self._mutex:
             self.check()
             try:
+                if unfenced_count(self._connection):  # made since the seal, and committed: it would stay writable
+                    self._refuse_late_tables()
                 mark_sealed(self._connection, term=term, run=self._run, hold=self.hold_id, primary=primary, proof=proof)
                 what = f"the freeze for term {term}"
                 commit(self._connection, self._backend, lambda conn: is_marked(conn, term, self._run), what=what)
@@ -306,8 +308,12 @@ class Hold:
         connection = self._connection
         state.claim_epoch(connection, self._epoch, current=True)
         _refuse_prepared(connection)
+        self._refuse_late_tables()
+        seal_tables(connection)
+
+    def _refuse_late_tables(self) -> None:
         locked = {table.oid for table in self.tables}
-        late = [table.qualified for table in user_tables(connection) if table.oid not in locked]
+        late = [table.qualified for table in user_tables(self._connection) if table.oid not in locked]
         if late:
             raise Refusal(
                 code="ddl-during-hold",
@@ -315,7 +321,6 @@ class Hold:
                 hint="stop migrations and whatever creates tables, then run apply again",
                 details=tuple(late),
             )
-        seal_tables(connection)
 
     def _ended(self, how: Literal["lost", "expired"]) -> None:
         """Called by the watch's thread."""

@@ -20,26 +20,25 @@ from statehub_plan.model.base import Frozen, digest
 from statehub_plan.moments import Moment, passed_by
 from statehub_plan.postgres.barrier import Barrier, await_barrier, send_barrier
 from statehub_plan.postgres.connect import Connection, connect, user_tables
-from statehub_plan.postgres.fence import canary, open_by_gate
+from statehub_plan.postgres.fence import open_by_gate
+from statehub_plan.postgres.frozen import require_frozen, require_no_writer
+from statehub_plan.postgres.hindered import hindered
 from statehub_plan.postgres.hold import Hold, HoldLimits
 from statehub_plan.postgres.proof import find_probes, unfenced_count
 from statehub_plan.postgres.register import Outcome, begin_decision
 from statehub_plan.postgres.replication import advance_origin, read_subscription, stream_name
 from statehub_plan.postgres.reverse import ReverseEnds, forget_reverse_slot_lag
 from statehub_plan.postgres.sequences import SequenceValue, read_sequences, set_sequences
-from statehub_plan.postgres.sessions import end_open_transactions, end_others_at_once, lock_holders
+from statehub_plan.postgres.sessions import end_open_transactions
 from statehub_plan.postgres.state import claim_epoch, identity, set_transfer
 from statehub_plan.postgres.transaction import begin
 from statehub_plan.postgres.watch import OnEvent
-from statehub_plan.redact import redact
 from statehub_plan.world import TransferStage
 
 __all__ = ["Switch", "SwitchEnds", "SwitchLimits", "Timings"]
 
 _NEAR_S = 0.25
 _NEAR_ATTEMPTS = 20
-_WRITERS_GONE_S = 2.0
-_ACTIVE_GONE_S = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,11 +153,10 @@ class Switch:
             self._prepare()
 
     def _prepare(self) -> None:
-        enter = self._stack.enter_context
         timeout_ms = round(self._limits.switch_s * 1000) + 1000
-        self._source = enter(connect(self._ends.source_dsn, purpose="switch", statement_timeout_ms=timeout_ms))
-        self._target = enter(connect(self._ends.target_dsn, purpose="switch", statement_timeout_ms=timeout_ms))
-        self._pool = enter(ThreadPoolExecutor(2, thread_name_prefix="statehub-plan switch"))
+        self._source = self._session(self._ends.source_dsn, timeout_ms)
+        self._target = self._session(self._ends.target_dsn, timeout_ms)
+        self._pool = self._stack.enter_context(ThreadPoolExecutor(2, thread_name_prefix="statehub-plan switch"))
         self._source_identity = identity(self._source)
         self._stream = stream_name(identity(self._target))
         self._reverse_oid = self._prepare_reverse()
@@ -167,6 +165,13 @@ class Switch:
         self._approach_sequences()
         self._come_near()
         self._warm()
+
+    def _session(self, dsn: str, timeout_ms: int = 0) -> Connection:
+        """Closed with the switch, never left as a context: that would commit whatever is open in it, and here that may
+        be the decision."""
+        session = connect(dsn, purpose="switch", statement_timeout_ms=timeout_ms)
+        self._stack.callback(session.close)
+        return session
 
     def take_hold(self) -> Hold:
         """Every table of the source locked; from here on writers wait, and the clock of `switch_s` runs. When it has
@@ -225,8 +230,8 @@ class Switch:
         return self.proof
 
     def freeze(self, primary: str) -> None:
-        """The hold becomes durable, while the decision is being prepared on the target. Proved before it returns: the
-        fence refuses a write on every table that exists now, and no transaction is left that could have made one."""
+        """The hold becomes durable, once the decision is ready to be committed on the target. Proved before it returns:
+        the fence refuses a write on every table that exists now, and nobody is left who could have made one."""
         hold = self._require_hold()
 
         def work() -> None:
@@ -234,12 +239,13 @@ class Switch:
                 self._move_origin(self._reverse_oid)
                 self._moment("origin-moved")
             self._deciding = self._pool.submit(self._prepare_decision, primary)
-            self._require_no_writer()
+            require_no_writer(self._source, timeout_s=self._left_s())
             self._require_sealing().result()
+            self._require_decidable(primary, self._deciding)
             self._require_time("the freeze")
             hold.commit_freeze(term=self._term, proof=self.proof, primary=primary)
             self._moment("freeze-committed")
-            self._require_frozen()
+            require_frozen(self._source, self._tables, self._probes)
             self._overtake_sequences()
             self._moment("proved-frozen")
 
@@ -282,27 +288,10 @@ class Switch:
         except psycopg.Error as error:
             if self.hold is not None:
                 self.hold.release()
-            raise self._explained(part, error) from error
-
-    def _explained(self, part: str, error: psycopg.Error) -> StatehubError:
-        frozen = self.hold is not None and self.hold.frozen
-        left = "the old side stays frozen, nothing is decided" if frozen else "writers go on"
-        if not isinstance(error, psycopg.errors.QueryCanceled | psycopg.errors.LockNotAvailable):
-            return StatehubError(
-                code="switch-failed",
-                what=f"{part} failed, {left}: {redact(' '.join(str(error).split()))}",
-                hint="the message is the server's own; mend its cause, then run again",
-            )
-        holders: list[str] = []
-        for side, session in (("source", self._source), ("target", self._target)):
-            with suppress(psycopg.Error):
-                holders += [f"on the {side}: {one}" for one in lock_holders(session)]
-        return StatehubError(
-            code="switch-timeout",
-            what=f"{part} had to wait for longer than {self._limits.switch_s:g} s, {left}",
-            hint="end or wait for what is listed (pg_terminate_backend), then run again",
-            details=tuple(holders),
-        )
+            frozen = self.hold is not None and self.hold.frozen
+            raise hindered(
+                part, error, frozen=frozen, waited_s=self._limits.switch_s, source=self._source, target=self._target
+            ) from error
 
     # Before the hold
 
@@ -311,7 +300,7 @@ class Switch:
         if ends is None:
             return None
         name = stream_name(self._source_identity)
-        self._subscriber = self._stack.enter_context(connect(ends.subscriber_dsn, purpose="switch"))
+        self._subscriber = self._session(ends.subscriber_dsn)
         made = read_subscription(self._subscriber, name)
         if made is None or made.enabled:
             raise StatehubError(
@@ -476,17 +465,14 @@ class Switch:
         if row is not None:
             advance_origin(self._subscriber, subscription_oid, str(row[0]))
 
-    def _require_no_writer(self) -> None:
-        """The last look while everything can still be released. The locks leave one who may have written: a transaction
-        that made a table, or something else that no lock on a table keeps back."""
-        left = end_open_transactions(self._source, timeout_s=min(self._left_s(), _WRITERS_GONE_S))
-        if left:
+    def _require_decidable(self, primary: str, deciding: Future[tuple[Outcome, Callable[[], None]]]) -> None:
+        outcome, _ = deciding.result()
+        if not outcome.stands:
             raise StatehubError(
-                code="writers-left",
-                what=f"{len(left)} transactions that may have written could not be ended; everything was released",
-                hint="let what is listed come to its end (a superuser ends sessions by pg_terminate_backend; "
-                "COMMIT PREPARED or ROLLBACK PREPARED), then run again",
-                details=left,
+                code="decision-lost",
+                what=f"term {self._term} cannot be decided for {primary}: {outcome.value}; everything was released",
+                hint="`observe` shows both registers; make a new plan from there",
+                exit_status=Exit.STALE_PLAN,
             )
 
     def _overtake_sequences(self) -> None:
@@ -497,24 +483,3 @@ class Switch:
             return
         self._deciding.result()
         self._set_sequences(read_sequences(self._source, names=[(one.schema_name, one.name) for one in self.sequences]))
-
-    def _require_frozen(self) -> None:
-        """By the locks that were held, nobody had written to a table and not ended; what is left to exclude is a table
-        made by a transaction that was open all the while, and a fence that does not hold."""
-        end_others_at_once(self._source)
-        # Whoever waited for a sequence's lock gets a number now, unless it ends first; the fence does not bind nextval.
-        left = end_open_transactions(self._source, timeout_s=_WRITERS_GONE_S, active_s=_ACTIVE_GONE_S)
-        details = [f"{who} still has a transaction" for who in left]
-        if unfenced := unfenced_count(self._source):
-            details.append(f"{unfenced} tables have come without a fence")
-        # One is enough here: the fences are alike, each was just seen enabled, and whoever waits is paying.
-        for one in canary(self._source, tables=self._tables[:1], probes=self._probes):
-            if one.result not in ("frozen", "no-privilege"):
-                details.append(f"a write on {one.table} as {one.role}: {one.result} {one.detail or ''}")
-        if details:
-            raise StatehubError(
-                code="freeze-not-proved",
-                what="the old side is frozen and something there could still write",
-                hint="remove what is listed; until then nothing opens elsewhere",
-                details=tuple(details),
-            )

@@ -19,7 +19,7 @@ from statehub_plan.demo.cluster import Cluster
 from statehub_plan.errors import StatehubError
 from statehub_plan.postgres.compare import Answer, compare
 from statehub_plan.postgres.connect import Connection, connect
-from statehub_plan.postgres.fence import fence, install, open_writes, settle_fence
+from statehub_plan.postgres.fence import fence, fence_status, install, open_writes, settle_fence
 from statehub_plan.postgres.fill import fill_and_follow
 from statehub_plan.postgres.following import Stream, await_barrier
 from statehub_plan.postgres.hold import HoldLimits
@@ -226,6 +226,12 @@ class Moved:
                 return False
         return True
 
+    def stays_shut(self) -> bool:
+        """Whether the new side is as it was: frozen, and not the primary of this term."""
+        with self.new.tool() as target:
+            undecided = self.term not in {one.term for one in read_decisions(target) if one.primary is not None}
+            return undecided and fence_status(target).complete
+
     def drain(self) -> None:
         """Blocks until `new` has everything that `old` has."""
         with self.old.tool() as source, self.new.tool() as target:
@@ -351,6 +357,7 @@ def refused(
     with pytest.raises(StatehubError) as raised:
         pair.decide(limits, meddle)
     assert pair.accepts_writes()
+    assert pair.stays_shut(), "both sides accept writes"
     return raised.value
 
 

@@ -114,6 +114,7 @@ def _fill_up(pair: Moved, place: Path) -> None:
         with pytest.raises(StatehubError) as raised:
             pair.decide(replace(SHORT, near_s=1))
         assert raised.value.code in ("barrier-not-arrived", "stream-behind")
+        assert pair.stays_shut()
         assert written.goes_on()
         ballast.unlink()
         pair.move()

@@ -134,6 +134,7 @@ def test_an_apply_that_is_blocked_releases_everything_and_names_who_blocks_it(pa
         with pytest.raises(StatehubError) as raised:
             pair.decide(SHORT, prepared)
         assert written.goes_on()
+        assert pair.stays_shut()
         assert "barrier-not-arrived" == raised.value.code
         assert f"session {locked[0].info.backend_pid} " in told(raised.value)
         assert "public.ledger" in told(raised.value)
@@ -186,6 +187,7 @@ def test_a_network_that_is_cut_or_stalls_releases_everything(pair: Moved) -> Non
                 pair.decide(SHORT, stall)
             assert "barrier-not-arrived" == raised.value.code, told(raised.value)
             assert written.goes_on()
+            assert pair.stays_shut()
             proxy.refuse_new = False
             flowing.set()
             assert "LSN 0/" in told(raised.value)
@@ -226,6 +228,7 @@ def test_a_tool_that_hears_nothing_any_more_keeps_nobody_waiting(pair: Moved, si
         tool.join(60)
         assert [StatehubError] == [type(one) for one in failed], failed
         assert pair.accepts_writes()
+        assert pair.stays_shut()
         written.stop()
         written.assert_nothing_lost(pair.old)
 

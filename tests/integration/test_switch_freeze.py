@@ -12,6 +12,7 @@ import pytest
 from statehub_plan.demo.cluster import Cluster
 from statehub_plan.errors import StatehubError
 from statehub_plan.postgres.fence import settle_fence
+from statehub_plan.postgres.register import burn
 from statehub_plan.postgres.reverse import prepare_reverse
 from statehub_plan.postgres.switch import Switch
 from tests.integration.ledgered import Moved, Pairs, in_transaction, ledger, refused, sequences_of, told
@@ -107,7 +108,7 @@ def test_a_sequence_that_got_other_bounds_is_refused(pair: Moved) -> None:
 # Definitions
 
 
-@pytest.mark.parametrize("moment", ["prepared", "held"])
+@pytest.mark.parametrize("moment", ["prepared", "held", "proved"])
 def test_a_table_made_after_the_sides_were_compared_is_refused(pair: Moved, moment: str) -> None:
     """Its rows would never arrive: the proof, or the seal, sees it and everything is released."""
 
@@ -120,6 +121,27 @@ def test_a_table_made_after_the_sides_were_compared_is_refused(pair: Moved, mome
         pair.old.admin("DROP TABLE public.late")
     assert error.code in ("definitions-changed", "ddl-during-hold")
     assert "late" in told(error) or "definitions-changed" == error.code
+
+
+@pytest.mark.parametrize("row", [False, True])
+def test_a_column_that_comes_while_following_is_never_missed(pair: Moved, row: bool) -> None:
+    """With a row in it the stream stands still, without one the proof sees it: refused either way, and once the column
+    is gone again the move succeeds."""
+
+    def alter(_switch: Switch) -> None:
+        pair.old.admin("ALTER TABLE public.swept ADD COLUMN late text")
+        if row:
+            pair.old.app("INSERT INTO public.swept VALUES (999, 'late')")
+
+    error = refused(pair, at="prepared", then=alter)
+    assert ("barrier-not-arrived" if row else "definitions-changed") == error.code
+    pair.new.admin("BEGIN READ WRITE; ALTER TABLE public.swept ADD COLUMN late text; COMMIT")
+    pair.move()
+    pair.assert_equal()
+    assert [(int(row),)] == pair.old.admin("SELECT count(*) FROM public.swept WHERE late = 'late'")
+    for side in (pair.old, pair.new):
+        side.admin("BEGIN READ WRITE; ALTER TABLE public.swept DROP COLUMN late; COMMIT")
+    pair.old.app("DELETE FROM public.swept WHERE id = 999")
 
 
 @pytest.mark.parametrize("who", ["app", "admin"])
@@ -166,6 +188,51 @@ def test_settings_that_somebody_is_changing_do_not_hold_writers_up_for_long(pair
         error = refused(pair)
         assert error.code in ("freeze-timeout", "writers-left")
         assert f"session {admin.info.backend_pid} " in told(error)
+
+
+def test_a_register_that_somebody_keeps_locked_is_found_before_the_freeze(pair: Moved) -> None:
+    """Nothing is frozen for a decision that cannot be prepared: the old side accepts writes when the time is up."""
+    with in_transaction(pair.new.admin_dsn) as admin:
+
+        def lock(_switch: Switch) -> None:
+            admin.execute("SET TRANSACTION READ WRITE")
+            admin.execute("SELECT FROM statehub_plan.state FOR UPDATE")
+
+        error = refused(pair, at="proved", then=lock)
+        assert error.code in ("state-busy", "switch-timeout", "hold-lost")
+
+
+def test_a_term_that_was_burned_meanwhile_is_found_before_the_freeze(pair: Moved) -> None:
+    """Another run gave the decision up: this one releases its writers instead of freezing them."""
+
+    def burn_it(_switch: Switch) -> None:
+        with pair.new.tool() as target:
+            assert burn(target, term=pair.term, run="another", epoch=pair.epoch).stands
+
+    error = refused(pair, at="proved", then=burn_it)
+    pair.term += 1
+    assert "decision-lost" == error.code
+
+
+def test_a_run_that_ends_between_freeze_and_decision_can_be_given_up(pair: Moved) -> None:
+    """Nobody accepts writes then; with its term burned the old side goes on, and the next move succeeds."""
+
+    def fail(part: str, _switch: Switch) -> None:
+        if part == "frozen":
+            raise StatehubError(code="stopped", what="the run stops here", hint="none")
+
+    with ledger(pair) as written:
+        with pytest.raises(StatehubError, match="the run stops here"):
+            pair.decide(at=fail)
+        assert pair.stays_shut()
+        assert not pair.accepts_writes()
+        pair.reopen()
+        assert written.goes_on()
+        pair.move()
+        assert written.goes_on()
+        written.stop()
+        written.assert_nothing_lost(pair.old)
+        pair.assert_equal()
 
 
 # Transactions that began before
