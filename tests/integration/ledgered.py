@@ -62,7 +62,9 @@ INSERT INTO public.swept SELECT generate_series(1, 50);
 SELECT nextval('public.descending'), nextval('public.cycling');
 SELECT setval('public.at_its_end', 7);
 """
-LIMITS = SwitchLimits(hold=HoldLimits(lock_timeout_s=10, session_grace_s=0.1, writer_wait_s=10), switch_s=20, near_s=120)
+LIMITS = SwitchLimits(
+    hold=HoldLimits(lock_timeout_s=10, session_grace_s=0.1, writer_wait_s=10), switch_s=20, near_s=120
+)
 """Generous, for a slow machine; tests of a time-out bring their own."""
 
 SHORT = SwitchLimits(hold=HoldLimits(lock_timeout_s=1.5, session_grace_s=0.1, writer_wait_s=10), switch_s=1.5)
