@@ -133,6 +133,8 @@ class Exploration:
     wish: Wish
     worlds: set[World] = field(default_factory=set)
     transitions: list[tuple[World, Next, World]] = field(default_factory=list)
+    outcomes: list[tuple[World, Next, tuple[World, ...]]] = field(default_factory=list)
+    """Beside the same transitions: every world that the step can leave, done or interrupted anywhere."""
     crashed: int = 0
     refusals: dict[World, Refused] = field(default_factory=dict)
     satisfied: set[World] = field(default_factory=set)
@@ -154,6 +156,7 @@ def explore(wish: Wish) -> Exploration:
             after = effect(step.kind, world, step.role)
             found.transitions.append((world, step, after))
             left = crashes(step.kind, world, step.role)
+            found.outcomes.append((world, step, (after, *left)))
             found.crashed += len(left)
             todo.extend((after, *left))
         elif isinstance(step, Refused):
