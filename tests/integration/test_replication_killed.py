@@ -84,7 +84,7 @@ STORIES = (
     Story(
         "back, without the slot",
         (
-            *("unsubscribed:prepare-target", "inside:prepare-target", "ended:prepare-target"),
+            *("unsubscribed:prepare-target", "slot-dropped:prepare-target", "ended:prepare-target"),
             *("inside:follow", "ended:follow", "switching:freeze", "switching:open", "started:unfollow"),
         ),
         slot_dropped=True,
@@ -108,14 +108,14 @@ class Crash:
 CRASHES = (
     (
         Crash("ended:prepare-reverse", "new"),
-        Crash("ended:rehearse", "old"),
         Crash("arrived:rehearse", "new", tool_lives=True),
         Crash("arrived:rehearse", "old", tool_lives=True),
+        Crash("ended:rehearse", "old"),
         Crash("freeze-committed:switch", "old", tool_lives=True),
     ),
     (Crash("freeze-committed:switch", "new"), Crash("ended:unfollow", "new")),
     (Crash("decision-committed:switch", "new"), Crash("ended:unfollow", "old")),
-    (Crash("decision-committed:switch", "old", tool_lives=True), Crash("ended:reverse-follow", "new")),
+    (Crash("decision-committed:switch", "old", tool_lives=True), Crash("ended:stabilize", "new")),
 )
 
 
@@ -201,8 +201,8 @@ def strike(world: DemoWorld, file: Path, crash: Crash, site: str) -> None:
     cluster = world.sites[site].cluster
     if crash.tool_lives:
         at = At(crash.moment, lambda: power_cut(cluster))
-        applied_with(file, at)
-        assert at.acted, crash
+        ended = applied_with(file, at)
+        assert at.acted, (crash, ended)
         return
     while (status := killed_apply(file, crash.moment)) == Exit.WAITING:
         pass
