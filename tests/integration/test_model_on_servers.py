@@ -40,7 +40,7 @@ from tests.integration.walking import Ground, section
 from tests.unit.explorer import meanwhile, slot_dropped, strays
 
 SEEDS = (3, 20)
-EVENTS = 40
+EVENTS = 35
 
 PLACES: dict[StepKind, tuple[str, ...]] = {
     StepKind.BACKUP: ("inside",),
