@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 
-_ALL = ("command_line", "copy", "content_hash")
+_ALL = ("command_line", "copy", "fill", "write_gap", "zero_lag", "content_hash", "locate", "changed_keys", "preflight")
 
 
 def main() -> None:

@@ -77,7 +77,9 @@ def pgcopydb(pair: Pair, target: str, jobs: int) -> Laps:
         command += ["--table-jobs", str(jobs), "--index-jobs", str(jobs), "--dir", f"{scratch}/work"]
 
         def run() -> None:
-            found = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+            found = subprocess.run(
+                command, env=environment, capture_output=True, text=True, errors="replace", check=False
+            )
             if found.returncode != 0:
                 raise SystemExit(f"pgcopydb failed:\n{found.stderr[-2000:]}")
 

@@ -41,9 +41,11 @@ class Pair:
 
 
 @contextmanager
-def two_clusters(megabytes: int) -> Iterator[Pair]:
-    """Both clusters running, the source's database `bench` filled; everything is gone afterwards."""
-    installations = server_installations()
+def two_clusters(megabytes: int, *, newest: int | None = None) -> Iterator[Pair]:
+    """Both clusters running, the source's database `bench` filled; everything is gone afterwards.
+
+    The target's major is the highest found, or the highest up to `newest`."""
+    installations = [each for each in server_installations() if newest is None or each.major <= newest]
     with (
         scratch_directory("statehub-plan-bench-") as root,
         Cluster.create(root, "source", installations[0], settings=_SETTINGS) as source,

@@ -40,9 +40,9 @@ from statehub_plan.postgres.replication import (
     wait_until_streaming,
 )
 from statehub_plan.postgres.reverse import ReverseEnds, prepare_reverse
-from statehub_plan.postgres.slots import create_slot, drop_slot
 from statehub_plan.postgres.schema import prepare_schema
 from statehub_plan.postgres.sessions import end_others_at_once
+from statehub_plan.postgres.slots import create_slot, drop_slot
 from statehub_plan.postgres.state import identity
 from statehub_plan.postgres.switch import Switch, SwitchEnds, SwitchLimits, Timings
 

@@ -352,10 +352,10 @@ def _rehearsal(plan: CutoverPlan, observation: Observation, register: Register, 
     if value.get("passed") is not True:
         return Due.FAILED
     transfer = _mapping(observation, f"{new}.transfer")
-    stream = f"{transfer.get('fill_slot')}@{transfer.get('fill_point')}"
+    stream = [transfer.get("fill_slot"), transfer.get("fill_point")]
     seen = {name: observation.value(f"{name}.definitions") for name in plan.spec.endpoints}
     fresh = epoch_s(now) - _number(value.get("at")) <= duration_s(plan.spec.transfer.rehearsal.max_age)
-    same = value.get("stream") == stream and value.get("watermarks") == seen
+    same = [value.get("stream"), value.get("stream_point")] == stream and value.get("watermarks") == seen
     return Due.DONE if fresh and same else Due.DUE
 
 

@@ -17,6 +17,7 @@ from statehub_plan.model.facts import Evidence, EvidenceStatus, Fact, FactStatus
 from statehub_plan.model.record import CriterionState, CriterionStatus, DrillRecord, History, Record, RecordKind
 from statehub_plan.model.spec import CutoverPlan, EntryCriterion, LaneState, ObservedLane
 from statehub_plan.model.steps import StepKind
+from statehub_plan.streams import SLOT_DROPPED, SLOT_DROPPED_KIND
 
 FORWARD = "forward"
 OUTCOMES = (RecordKind.STEP_DONE, RecordKind.STEP_WAITING, RecordKind.STEP_FAILED, RecordKind.STEP_ABORTED)
@@ -46,20 +47,22 @@ def decided_term(records: Iterable[Record]) -> int:
 
 def _newest(records: tuple[Record, ...], kind: StepKind, fact_id: str, now: datetime) -> Fact | None:
     found = _facts(records, kind)
-    if not found:
-        return None
-    last = found[-1]
+    return _fact_of(found[-1], fact_id, now) if found else None
+
+
+def _fact_of(record: Record, fact_id: str, now: datetime) -> Fact:
     value: dict[str, JsonValue] = {
-        **last.payload,
-        "at": epoch_s(last.at),
-        "passed": last.payload.get("state") == "passed",
+        **record.payload,
+        "at": epoch_s(record.at),
+        "passed": record.payload.get("state") == "passed",
     }
-    how = f"journal record {last.seq} of run {last.run}"
+    how = f"journal record {record.seq} of run {record.run}"
     return Fact(id=fact_id, status=FactStatus.KNOWN, value=value, how=how, observed_at=now)
 
 
 def journal_facts(records: tuple[Record, ...], now: datetime) -> tuple[Fact, ...]:
-    """Facts that only the journal knows: stabilization, drills, the written document, rehearsals.
+    """Facts that only the journal knows: stabilization, drills, the written document, rehearsals, slots that the guard
+    dropped (`ENDPOINT.slot_dropped`, the newest of each).
 
     `records` are all of one service, of every plan, oldest first."""
     found = (
@@ -69,7 +72,19 @@ def journal_facts(records: tuple[Record, ...], now: datetime) -> tuple[Fact, ...
         _newest(records, StepKind.DOCUMENT, "document.recorded", now),
         _newest(records, StepKind.REHEARSE, "rehearsal", now),
     )
-    return tuple(fact for fact in found if fact is not None)
+    return tuple(fact for fact in (*found, *_slots_dropped(records, now)) if fact is not None)
+
+
+def _slots_dropped(records: tuple[Record, ...], now: datetime) -> tuple[Fact, ...]:
+    """Also where the record says that it was about to be: whether the slot is there is for the sender to tell."""
+    newest = {
+        str(record.payload.get("endpoint")): record
+        for record in records
+        if record.kind is RecordKind.FACT
+        and record.payload.get("kind") == SLOT_DROPPED_KIND
+        and record.payload.get("state") != "failed"
+    }
+    return tuple(_fact_of(record, f"{name}.{SLOT_DROPPED}", now) for name, record in sorted(newest.items()))
 
 
 class Rehearsed(NamedTuple):

@@ -70,6 +70,20 @@ _ACCESS = "access"
 _SAFETY = "safety"
 
 
+_STREAMS = {
+    Follows.NOBODY: "is not there",
+    Follows.COPYING: "is being filled",
+    Follows.READY: "is in place and not started",
+    Follows.STREAMING: "runs",
+    Follows.BROKEN: "is broken and can go on",
+    Follows.LOST: "has lost what it missed",
+}
+
+
+def _told(follows: Follows, side_name: str) -> str:
+    return f"the stream into {side_name} side {_STREAMS[follows]}"
+
+
 def _refuse(code: str, what: str, remedy: str) -> Refused:
     return Refused(code=code, what=what, remedy=remedy)
 
@@ -150,13 +164,13 @@ def _turn_streams(world: World, wish: Wish) -> Next | None:
     if world.old.reach is Reach.UNREACHABLE:
         return None
     if world.new.follows is not Follows.NOBODY:
-        because = f"the primary's stream from the other side is {world.new.follows} and has no purpose any more"
+        because = f"{_told(world.new.follows, 'the new')}, and has no purpose once that side is primary"
         return Next(StepKind.UNFOLLOW, Role.NEW, _FALLBACK, because)
     if wish.fallback is FallbackMode.FOLLOWING:
         if world.old.follows in (Follows.READY, Follows.BROKEN):
-            return Next(StepKind.REVERSE_FOLLOW, Role.OLD, _FALLBACK, f"the fallback's stream is {world.old.follows}")
+            return Next(StepKind.REVERSE_FOLLOW, Role.OLD, _FALLBACK, _told(world.old.follows, "the old"))
     elif world.old.follows is not Follows.NOBODY:
-        because = f"the other side's stream is {world.old.follows} and not wished"
+        because = f"{_told(world.old.follows, 'the old')}, and none is wished"
         return Next(StepKind.UNFOLLOW, Role.OLD, _FALLBACK, because)
     return None
 
@@ -184,7 +198,7 @@ def _settle(world: World, wish: Wish) -> Next | Refused | None:
     if wish.fallback is FallbackMode.FOLLOWING and world.old.follows is not Follows.STREAMING:
         return _refuse(
             "fallback-not-following",
-            f"the fallback is wished to follow, and its stream is {world.old.follows}: the way back is not lossless",
+            f"the fallback is to follow, and {_told(world.old.follows, 'the old')}: the way back is not lossless",
             "say `mode: frozen` if that is accepted; `switchback` still leads back, by copying everything anew",
         )
     return None
@@ -292,10 +306,10 @@ def _without_foreign_stream(world: World, wish: Wish) -> Next | None:
     keeps_reverse = replicates and wish.fallback is FallbackMode.FOLLOWING and world.transfer is not TransferStage.NONE
     fine = (Follows.NOBODY, Follows.READY, Follows.LOST) if keeps_reverse else (Follows.NOBODY,)
     if world.old.follows not in fine:
-        because = f"the primary's stream from the other side is {world.old.follows}"
+        because = f"{_told(world.old.follows, 'the old')}, against the copy that is to be made"
         return Next(StepKind.UNFOLLOW, Role.OLD, _SAFETY, because)
     if not replicates and world.new.follows is not Follows.NOBODY:
-        because = f"its stream is {world.new.follows} and rows are to travel by a dump"
+        because = f"{_told(world.new.follows, 'the new')}, and rows are to travel by a dump"
         return Next(StepKind.UNFOLLOW, Role.NEW, "transfer.method", because)
     return None
 
@@ -317,9 +331,9 @@ def _follow(world: World, wish: Wish) -> Next | None:
     if wish.method is not TransferMethod.REPLICATION:
         return None
     if world.new.follows is not Follows.STREAMING:
-        return Next(StepKind.FOLLOW, Role.NEW, "transfer.method", f"the new side's stream is {world.new.follows}")
+        return Next(StepKind.FOLLOW, Role.NEW, "transfer.method", _told(world.new.follows, "the new"))
     if wish.fallback is FallbackMode.FOLLOWING and world.old.follows is not Follows.READY:
-        because = f"the stream back is {world.old.follows} and has to be in place before the new side opens"
+        because = f"{_told(world.old.follows, 'the old')}; it has to be in place before the new side opens"
         return Next(StepKind.PREPARE_REVERSE, Role.OLD, _FALLBACK, because)
     if world.rehearsal is not Due.DONE:
         return Next(StepKind.REHEARSE, Role.OLD, "transfer.rehearsal", f"the rehearsal is {world.rehearsal}")

@@ -50,13 +50,29 @@ def turned(document: CutoverPlan, primary: str, *, stay: bool = False) -> Cutove
     away = next(name for name in document.spec.endpoints if name != primary)
     spec = document.spec.model_copy(
         update={
-            "desired": Desired(primary=primary, fallback=Fallback(endpoint=away, mode=mode)),
+            "desired": Desired(
+                primary=primary, fallback=Fallback(endpoint=away, mode=mode, limits=desired.fallback.limits)
+            ),
             "tasks": (),
             "entry_criteria": (),
         }
     )
     metadata = document.metadata.model_copy(update={"lane": Lane.ACTIVE})
     return document.model_copy(update={"spec": spec, "metadata": metadata})
+
+
+def with_method(document: CutoverPlan, observation: Observation) -> CutoverPlan:
+    """The document with `transfer.method: auto` settled by the pre-flight checks: a dump where something stands in the
+    way of replication alone, and the fallback is not to follow (then only replication will do)."""
+    transfer = document.spec.transfer
+    if transfer.method is not TransferMethod.AUTO:
+        return document
+    preflight = observation.value("preflight")
+    hindered = isinstance(preflight, dict) and bool(preflight.get("replication_errors"))
+    follows = document.spec.desired.fallback.mode is FallbackMode.FOLLOWING
+    method = TransferMethod.DUMP if hindered and not follows else TransferMethod.REPLICATION
+    spec = document.spec.model_copy(update={"transfer": transfer.model_copy(update={"method": method})})
+    return document.model_copy(update={"spec": spec})
 
 
 def wish_of(document: CutoverPlan, direction: Direction) -> Wish:
@@ -226,6 +242,7 @@ def make_plan(
     direction: Direction = Direction.FORWARD,
 ) -> Plan:
     """The plan from the observed world to the document's wish, not yet judged. Deterministic in its arguments."""
+    document = with_method(document, observation)
     grounded = ground(document, observation, evidence, now=now)
     unfolded = unfold(grounded.world, wish_of(document, direction))
     steps = tuple(

@@ -43,24 +43,30 @@ def problems(name: str, value: Any) -> tuple[str, ...]:
 def _models() -> dict[str, type[BaseModel]]:
     from statehub_plan.model import facts, output, plan, record
     from statehub_plan.policy import PolicyExplanation, PolicySummary
-    from statehub_plan.postgres import backup, comparison, drill
+    from statehub_plan.postgres import backup_check, comparison, evidence, manifest
     from statehub_plan.status import Status
 
     return {
         "approval": record.SignedStatement,
         "approval-statement": record.Statement,
-        "backup-manifest": backup.Manifest,
+        "backup-manifest": manifest.Manifest,
+        "drill-evidence": evidence.DrillEvidence,
         "journal-record": record.Record,
         "observation": facts.Observation,
         "output-approvals": output.ApprovalsOutput,
-        "output-backup": backup.Backup,
+        "output-backup": evidence.BackupOutput,
+        "output-backup-verify": backup_check.BackupCheck,
+        "output-checks": output.ChecksOutput,
         "output-compare": comparison.Comparison,
         "output-demo": output.DemoOutput,
         "output-doctor": output.DoctorOutput,
-        "output-drill": drill.DrillReport,
+        "output-drill": evidence.DrillOutput,
+        "output-drill-verify": evidence.VerifiedEvidence,
         "output-failure": output.FailureOutput,
+        "output-guard": output.GuardOutput,
         "output-history": output.HistoryOutput,
         "output-observe": output.ObserveOutput,
+        "output-rehearse": output.RehearseOutput,
         "output-policy-check": output.PolicyCheckOutput,
         "output-policy-explain": PolicyExplanation,
         "output-policy-list": create_model(

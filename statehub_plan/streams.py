@@ -21,6 +21,10 @@ FILLING = frozenset({"filling", "building"})
 SLOT_DROPPED = "slot_dropped"
 """`ENDPOINT.slot_dropped` is the journal's fact about the newest slot that the guard dropped there."""
 
+SLOT_DROPPED_KIND = "slot-dropped"
+"""Kind of the record that it rests on; its state is `begun` before, `passed` after, `failed` where nothing was dropped.
+"""
+
 _Row = Mapping[str, JsonValue]
 
 

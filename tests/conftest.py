@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import secrets
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import NoReturn, TypeVar
 
@@ -119,11 +120,10 @@ def _forget_replication(connection: psycopg.Connection, cluster: Cluster, name: 
             "SELECT gid FROM pg_prepared_xacts WHERE database = %s", [name]
         ).fetchall():
             inside.execute(sql.SQL("ROLLBACK PREPARED {}").format(sql.Literal(transaction)))
-    connection.execute(
-        "SELECT pg_terminate_backend(active_pid, 5000) FROM pg_replication_slots "
-        "WHERE database = %s AND active_pid IS NOT NULL",
-        [name],
-    )
-    connection.execute(
-        "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE database = %s", [name]
-    )
+    # A subscription of the other cluster that is still there comes back at once: end it and drop in one go, or again.
+    query = "FROM pg_replication_slots WHERE database = %s"
+    while slots := connection.execute(f"SELECT slot_name {query}".encode(), [name]).fetchall():
+        connection.execute(f"SELECT pg_terminate_backend(active_pid, 5000) {query} AND active".encode(), [name])
+        for slot in slots:
+            with suppress(psycopg.errors.ObjectInUse, psycopg.errors.UndefinedObject):
+                connection.execute("SELECT pg_drop_replication_slot(%s)", slot)

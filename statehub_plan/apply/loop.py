@@ -20,6 +20,7 @@ from statehub_plan.apply.refusals import (
     interrupted,
     named,
     not_approved,
+    nothing_to_rehearse,
     refused,
     vetoed,
     world_differs,
@@ -36,7 +37,7 @@ from statehub_plan.planning import SAFETY_KINDS, dress, effect_key, wish_of
 from statehub_plan.postgres.switch import Switch
 from statehub_plan.steps.stage import Stage, Waiting
 from statehub_plan.transitions import effect
-from statehub_plan.world import Data, Due, Role, World, Writes, difference
+from statehub_plan.world import Data, Due, Follows, Role, World, Writes, difference
 
 _LOOK_DEEP_AFTER = frozenset({StepKind.BACKUP, StepKind.RESTORE_DRILL, StepKind.PREPARE_TARGET, StepKind.DOCUMENT})
 """After these the slow facts may have changed; under a hold only the quick ones are looked at."""
@@ -54,12 +55,27 @@ SECTION_KINDS = (
 )
 """What a cutover by replication does without a look in between."""
 
+_BEFORE_REHEARSAL = (
+    StepKind.CHECK_EVIDENCE,
+    StepKind.BACKUP,
+    StepKind.RESTORE_DRILL,
+    StepKind.PREPARE_TARGET,
+    StepKind.FOLLOW,
+    StepKind.PREPARE_REVERSE,
+    StepKind.REHEARSE,
+    StepKind.HOLD,
+)
+
 
 class Applying:
     """One run of one plan under one lease."""
 
-    def __init__(self, plan: Plan, stage: Stage, around: Surroundings, author: str) -> None:
+    def __init__(
+        self, plan: Plan, stage: Stage, around: Surroundings, author: str, *, rehearsing: bool = False
+    ) -> None:
+        """`rehearsing`: only as far as the rehearsal, which is then held in any case; no gate stands before it."""
         self.plan = plan
+        self.rehearsing = rehearsing
         self.stage = stage
         self.around = around
         self.author = author
@@ -67,12 +83,13 @@ class Applying:
         self._touched = False
         self._step: Step | None = None
         self._step_count = 0
+        self._after_section = 0
 
     def run(self) -> None:
         """Returns when the wish holds. Waiting (8), Refusal (3, 4, 5) or StatehubError otherwise; before the decision
         a failure of whatever kind ends with the old primary open again, or says that it could not."""
         try:
-            self._carry_out()
+            self._rehearse() if self.rehearsing else self._carry_out()
         except Waiting:
             raise
         except psycopg.Error as problem:
@@ -101,6 +118,24 @@ class Applying:
                 glance = self._turn(glance, found)
         self._finish(glance)
 
+    def _rehearse(self) -> None:
+        """What has to come first, which never holds, freezes or decides anything; then one rehearsal, also where the
+        last one would do."""
+        if self.wish.method is not TransferMethod.REPLICATION:
+            raise nothing_to_rehearse(self.plan)
+        glance = self._begin()
+        while True:
+            found = next_step(glance.world, self.wish)
+            if isinstance(found, Refused):
+                raise refused(found)
+            if found is None or found.kind not in _BEFORE_REHEARSAL:
+                raise nothing_to_rehearse(self.plan)
+            if found.kind in (StepKind.REHEARSE, StepKind.HOLD):
+                break
+            glance = self._turn(glance, found)
+        self._turn(glance, Next(StepKind.REHEARSE, Role.OLD, "transfer.rehearsal", "it was asked for"))
+        self.around.append(RecordKind.STEP_WAITING, None, {"for": "apply", "kind": StepKind.REHEARSE.value})
+
     # Beginning and end
 
     def _begin(self) -> Glance:
@@ -114,13 +149,18 @@ class Applying:
         else:
             self._refuse_stale(glance)
         self._require_able(glance)
-        self._require_gate_ahead(glance)
+        if not self.rehearsing or self._replaces_content():
+            self._require_gate_ahead(glance)
         if RecordKind.RUN_STARTED in mine:
             self.around.append(RecordKind.RUN_RESUMED, None, {"world": _world_json(glance.world)})
         else:
             self.around.append(RecordKind.RUN_STARTED, None, self._identity_payload())
         self._judge(Phase.APPLY, None, glance)
         return glance
+
+    def _replaces_content(self) -> bool:
+        """Whether something goes away that people have to agree to, also when nothing is held or decided."""
+        return any(step.params.get("replaces_content") is True for step in self.plan.steps)
 
     def _redirect_was_interrupted(self) -> bool:
         """A path's file may say one thing and whoever should have reloaded it another."""
@@ -186,6 +226,7 @@ class Applying:
         self.stage.reporter.step_started(step, self._step_count, self._step_count + remaining - 1)
         started = time.monotonic()
         payload = self.around.executor(step.kind)(self.stage, step)
+        self.stage.tell_later()
         elapsed_s = time.monotonic() - started
         after = self.look(deep=step.kind in _LOOK_DEEP_AFTER)
         expected = effect(found.kind, glance.world, found.role)
@@ -206,6 +247,7 @@ class Applying:
         What a step has to pass is passed before the first, what it leaves is looked at after the last; each step's own
         proof is made by the switch. The journal has one intent for all of them, and every outcome afterwards."""
         section, expected = self._section(glance)
+        self._after_section = len(unfold(glance.world, self.wish).steps) - len(section)
         steps = [self._planned(found, _as_if(glance, before)) for found, before in section]
         for step, (_, before) in zip(steps, section, strict=True):
             self._pass_gate(step, _as_if(glance, before))
@@ -259,13 +301,14 @@ class Applying:
         return self.around.executor(step.kind)(stage, step)
 
     def _record_section(self, steps: list[Step], done: list[tuple[Step, dict[str, JsonValue], float]]) -> None:
+        total = self._step_count + len(steps) + self._after_section
         for step, payload, elapsed_s in done:
             self._step_count += 1
             if step.kind is StepKind.DECIDE:
                 self.stage.record_fact(step.kind.value, "passed", {"term": self.plan.term, "primary": self.plan.new})
             told = {**payload, "kind": step.kind.value, "elapsed_ms": round(elapsed_s * 1000, 1)}
             self.around.append(RecordKind.STEP_DONE, step.id, told)
-            self.stage.reporter.step_started(step, self._step_count, self._step_count + len(steps) - len(done))
+            self.stage.reporter.step_started(step, self._step_count, total)
             self.stage.reporter.step_ended(step, str(payload.get("summary", "done")), elapsed_s)
         self.stage.tell_later()
 
@@ -276,7 +319,7 @@ class Applying:
         for shown in self.plan.steps:
             if effect_key(shown) == effect_key(step) or _same_preparation(shown, step, glance.world):
                 return shown
-        if step.kind not in SAFETY_KINDS:
+        if step.kind not in SAFETY_KINDS and not (self.rehearsing and step.kind is StepKind.REHEARSE):
             raise stale((f"needed now and not in the plan: {step.title} ({step.because})",))
         return step.model_copy(update={"id": f"x{step.id}"})
 
@@ -374,18 +417,20 @@ def _as_if(glance: Glance, world: World) -> Glance:
 
 
 def unexplained(expected: World, observed: World) -> tuple[str, ...]:
-    """Differences between model and observation that nothing outside could have caused. Health moves by itself, a
-    retained side falls behind an open primary, backups and drills age, and evidence concerns the time before the
-    decision."""
+    """Differences between model and observation that nothing outside could have caused. Health moves by itself, streams
+    break and go on, a retained side falls behind an open primary, backups, drills and rehearsals age, and evidence
+    concerns the time before the decision."""
     lines = []
     for line in difference(expected, observed):
         name, _, change = line.partition(": ")
         decided = observed.primary is Role.NEW or change == f"{Due.DONE} → {Due.DUE}"
-        ages = name in ("backup", "evidence", "restore_drill", "failover_drill")
+        ages = name in ("backup", "evidence", "restore_drill", "failover_drill", "rehearsal")
         fell_behind = (
             name == "old.data" and observed.primary is Role.NEW and observed.old.data in (Data.STALE, Data.EQUAL)
         )
-        if not (name.endswith(".health") or fell_behind or (ages and decided)):
+        # A walsender or a worker that was just restarted: what depends on the stream asks again by itself.
+        flickers = name.endswith(".follows") and {*change.split(" → ")} == {Follows.BROKEN, Follows.STREAMING}
+        if not (name.endswith(".health") or fell_behind or flickers or (ages and decided)):
             lines.append(line)
     return tuple(lines)
 

@@ -5,13 +5,22 @@ from __future__ import annotations
 import psycopg
 
 from statehub_plan.errors import Exit, OutcomeUnknown, Refusal, StatehubError
-from statehub_plan.model.plan import Refused, Step, Verdict
+from statehub_plan.model.plan import Plan, Refused, Step, Verdict
 from statehub_plan.model.record import GateState
 
 
 def refused(found: Refused) -> Refusal:
     """The planner's refusal."""
     return Refusal(code=found.code, what=found.what, hint=found.remedy)
+
+
+def nothing_to_rehearse(plan: Plan) -> Refusal:
+    """Somebody asked for a rehearsal of a move that has none."""
+    return Refusal(
+        code="nothing-to-rehearse",
+        what=f"this plan holds no writes on {plan.old} to move them to {plan.new} by replication",
+        hint="only a cutover by replication is rehearsed, and only before it; `show` says what the plan does",
+    )
 
 
 def vetoed(verdict: Verdict) -> Refusal:

@@ -7,7 +7,6 @@ from datetime import datetime
 from pathlib import Path
 
 from statehub_plan.approvals.judge import Candidate, judge
-from statehub_plan.approvals.signers import Signer
 from statehub_plan.approvals.ssh import SignatureRefused, load_signers, verify_against
 from statehub_plan.approvals.statements import principal_of
 from statehub_plan.approvals.store import StoredApproval, load
@@ -15,6 +14,7 @@ from statehub_plan.errors import StatehubError
 from statehub_plan.model.plan import Plan
 from statehub_plan.model.record import ApprovalStatus, GateState
 from statehub_plan.model.spec import Gate
+from statehub_plan.signatures.signers import Signer
 
 
 def collect(

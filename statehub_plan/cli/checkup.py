@@ -7,16 +7,16 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
-import psycopg
-
 from statehub_plan.abstraction import endpoints_by_role
+from statehub_plan.access import resolve_path
 from statehub_plan.cli.workspace import Workspace
 from statehub_plan.components import client_tool, find_opa, find_ssh_keygen, postgres_installations
 from statehub_plan.errors import StatehubError
-from statehub_plan.model.output import DoctorCheck
+from statehub_plan.model.output import CheckOutput, DoctorCheck, PreflightOutput
 from statehub_plan.model.spec import Gate, SecretRef
 from statehub_plan.postgres.connect import Connection, connect, resolve_dsn
-from statehub_plan.postgres.privileges import Problem, check_privileges
+from statehub_plan.postgres.privileges import check_privileges
+from statehub_plan.render.words import counted
 
 
 def check_components() -> Iterator[DoctorCheck]:
@@ -47,34 +47,48 @@ def _refused(check_id: str, error: StatehubError) -> DoctorCheck:
     return DoctorCheck(id=check_id, ok=False, what="; ".join((error.what, *error.details)), remedy=error.hint)
 
 
-def check_document(workspace: Workspace) -> Iterator[DoctorCheck]:
-    """Everything that a plan of this document would stand on."""
-    yield from _databases(workspace)
+def check_document(workspace: Workspace) -> tuple[tuple[DoctorCheck, ...], PreflightOutput | None]:
+    """Everything that a plan of this document would stand on, and the pre-flight checks where both databases answer."""
+    found, preflight = _databases(workspace)
+    return (*found, *_surroundings(workspace)), preflight
+
+
+def _surroundings(workspace: Workspace) -> Iterator[DoctorCheck]:
     yield from _access(workspace)
     yield _bundle(workspace)
     for gate in workspace.document.spec.gates:
         yield from _signers(workspace, gate)
-    yield _folder("backup.directory", workspace.base_dir / workspace.document.spec.backup.directory)
+    yield _folder("backup.directory", resolve_path(workspace.document.spec.backup.directory, workspace.base_dir))
+    if workspace.document.spec.backup.encryption is not None:
+        yield _tried("backup.encryption", lambda: _encryption(workspace))
     yield _journal(workspace)
 
 
-def _databases(workspace: Workspace) -> Iterator[DoctorCheck]:
+def _databases(workspace: Workspace) -> tuple[list[DoctorCheck], PreflightOutput | None]:
     """Each endpoint on its own, so that one that is down hides nothing; then both together."""
     spec = workspace.document.spec
+    found: list[DoctorCheck] = []
+    preflight = None
     with ExitStack() as stack:
         reached: dict[str, Connection] = {}
         for name, endpoint in spec.endpoints.items():
-            yield from _endpoint(name, endpoint.database.dsn, endpoint.app_roles, workspace, stack, reached)
+            found += _endpoint(name, endpoint.database.dsn, workspace, stack, reached)
             if endpoint.database.app_dsn is not None:
-                yield from _app_connection(name, endpoint.database.app_dsn, workspace)
+                found.append(_app_connection(name, endpoint.database.app_dsn, workspace))
         if len(reached) == len(spec.endpoints):
-            yield from _together(workspace, reached)
+            try:
+                preflight = _together(workspace, reached, stack)
+            except StatehubError as error:
+                found.append(_refused("preflight", error))
+        else:
+            for name, connection in reached.items():
+                found += _alone(name, connection, spec.endpoints[name].app_roles)
+    return found, preflight
 
 
 def _endpoint(
     name: str,
     ref: SecretRef,
-    app_roles: tuple[str, ...],
     workspace: Workspace,
     stack: ExitStack,
     reached: dict[str, Connection],
@@ -89,47 +103,63 @@ def _endpoint(
     reached[name] = connection
     version = connection.info.parameter_status("server_version")
     yield _fine(f"{name}.connection", f"PostgreSQL {version} answers")
-    yield from _problems(
-        f"{name}.privileges",
-        "the tool's role may hold, freeze, copy and open",
-        lambda: check_privileges(connection, app_roles=app_roles),
-    )
 
 
-def _app_connection(name: str, ref: SecretRef, workspace: Workspace) -> Iterator[DoctorCheck]:
+def _app_connection(name: str, ref: SecretRef, workspace: Workspace) -> DoctorCheck:
     def look() -> str:
         with connect(resolve_dsn(ref, workspace.base_dir), purpose="doctor", read_only=True) as connection:
             return f"the service's role {connection.info.user} can connect, for canary writes"
 
-    yield _tried(f"{name}.app-connection", look)
+    return _tried(f"{name}.app-connection", look)
 
 
-def _together(workspace: Workspace, reached: dict[str, Connection]) -> Iterator[DoctorCheck]:
-    from statehub_plan.postgres.preflight import preflight_schema
+def _together(workspace: Workspace, reached: dict[str, Connection], stack: ExitStack) -> PreflightOutput:
+    from statehub_plan.postgres.checks.ends import end_of, move_of
+    from statehub_plan.postgres.checks.registry import CHECKS
+    from statehub_plan.postgres.checks.run import run_checks
 
     old, new = endpoints_by_role(workspace.document)
-    replace = workspace.document.spec.transfer.target_content == "replace"
-    yield from _problems(
-        "preflight",
-        f"nothing known stands in the way of a copy from {old} to {new}",
-        lambda: preflight_schema(reached[old], reached[new], replace=replace),
-    )
+    endpoints = workspace.document.spec.endpoints
+
+    def opened(dsn: str) -> Connection:
+        return stack.enter_context(connect(dsn, purpose="doctor", read_only=True))
+
+    source, target = (end_of(endpoints[name], reached[name], workspace.base_dir, opened) for name in (old, new))
+    move = move_of(workspace.document)
+    made = [one for one in CHECKS if one.sides(move)]
+    return PreflightOutput(source=old, target=new, checks=len(made), found=run_checks(source, target, move))
 
 
-def _problems(check_id: str, fine: str, look: Callable[[], tuple[Problem, ...]]) -> Iterator[DoctorCheck]:
+def _alone(name: str, connection: Connection, app_roles: tuple[str, ...]) -> Iterator[DoctorCheck]:
+    """What can be said of a database while the other one does not answer."""
+    check_id = f"{name}.privileges"
     try:
-        found = look()
+        found = check_privileges(connection, app_roles=app_roles)
     except StatehubError as error:
         yield _refused(check_id, error)
         return
-    except psycopg.Error as error:
-        hint = "mend the connection or the privilege that it names, then run this again"
-        yield DoctorCheck(id=check_id, ok=False, what=" ".join(str(error).split()), remedy=hint)
-        return
     if not found:
-        yield _fine(check_id, fine)
+        yield _fine(check_id, "the tool's role may hold, freeze, copy and open")
     for problem in found:
         yield DoctorCheck(id=f"{check_id}.{problem.code}", ok=False, what=problem.what, remedy=problem.remedy)
+
+
+def listed_checks() -> tuple[CheckOutput, ...]:
+    """Every pre-flight check as it is declared."""
+    from statehub_plan.postgres.checks.registry import CHECKS
+
+    return tuple(
+        CheckOutput(
+            id=one.id,
+            theme=one.theme,
+            severity=one.severity,
+            where=one.place.value,
+            methods=tuple(sorted(one.methods)),
+            title=one.title,
+            reason=one.reason,
+        )
+        for one in CHECKS
+    )
 
 
 def _access(workspace: Workspace) -> Iterator[DoctorCheck]:
@@ -148,6 +178,18 @@ def _access(workspace: Workspace) -> Iterator[DoctorCheck]:
         yield DoctorCheck(
             id=check_id, ok=endpoint is not None, what=what, remedy="" if endpoint else f"put {known} there"
         )
+
+
+def _encryption(workspace: Workspace) -> str:
+    from statehub_plan.postgres.age import load_identities, load_recipients, try_out
+
+    settings = workspace.document.spec.backup.encryption
+    recipients = load_recipients(settings, workspace.base_dir)
+    identities = load_identities(settings, workspace.base_dir)
+    if identities is None:
+        return f"encrypts for {counted(len(recipients), 'recipient')}; nothing here decrypts"
+    try_out(recipients, identities)
+    return f"encrypts for {counted(len(recipients), 'recipient')}, and {identities.source} decrypts"
 
 
 def _bundle(workspace: Workspace) -> DoctorCheck:

@@ -1,67 +1,23 @@
-"""`backup` and `drill restore`: what keeps a way back, and the dated proof that it works."""
+"""`drill restore` and `drill verify`: the dated proof that a way back works, and what that proof is worth."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from statehub_plan.abstraction import read_register
+from statehub_plan.cli.backups import ended, endpoint_option, key_option, named, signers_option
 from statehub_plan.cli.options import document_argument, json_option
 from statehub_plan.cli.output import TerminalReporter, print_json, print_text
 from statehub_plan.cli.workspace import Workspace, utc_now
-from statehub_plan.errors import Exit, StatehubError
+from statehub_plan.errors import StatehubError
 from statehub_plan.model.record import RecordKind
 from statehub_plan.model.steps import StepKind
-from statehub_plan.postgres.connect import resolve_dsn
 
-
-def _primary(workspace: Workspace) -> str:
-    observation, _ = workspace.observe(deep=False)
-    register = read_register(workspace.document, observation)
-    if register.primary is None:
-        raise StatehubError(
-            code="primary-unknown",
-            what=f"which endpoint is primary could not be observed: {register.basis}",
-            hint="name it with --endpoint, or make both databases reachable",
-        )
-    return register.primary
-
-
-_endpoint = click.option("--endpoint", help="default: the present primary")
-
-
-def _named(workspace: Workspace, endpoint: str | None) -> str:
-    if endpoint is None:
-        return _primary(workspace)
-    if endpoint not in workspace.document.spec.endpoints:
-        raise click.BadParameter(f"{endpoint!r} is none of {', '.join(workspace.document.spec.endpoints)}")
-    return endpoint
-
-
-@click.command()
-@document_argument
-@_endpoint
-@json_option
-def backup(document: Path, endpoint: str | None, as_json: bool) -> int:
-    """Take a backup of the primary, online, with a manifest of checksums, row counts and content digests."""
-    from statehub_plan.postgres.backup import take_backup
-
-    with Workspace.load(document) as workspace:
-        name = _named(workspace, endpoint)
-        reporter = TerminalReporter(quiet=as_json)
-        taken = take_backup(
-            resolve_dsn(workspace.document.spec.endpoints[name].database.dsn, workspace.base_dir),
-            workspace.base_dir / workspace.document.spec.backup.directory,
-            endpoint=name,
-            jobs=workspace.document.spec.transfer.jobs,
-            on_progress=lambda one: reporter.progress(one.phase, one.done, one.total, one.unit),
-        )
-    if as_json:
-        print_json(taken)
-    else:
-        print_text(f"{taken.path}: {taken.manifest.size_bytes / 1e6:.1f} MB, {len(taken.manifest.tables)} tables")
-    return Exit.DONE
+if TYPE_CHECKING:
+    from statehub_plan.postgres.drill import DrillReport
+    from statehub_plan.postgres.evidence import VerifiedEvidence
 
 
 @click.group()
@@ -71,29 +27,31 @@ def drill() -> None:
 
 @drill.command()
 @document_argument
-@_endpoint
+@endpoint_option
+@key_option
 @json_option
-def restore(document: Path, endpoint: str | None, as_json: bool) -> int:
-    """Restore the newest backup into a scratch database, compare it with its manifest, drop it, record the outcome."""
-    from statehub_plan.postgres.backup import newest_backup
-    from statehub_plan.postgres.drill import restore_drill
-    from statehub_plan.steps.restore_drill import drill_fact, drill_failed
+def restore(document: Path, endpoint: str | None, key: Path | None, as_json: bool) -> int:
+    """Restore the newest backup into a scratch database, compare it with its manifest, drop it, record the outcome; the
+    evidence is kept beside the backup, signed where a key is given."""
+    from statehub_plan.cli.runs import ended_in_order
+    from statehub_plan.postgres.connect import resolve_dsn
+    from statehub_plan.postgres.evidence import DrillOutput
+    from statehub_plan.steps.restore_drill import drill_fact, drill_failed, drill_newest
 
     with Workspace.load(document) as workspace:
-        directory = workspace.base_dir / workspace.document.spec.backup.directory
-        name, newest = _named(workspace, endpoint), newest_backup(directory)
-        if newest is None:
-            raise StatehubError(
-                code="backup-missing",
-                what=f"there is no backup in {directory}",
-                hint=f"take one with `statehub-plan backup {document}`",
+        name, spec = named(workspace, endpoint), workspace.document.spec
+        reporter = TerminalReporter(quiet=as_json)
+        with ended_in_order():
+            drilled = drill_newest(
+                spec.backup,
+                workspace.base_dir,
+                resolve_dsn(spec.endpoints[name].database.dsn, workspace.base_dir),
+                jobs=spec.transfer.jobs,
+                key=key,
+                on_progress=lambda one: reporter.progress(one.phase, one.done, one.total, one.unit),
+                check=lambda: None,
             )
-        report = restore_drill(
-            newest,
-            resolve_dsn(workspace.document.spec.endpoints[name].database.dsn, workspace.base_dir),
-            jobs=workspace.document.spec.transfer.jobs,
-        )
-        state, payload = drill_fact(report)
+        state, payload = drill_fact(drilled)
         workspace.journal.append(
             None,
             service=workspace.service,
@@ -104,10 +62,70 @@ def restore(document: Path, endpoint: str | None, as_json: bool) -> int:
             payload={**payload, "kind": StepKind.RESTORE_DRILL.value, "state": state},
             at=utc_now(),
         )
+    evidence = drilled.evidence
     if as_json:
-        print_json(report)
-    if not report.passed:
-        raise drill_failed(report)
-    if not as_json:
-        print_text(f"{newest.path.name} restores: {report.tables} tables, {report.rows} rows, {report.restore_ms} ms")
-    return Exit.DONE
+        print_json(DrillOutput(**dict(drilled.report), evidence=evidence))
+    else:
+        signed = f"signed by {evidence.signed_by}" if evidence.signed_by else "unsigned"
+        print_text(f"{_text(drilled.report)}\n  evidence {evidence.file}, {signed}")
+    trouble = drilled.trouble if drilled.report.passed else drill_failed(drilled.report)
+    return ended(trouble)
+
+
+@drill.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@signers_option
+@json_option
+def verify(file: Path, allowed_signers: Path | None, as_json: bool) -> int:
+    """Check the signature of a drill's evidence, and that the backup beside it is the one that was drilled; needs no
+    server and no plan. Exit 1 when it is not worth anything, or says that the drill failed."""
+    from statehub_plan.postgres.evidence import DRILL, verify_evidence
+    from statehub_plan.signatures.keygen import load_signers
+    from statehub_plan.steps.restore_drill import drill_failed
+
+    found = verify_evidence(file, load_signers(allowed_signers, DRILL) if allowed_signers else None)
+    if as_json:
+        print_json(found)
+    else:
+        print_text(f"{_text(found.statement)}\n{_worth(found)}")
+    if found.backup == "changed":
+        return ended(_other_backup(found))
+    return ended(None if found.statement.passed else drill_failed(found.statement))
+
+
+def _text(report: DrillReport) -> str:
+    from statehub_plan.render.words import counted
+
+    on = report.restored_on
+    phases = (
+        ("verified", report.verify_ms),
+        ("decrypted", report.decrypt_ms),
+        ("restored", report.restore_ms),
+        ("compared", report.compare_ms),
+    )
+    took = ", ".join(f"{name} in {elapsed_ms / 1000:.1f} s" for name, elapsed_ms in phases if elapsed_ms)
+    lines = [
+        f"{report.backup} {'restores' if report.passed else 'DOES NOT RESTORE'}: {counted(report.tables, 'table')}, "
+        f"{counted(report.rows, 'row')}, {report.drilled_at:%Y-%m-%dT%H:%M:%SZ}",
+        f"  on {on.host} port {on.port}, PostgreSQL {on.server_version // 10000}: "
+        f"{report.restored_bytes / 1e6:.1f} MB from {report.size_bytes / 1e6:.1f} MB"
+        f"{' encrypted' if report.encrypted else ''}, {report.restored_bytes_per_s / 1e6:.1f} MB/s",
+        f"  {took}; {report.elapsed_ms / 1000:.1f} s in all",
+    ]
+    if report.left_behind:
+        lines.append(f"  the scratch database {report.left_behind} could not be dropped; the next drill removes it")
+    return "\n".join(lines)
+
+
+def _worth(found: VerifiedEvidence) -> str:
+    beside = {"same": "the backup beside it is the one", "changed": "ANOTHER BACKUP lies beside it", "absent": ""}
+    who = found.principal or "nobody vouches for this key: give --allowed-signers"
+    return "\n".join(filter(None, (f"  signed by {found.signed_by} ({who})", f"  {beside[found.backup]}".rstrip())))
+
+
+def _other_backup(found: VerifiedEvidence) -> StatehubError:
+    return StatehubError(
+        code="evidence-of-another-backup",
+        what=f"the backup beside {found.file} is not the one that was drilled, or was changed since",
+        hint="`statehub-plan backup verify` says what is wrong with it; drill it again",
+    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -10,7 +11,12 @@ from statehub_plan.cli.options import document_argument, json_option
 from statehub_plan.cli.output import TerminalReporter, print_json, print_rich, print_text
 from statehub_plan.cli.workspace import Workspace
 from statehub_plan.errors import Exit
-from statehub_plan.model.output import DoctorCheck, DoctorOutput, ObserveOutput
+from statehub_plan.model.output import ChecksOutput, DoctorCheck, DoctorOutput, ObserveOutput
+from statehub_plan.model.preflight import Severity
+
+if TYPE_CHECKING:
+    from statehub_plan.model.spec import Compare, SecretRef
+    from statehub_plan.postgres.workers import Progress
 
 
 @click.command()
@@ -21,70 +27,173 @@ def observe(document: Path, as_json: bool, only_unknown: bool) -> int:
     """Look at everything that DOCUMENT is about and print every fact: its value, when and how it was seen."""
     with Workspace.load(document) as workspace:
         observation, evidence = workspace.observe()
+        document_seen = workspace.document
     if as_json:
+        from statehub_plan.abstraction import endpoints_by_role
+        from statehub_plan.streams import stream_between
+
+        ends = endpoints_by_role(document_seen)
+        streams = {into: stream_between(observation, into, of) for into, of in (ends, ends[::-1])}
         if only_unknown:
             observation = observation.model_copy(update={"facts": observation.unknown()})
-        print_json(ObserveOutput(observation=observation, evidence=evidence))
+        print_json(ObserveOutput(observation=observation, evidence=evidence, streams=streams))
     else:
-        from statehub_plan.render import observation_view
+        from statehub_plan.render import observation_view, told_streams
 
-        print_rich(observation_view(observation, evidence, only_unknown=only_unknown))
+        told = told_streams(document_seen, observation)
+        print_rich(observation_view(observation, evidence, only_unknown=only_unknown, streams=told))
     return Exit.DONE
 
 
-@click.command()
-@document_argument
-@json_option
-def compare(document: Path, as_json: bool) -> int:
-    """Compare both databases of DOCUMENT: catalog, row counts, sequences, every value. Reads only.
-
-    Exit status: 0 equal, 1 different, 7 not everything could be looked at. While somebody writes, a difference may be
-    no more than a row that is on its way.
-    """
-    from statehub_plan.abstraction import endpoints_by_role
-    from statehub_plan.postgres.compare import Answer
-    from statehub_plan.postgres.compare import compare as compared
-    from statehub_plan.postgres.connect import resolve_dsn
-
-    with Workspace.load(document) as workspace:
-        spec, reporter = workspace.document.spec, TerminalReporter(quiet=as_json)
-        old, new = endpoints_by_role(workspace.document)
-        source, target = (resolve_dsn(spec.endpoints[name].database.dsn, workspace.base_dir) for name in (old, new))
-        found = compared(
-            source,
-            target,
-            jobs=spec.compare.jobs,
-            content=spec.compare.content,
-            waive=spec.compare.waive,
-            on_progress=lambda one: reporter.progress(one.phase, one.done, one.total, one.unit),
-        )
-    if as_json:
-        print_json(found)
-    else:
-        from statehub_plan.render import comparison_view
-
-        print_rich(comparison_view(found, source=old, target=new))
-    return {Answer.EQUAL: Exit.DONE, Answer.DIFFERENT: Exit.ERROR}.get(found.answer, Exit.OUTCOME_UNKNOWN)
+_ROWS = 10_000
 
 
 @click.command()
 @click.argument("document", type=click.Path(path_type=Path), required=False)
 @json_option
-def doctor(document: Path | None, as_json: bool) -> int:
+@click.option(
+    "--source", metavar="REF", help="env:NAME, file:PATH or service:NAME; with --target, in place of DOCUMENT"
+)
+@click.option("--target", metavar="REF", help="the database that should hold the same")
+@click.option("--jobs", type=click.IntRange(1, 64), help="sessions on each side [default: as DOCUMENT says, or 2]")
+@click.option("--rows", type=click.IntRange(0), default=_ROWS, show_default=True, help="most rows named of a table")
+@click.option("--values", is_flag=True, help="also what both sides hold in those rows, redacted")
+@click.option("--expect-differences", is_flag=True, help="read an eighth slower, and find differing rows at once")
+def compare(
+    document: Path | None,
+    as_json: bool,
+    source: str | None,
+    target: str | None,
+    jobs: int | None,
+    rows: int,
+    values: bool,
+    expect_differences: bool,
+) -> int:
+    """Compare both databases of DOCUMENT, or any two: catalog, row counts, sequences, large objects, every value.
+    Reads only.
+
+    Exit status: 0 equal, 1 different, 7 not everything could be looked at. While somebody writes, a difference may be
+    no more than a row that is on its way.
+    """
+    from statehub_plan.postgres.compare import Answer
+    from statehub_plan.postgres.compare import compare as compared
+
+    names, dsns, wanted = _two_sides(document, source, target)
+    progress = _Progress(quiet=as_json)
+    found = compared(
+        *dsns,
+        jobs=jobs or wanted.jobs,
+        content=wanted.content,
+        waive=wanted.waive,
+        rows_listed=rows,
+        values=values,
+        expect_differences=expect_differences,
+        on_progress=progress.tell,
+    )
+    progress.end()
+    if as_json:
+        print_json(found)
+    else:
+        from statehub_plan.render import comparison_view
+
+        print_rich(comparison_view(found, source=names[0], target=names[1]))
+    return {Answer.EQUAL: Exit.DONE, Answer.DIFFERENT: Exit.ERROR}.get(found.answer, Exit.OUTCOME_UNKNOWN)
+
+
+def _two_sides(
+    document: Path | None, source: str | None, target: str | None
+) -> tuple[tuple[str, str], tuple[str, str], Compare]:
+    """Both sides' names and DSNs, and how they are to be compared."""
+    from statehub_plan.abstraction import endpoints_by_role
+    from statehub_plan.model.spec import Compare
+    from statehub_plan.postgres.connect import resolve_dsn
+
+    if document is None and source and target:
+        refs = _secret_ref(source, "--source"), _secret_ref(target, "--target")
+        return (source, target), (resolve_dsn(refs[0], Path()), resolve_dsn(refs[1], Path())), Compare()
+    if document is None or source or target:
+        raise click.UsageError("give DOCUMENT, or both --source and --target")
+    with Workspace.load(document) as workspace:
+        spec = workspace.document.spec
+        old, new = endpoints_by_role(workspace.document)
+        dsns = tuple(resolve_dsn(spec.endpoints[name].database.dsn, workspace.base_dir) for name in (old, new))
+    return (old, new), (dsns[0], dsns[1]), spec.compare
+
+
+def _secret_ref(text: str, option: str) -> SecretRef:
+    """A connection string itself would stand in the shell's history and in the list of processes."""
+    from pydantic import ValidationError
+
+    from statehub_plan.model.spec import SecretRef
+
+    kind, _, value = text.partition(":")
+    try:
+        return SecretRef.model_validate({kind: value})
+    except ValidationError:
+        raise click.BadParameter("expected env:NAME, file:PATH or service:NAME", param_hint=option) from None
+
+
+class _Progress:
+    """A moving line with rate and time left, anew for each phase of the work."""
+
+    def __init__(self, *, quiet: bool) -> None:
+        self._quiet = quiet
+        self._phase = ""
+        self._reporter = TerminalReporter(quiet=quiet)
+
+    def tell(self, one: Progress) -> None:
+        """Shows it, not more often than a person can read."""
+        if one.phase != self._phase:
+            self.end()
+            self._phase, self._reporter = one.phase, TerminalReporter(quiet=self._quiet)
+        self._reporter.progress(one.phase, one.done, one.total, one.unit)
+
+    def end(self) -> None:
+        """Takes the moving line away."""
+        self._reporter.clear()
+
+
+@click.command()
+@click.argument("document", type=click.Path(path_type=Path), required=False)
+@json_option
+@click.option(
+    "--list", "only_list", is_flag=True, help="list every pre-flight check with its reason, and look at nothing"
+)
+def doctor(document: Path | None, as_json: bool, only_list: bool) -> int:
     """Check what DOCUMENT needs to be carried out (without it: the installed components), with a remedy each. Exit 1
-    when anything is missing."""
+    when anything is missing or stands in the way."""
     from statehub_plan.cli.checkup import check_components, check_document
 
-    checks = list(check_components())
+    if only_list:
+        return _list_checks(as_json)
+    checks, preflight = tuple(check_components()), None
     if document is not None:
         with Workspace.load(document) as workspace:
-            checks += check_document(workspace)
-    problems = [one for one in checks if not one.ok]
+            found, preflight = check_document(workspace)
+        checks = (*checks, *found)
+    problems = sum(1 for one in checks if not one.ok)
+    in_the_way = preflight is not None and any(one.severity is Severity.ERROR for one in preflight.found)
     if as_json:
-        print_json(DoctorOutput(ok=not problems, checks=tuple(checks)))
+        print_json(DoctorOutput(ok=not problems and not in_the_way, checks=checks, preflight=preflight))
     else:
-        print_text("\n".join([*map(_check_text, checks), f"{len(checks)} checks, {len(problems)} problems"]))
-    return Exit.ERROR if problems else Exit.DONE
+        print_text("\n".join([*map(_check_text, checks), f"{len(checks)} checks, {problems} problems"]))
+        if preflight is not None:
+            from statehub_plan.render import preflight_view
+
+            print_rich(preflight_view(preflight))
+    return Exit.ERROR if problems or in_the_way else Exit.DONE
+
+
+def _list_checks(as_json: bool) -> int:
+    from statehub_plan.cli.checkup import listed_checks
+
+    if as_json:
+        print_json(ChecksOutput(checks=listed_checks()))
+    else:
+        from statehub_plan.render import checks_view
+
+        print_rich(checks_view(listed_checks()))
+    return Exit.DONE
 
 
 def _check_text(one: DoctorCheck) -> str:

@@ -69,6 +69,7 @@ class TerminalReporter:
         self._quiet = quiet
         self._tty = sys.stderr.isatty()
         self._started_at = self._told_at = time.monotonic()
+        self._label = ""
         self._moving = False
 
     def _say(self, text: str, end: str = "\n") -> None:
@@ -79,7 +80,8 @@ class TerminalReporter:
         except OSError:  # the terminal went away or the log's disk is full: no reason to end a move in the middle
             self._quiet = True
 
-    def _clear(self) -> None:
+    def clear(self) -> None:
+        """Takes the moving line away, if there is one."""
         if self._moving:
             self._say("\r\x1b[K", end="")
             self._moving = False
@@ -91,18 +93,20 @@ class TerminalReporter:
 
     def step_ended(self, step: Step, outcome: str, elapsed_s: float) -> None:
         """How it ended and how long it took."""
-        self._clear()
+        self.clear()
         self._say(f"      {outcome} ({elapsed_s:.2f} s)")
 
     def progress(self, label: str, done: float, total: float | None, unit: str) -> None:
         """At most ten times a second on a terminal, every five seconds elsewhere."""
         now = time.monotonic()
+        if label != self._label:  # a phase of its own has a rate of its own
+            self._label, self._started_at = label, now
         if now - self._told_at < (0.1 if self._tty else 5.0):
             return
         self._told_at = now
         line = f"      {label}: {progress_text(done, total, unit, now - self._started_at)}"
         if self._tty:
-            self._clear()
+            self.clear()
             self._say(line[:118], end="")
             self._moving = True
         else:
@@ -113,7 +117,7 @@ class TerminalReporter:
 
     def note(self, text: str) -> None:
         """One line worth reading now."""
-        self._clear()
+        self.clear()
         self._say(f"      {text}")
 
 

@@ -21,10 +21,11 @@ from statehub_plan.cli.workspace import Workspace, author, load_plan, utc_now
 from statehub_plan.errors import Exit, Refusal, StatehubError
 from statehub_plan.journal import Journal
 from statehub_plan.model.facts import Evidence, Fact, Observation
-from statehub_plan.model.output import HistoryOutput, RunOutput
+from statehub_plan.model.output import HistoryOutput, RehearseOutput, RunOutput
 from statehub_plan.model.plan import Phase, Plan, PlanFile, Verdict
 from statehub_plan.model.record import GateState, RecordKind, RunContext
 from statehub_plan.model.spec import duration_s
+from statehub_plan.model.steps import StepKind
 from statehub_plan.moments import Moment, passed_by
 from statehub_plan.reporter import Reporter
 
@@ -79,8 +80,11 @@ def run_id(plan: Plan) -> str:
     return f"{plan.spec.metadata.name}-{PlanFile.seal(plan).digest.removeprefix('sha256:')[:12]}"
 
 
-def carry_out(workspace: Workspace, plan: Plan, reporter: Reporter, moment: Moment = passed_by) -> None:
-    """One turn at applying a plan under the service's lease; returns when the wish holds, raises otherwise."""
+def carry_out(
+    workspace: Workspace, plan: Plan, reporter: Reporter, moment: Moment = passed_by, *, rehearsing: bool = False
+) -> None:
+    """One turn at applying a plan under the service's lease; returns when the wish holds (or, `rehearsing`, after one
+    rehearsal), raises otherwise."""
     from statehub_plan.apply.around import Glance, Surroundings
     from statehub_plan.apply.loop import Applying
     from statehub_plan.cli.judging import ask, policy_host
@@ -93,7 +97,7 @@ def carry_out(workspace: Workspace, plan: Plan, reporter: Reporter, moment: Mome
     _require_outside(journal, plan)
     name = plan.spec.metadata.name
     eyes = _Eyes(workspace)
-    taken = _epochs_taken(workspace, plan)
+    taken = epochs_taken(workspace, plan)
     lease = journal.acquire(workspace.service, who, ttl_s=LEASE_TTL_S, now=utc_now(), at_least=taken)
     try:
         journal.verify()
@@ -155,12 +159,12 @@ def carry_out(workspace: Workspace, plan: Plan, reporter: Reporter, moment: Mome
                 switch_part=carry_out_part,
                 now=utc_now,
             )
-            Applying(plan, stage, around, who).run()
+            Applying(plan, stage, around, who, rehearsing=rehearsing).run()
     finally:
         journal.release(lease)
 
 
-def _epochs_taken(workspace: Workspace, plan: Plan) -> int:
+def epochs_taken(workspace: Workspace, plan: Plan) -> int:
     """The highest epoch that has acted on either side; one that does not answer now refuses a lower one by itself."""
     from statehub_plan.postgres.connect import resolve_dsn
     from statehub_plan.postgres.state import claimed_epoch
@@ -219,6 +223,43 @@ def apply(planfile: Path, as_json: bool) -> int:
     plan = load_plan(planfile)
     with Workspace.of_plan(plan) as workspace:
         return _with_outcome(as_json, plan, lambda: carry_out(workspace, plan, TerminalReporter(quiet=as_json)))
+
+
+@click.command()
+@plan_argument
+@json_option
+def rehearse(planfile: Path, as_json: bool) -> int:
+    """Rehearse the switch of a saved plan on the live system, with writers running; nothing is decided.
+
+    What comes before it in the plan (filling, following) is carried out first. Writers wait for a blink: hold, drain,
+    prove, release; then the content of both sides, as of that moment, is compared online. No gate stands before it, but
+    where content of the target is to be replaced. The receipt is what policies ask for, and `plan` shows its expected
+    write gap. `apply` of the same plan goes on from there.
+    """
+    plan = load_plan(planfile)
+    with Workspace.of_plan(plan) as workspace:
+        reporter = TerminalReporter(quiet=as_json)
+        try:
+            with ended_in_order():
+                carry_out(workspace, plan, reporter, rehearsing=True)
+        except StatehubError as error:
+            print_error(error, as_json=as_json)
+            return error.exit_status
+        receipt = [
+            record.payload
+            for record in workspace.records()
+            if record.kind is RecordKind.FACT and record.payload.get("kind") == StepKind.REHEARSE.value
+        ][-1]
+    names = RehearseOutput.model_fields.keys() - {"run"}
+    output = RehearseOutput.model_validate({"run": run_id(plan)} | {name: receipt.get(name) for name in names})
+    if as_json:
+        print_json(output)
+    else:
+        print_text(
+            f"rehearsed: writers waited {output.gap_ms:.0f} ms, expected write gap {output.predicted_gap_ms:.0f} ms; "
+            f"contents equal, compared online in {output.compared_ms / 1000:.1f} s"
+        )
+    return Exit.DONE
 
 
 @click.command()

@@ -170,6 +170,7 @@ class Writer(threading.Thread):
         token = f"{self._settings.client}-{self._number}-{seq}"
         body = self._body(token, seq)
         give_up_at: float | None = None
+        began = time.monotonic_ns()
         for attempt in count(1):
             try:
                 server = self._line.post("/progress-events", body, token)
@@ -184,10 +185,11 @@ class Writer(threading.Thread):
                 time.sleep(min(_FIRST_PAUSE_S * attempt, _LONGEST_PAUSE_S))
                 self._look_again()
             else:
-                self._acknowledged(token, seq, server, attempt)
+                self._acknowledged(token, seq, server, attempt, began)
                 return
 
-    def _acknowledged(self, token: str, seq: int, server: str, attempts: int) -> None:
+    def _acknowledged(self, token: str, seq: int, server: str, attempts: int, began_ns: int) -> None:
+        now_ns = time.monotonic_ns()
         self._book.write(
             Acknowledgement(
                 token=token,
@@ -196,8 +198,9 @@ class Writer(threading.Thread):
                 server=server,
                 via=self._via,
                 attempts=attempts,
-                mono_ns=time.monotonic_ns(),
+                mono_ns=now_ns,
                 wall_ns=time.time_ns(),
+                waited_ms=round((now_ns - began_ns) / 1e6, 1),
             )
         )
 

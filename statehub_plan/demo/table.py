@@ -38,10 +38,24 @@ class Leg(Frozen):
             "acknowledged": self.ledger.acknowledged,
             "lost": self.ledger.lost,
             "duplicated": self.ledger.duplicated,
+            "errors": self.ledger.unresolved,
+            "longest_write_ms": self.ledger.longest_ms,
             "write_gap_ms": self.write_gap_ms,
             "content_equal": self.content.equal,
             "primary": self.primary,
         }
+
+
+_FIGURES = (
+    "acknowledged",
+    "lost",
+    "duplicated",
+    "errors",
+    "longest_write_ms",
+    "write_gap_ms",
+    "content_equal",
+    "primary",
+)
 
 
 class CommandRun(Frozen):
@@ -68,7 +82,7 @@ class Outcome(Frozen):
 
     def as_json(self) -> dict[str, Any]:
         """The object that `--json` prints: the cutover's figures, the switchback's within, every command."""
-        nothing = dict.fromkeys(("acknowledged", "lost", "duplicated", "write_gap_ms", "content_equal", "primary"))
+        nothing = dict.fromkeys(_FIGURES)
         return {
             **(self.cutover.figures() if self.cutover else nothing),
             "switchback": self.switchback.figures() if self.switchback else nothing,
@@ -105,7 +119,9 @@ _LABELS = (
     "acknowledged writes",
     "lost",
     "duplicated",
+    "errors that a caller saw",
     "retried by the client",
+    "longest write",
     "write gap",
     "content equal",
     "primary",
@@ -119,7 +135,9 @@ def _cells(leg: Leg) -> tuple[str, ...]:
         f"{ledger.acknowledged:,}",
         f"{ledger.lost:,}",
         f"{ledger.duplicated:,}",
+        f"{ledger.unresolved:,}",
         f"{ledger.retried:,}",
+        f"{ledger.longest_ms:,.0f} ms",
         gap,
         f"{equal} ({leg.content.rows:,} rows)",
         leg.primary or "nobody",

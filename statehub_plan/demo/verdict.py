@@ -26,7 +26,8 @@ class Opening(Frozen):
 
 class Acknowledgement(Frozen):
     """A write that the service said it has. `server` is the endpoint that answered, `via` the access path; `mono_ns`
-    and `wall_ns` are the client's clocks when the answer was there; more than one of `attempts` means retries."""
+    and `wall_ns` are the client's clocks when the answer was there, `waited_ms` after its first attempt began; more
+    than one of `attempts` means retries, which the client's caller does not see."""
 
     kind: Literal["acknowledged"] = "acknowledged"
     token: str
@@ -37,6 +38,7 @@ class Acknowledgement(Frozen):
     attempts: int
     mono_ns: int
     wall_ns: int
+    waited_ms: float = 0.0
 
 
 class Unresolved(Frozen):
@@ -66,7 +68,7 @@ class Move(Frozen):
 
 class LedgerVerdict(Frozen):
     """`lost` acknowledged writes are not in the database, `duplicated` ones are there more than once; `retried` needed
-    more than one attempt. The first twenty tokens of both are named."""
+    more than one attempt, and no write took longer than `longest_ms`. The first twenty tokens of both are named."""
 
     acknowledged: int
     retried: int
@@ -76,6 +78,7 @@ class LedgerVerdict(Frozen):
     lost_tokens: tuple[str, ...]
     duplicated_tokens: tuple[str, ...]
     moves: tuple[Move, ...]
+    longest_ms: float = 0.0
 
     @property
     def write_gap_ms(self) -> float | None:
@@ -131,6 +134,7 @@ def judge(ledger: Ledger, found: dict[str, int]) -> LedgerVerdict:
         lost_tokens=tuple(lost[:_NAMED]),
         duplicated_tokens=tuple(duplicated[:_NAMED]),
         moves=moves(ledger.acknowledged),
+        longest_ms=max((entry.waited_ms for entry in ledger.acknowledged), default=0.0),
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shlex
 import shutil
 import string
 import subprocess
@@ -21,7 +22,7 @@ import psycopg
 from psycopg import sql
 
 from statehub_plan.components import PgInstallation, find_ssh_keygen, server_installations
-from statehub_plan.demo import seed
+from statehub_plan.demo import reload, seed
 from statehub_plan.demo.cluster import Cluster, scratch_directory
 from statehub_plan.demo.ledger import LedgerVerdict, verify
 from statehub_plan.demo.process import Child
@@ -158,7 +159,12 @@ class DemoWorld:
 
     def _start_sites(self, stack: ExitStack, api_ports: Mapping[str, int]) -> dict[str, Site]:
         def start(name: str) -> Site:
-            cluster = Cluster.create(self.directory, name, self._installations[name], settings=self._settings)
+            cluster = Cluster.create(
+                self.directory,
+                name,
+                self._installations[name],
+                settings={"max_slot_wal_keep_size": "8GB", **self._settings},
+            )
             stack.callback(cluster.destroy)
             cluster.start()
             site = Site(name, cluster, api_ports[name])
@@ -228,6 +234,8 @@ class DemoWorld:
             **self._transfer,
         }
         for name, site in self.sites.items():
+            free = f"df --output=avail -B1 {shlex.quote(str(site.cluster.data_dir.parent))} | tail -n 1"
+            values[f"{name}_disk_free"] = json.dumps(["sh", "-c", free])
             values |= {f"{name}_api": site.api, f"{name}_address": site.address, f"{name}_major": str(site.major)}
         values["endpoints"] = _filled("endpoints.yaml", values).rstrip()
         for name in _LANES:
@@ -235,8 +243,7 @@ class DemoWorld:
         shutil.copytree(_policies(), self.directory / "policies")
 
     def _reload_command(self) -> list[str]:
-        arguments = ["reload", str(self._tunnels_file), "--status", str(self._tunnels_status)]
-        return [sys.executable, "-m", "statehub_plan.demo.tunnel", *arguments]
+        return [sys.executable, "-I", "-S", reload.__file__, str(self._tunnels_status)]
 
     def _log(self, name: str) -> Path:
         return self.directory / "logs" / f"{name}.log"

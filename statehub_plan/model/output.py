@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from typing import Literal
 
-from statehub_plan.model.base import Frozen
+from statehub_plan.model.base import Frozen, JsonValue
 from statehub_plan.model.facts import Evidence, Observation
 from statehub_plan.model.plan import Verdict
+from statehub_plan.model.preflight import Found, Severity
 from statehub_plan.model.record import GateState, Record
+from statehub_plan.model.spec import TransferMethod
+from statehub_plan.model.stream import Stream
 
 
 class ErrorOutput(Frozen):
@@ -42,10 +45,19 @@ class ValidateOutput(Frozen):
 
 
 class ObserveOutput(Frozen):
-    """`observe`: every fact and the evidence of every task."""
+    """`observe`: every fact, the evidence of every task, and where the stream into each endpoint stands."""
 
     observation: Observation
     evidence: tuple[Evidence, ...]
+    streams: dict[str, Stream]
+
+
+class GuardOutput(Frozen):
+    """`guard`: the stream into the fallback after the look, and the slot that had to be dropped, if any."""
+
+    fallback: str
+    stream: Stream
+    dropped: dict[str, JsonValue] | None
 
 
 class ApprovalsOutput(Frozen):
@@ -71,6 +83,22 @@ class RunOutput(Frozen):
     error: ErrorOutput | None
 
 
+class RehearseOutput(Frozen):
+    """`rehearse`: the receipt. `gap_ms`: how long writers waited; `predicted_gap_ms`: how long they will next time;
+    `drain_ms` of it until the barrier had arrived; `compared_ms`: the comparison of contents afterwards, online."""
+
+    run: str
+    term: int
+    stream: str
+    gap_ms: float
+    drain_ms: float
+    proof_ms: float
+    predicted_gap_ms: float
+    compared_ms: int
+    effects_digest: str
+    digest: str
+
+
 class HistoryOutput(Frozen):
     """`history`: `checked` records of the hash chain were verified; `records` are those asked for."""
 
@@ -87,11 +115,41 @@ class DoctorCheck(Frozen):
     remedy: str
 
 
+class PreflightOutput(Frozen):
+    """The pre-flight checks of moving `source` to `target`: how many were made, and what they found, errors first."""
+
+    source: str
+    target: str
+    checks: int
+    found: tuple[Found, ...]
+
+
 class DoctorOutput(Frozen):
-    """`doctor`: `ok` when nothing is missing."""
+    """`doctor`: `ok` when nothing is missing and no pre-flight check stands in the way. `preflight` is null where there
+    is no document, or not both of its databases answered."""
 
     ok: bool
     checks: tuple[DoctorCheck, ...]
+    preflight: PreflightOutput | None
+
+
+class CheckOutput(Frozen):
+    """One pre-flight check as it is declared. `where` it looks: on the source, the target, each side; the publisher or
+    the subscriber, which are source and target, and exchanged besides where the fallback is to follow."""
+
+    id: str
+    theme: str
+    severity: Severity
+    where: str
+    methods: tuple[TransferMethod, ...]
+    title: str
+    reason: str
+
+
+class ChecksOutput(Frozen):
+    """`doctor --list`: every pre-flight check."""
+
+    checks: tuple[CheckOutput, ...]
 
 
 class PolicyCheckOutput(Frozen):
@@ -122,11 +180,14 @@ class PolicyTestOutput(Frozen):
 
 
 class DemoFigures(Frozen):
-    """One move of the demo's primary; null where it did not come to it."""
+    """One move of the demo's primary; null where it did not come to it. `errors`: writes that failed for good, as their
+    caller sees it; `longest_write_ms`: what the slowest of them took, retries included."""
 
     acknowledged: int | None
     lost: int | None
     duplicated: int | None
+    errors: int | None
+    longest_write_ms: float | None
     write_gap_ms: float | None
     content_equal: bool | None
     primary: str | None

@@ -10,6 +10,7 @@ from pydantic import ConfigDict, Field, model_validator
 from statehub_plan.model.base import SpecModel
 from statehub_plan.model.steps import StepKind
 from statehub_plan.model.written import (
+    AgeRecipient,
     Argv,
     Day,
     Duration,
@@ -19,12 +20,14 @@ from statehub_plan.model.written import (
     Name,
     Pointer,
     Principal,
+    Size,
     TaskId,
     Text,
     Url,
     Variable,
 )
 from statehub_plan.model.written import duration_s as duration_s
+from statehub_plan.model.written import size_bytes as size_bytes
 
 
 class SecretRef(SpecModel):
@@ -96,11 +99,25 @@ class FallbackMode(StrEnum):
     RETIRED = "retired"
 
 
+class FollowLimits(SpecModel):
+    """How far behind a stream may be and how much its slot may keep on the sender. Beyond `advise…` it is told, beyond
+    `maxLag` no cutover begins, and at `dropSlotAt…` a slot that only serves the fallback is dropped before the disk
+    fills: the primary goes on, and the way back is no longer lossless."""
+
+    advise_lag: Size = "64MB"
+    max_lag: Size = "1GB"
+    advise_retained: Size = "2GB"
+    drop_slot_at_retained: Size = "8GB"
+    advise_disk_free: Size = "10GB"
+    drop_slot_at_disk_free: Size = "4GB"
+
+
 class Fallback(SpecModel):
-    """The retained other side; it is never omitted: retiring it is said, not left out."""
+    """The retained other side; it is never omitted: retiring it is said, not left out. `limits` are for streams."""
 
     endpoint: Name
     mode: FallbackMode
+    limits: FollowLimits = FollowLimits()
 
 
 class Desired(SpecModel):
@@ -187,9 +204,9 @@ class Transfer(SpecModel):
     """How rows travel. `auto`: by replication where nothing stands in its way, else by a dump."""
 
     method: TransferMethod = TransferMethod.AUTO
-    rehearsal: Rehearsal = Rehearsal()
     jobs: Annotated[int, Field(ge=1, le=64)] = 2
     target_content: TargetContent = TargetContent.EMPTY
+    rehearsal: Rehearsal = Rehearsal()
 
 
 class Freeze(SpecModel):
@@ -252,11 +269,32 @@ class Compare(SpecModel):
     waive: tuple[Waiver, ...] = ()
 
 
+class Encryption(SpecModel):
+    """For whom dumps are encrypted with age: public keys, written here or one a line in a file (exactly one of both).
+    `identityFile` holds the secret key that restore drills decrypt with."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"oneOf": [{"required": ["recipients"]}, {"required": ["recipientsFile"]}]}
+    )
+
+    recipients: Annotated[tuple[AgeRecipient, ...], Field(min_length=1)] | None = None
+    recipients_file: FilePath | None = None
+    identity_file: FilePath | None = None
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Encryption:
+        if (self.recipients is None) == (self.recipients_file is None):
+            raise ValueError("give exactly one of recipients, recipientsFile")
+        return self
+
+
 class Backup(SpecModel):
-    """Where dumps with a checksummed manifest are kept and how old the newest may be before a cutover."""
+    """Where dumps with a checksummed manifest are kept, how old the newest may be before a cutover, and whether they
+    are encrypted."""
 
     directory: FilePath
     max_age: Duration = "24h"
+    encryption: Encryption | None = None
 
 
 class ProbeBase(SpecModel):

@@ -8,6 +8,8 @@ from typing import Annotated
 from pydantic import Field, JsonValue, WithJsonSchema
 
 _DURATION = re.compile(r"^([1-9][0-9]{0,8})(ms|s|m|h|d)$")
+_SIZE = re.compile(r"^([1-9][0-9]{0,8})(kB|MB|GB|TB)$")
+_UNIT_BYTES = {"kB": 1 << 10, "MB": 1 << 20, "GB": 1 << 30, "TB": 1 << 40}
 _UNIT_S = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 # The descriptions go into the JSON Schemas, where editors show them, and behind "write" in the loader's messages.
@@ -17,6 +19,14 @@ Duration = Annotated[
         pattern=_DURATION.pattern,
         description="a number and ms, s, m, h or d, such as 30m",
         examples=["500ms", "5s", "30m", "24h", "7d"],
+    ),
+]
+Size = Annotated[
+    str,
+    Field(
+        pattern=_SIZE.pattern,
+        description="a number and kB, MB, GB or TB (powers of 1024, as PostgreSQL has them), such as 64MB",
+        examples=["64MB", "8GB"],
     ),
 ]
 Name = Annotated[
@@ -72,6 +82,10 @@ Expected = Annotated[
         }
     ),
 ]
+AGE_RECIPIENT = r"^(age1[02-9ac-hj-np-z]{58}|ssh-ed25519 [A-Za-z0-9+/]+={0,2}( [^\r\n]*)?)$"
+AgeRecipient = Annotated[
+    str, Field(pattern=AGE_RECIPIENT, max_length=4000, description="a public key, age1… or ssh-ed25519 …")
+]
 Principal = Annotated[
     str,
     Field(
@@ -89,3 +103,11 @@ def duration_s(duration: str) -> float:
     if match is None:
         raise ValueError(f"not a duration: {duration!r}; write a number and ms, s, m, h or d")
     return int(match[1]) * _UNIT_S[match[2]]
+
+
+def size_bytes(size: str) -> int:
+    """Bytes of a size such as `64MB`, `8GB`, in powers of 1024; ValueError for anything else."""
+    match = _SIZE.fullmatch(size)
+    if match is None:
+        raise ValueError(f"not a size: {size!r}; write a number and kB, MB, GB or TB")
+    return int(match[1]) * _UNIT_BYTES[match[2]]

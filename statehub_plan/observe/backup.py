@@ -13,19 +13,18 @@ from statehub_plan.model.base import epoch_s
 from statehub_plan.model.spec import Backup as BackupSettings
 from statehub_plan.observe.gather import Answers, Clock, Source
 from statehub_plan.observe.parallel import Attempt
-from statehub_plan.postgres.backup import Backup, newest_backup, verify_backup
-
-_Stamps = tuple[tuple[str, int, int, int, int], ...]
+from statehub_plan.postgres.manifest import Backup, Stamps, newest_backup, stamps_of, verify_backup
 
 _NAMED_PROBLEMS = 5
 _SLOWEST_BYTES_PER_S = 50e6  # a disk or share that reads a backup more slowly is of no use in an emergency
 
-_verified: dict[Path, tuple[_Stamps, tuple[str, ...]]] = {}
+_verified: dict[Path, tuple[Stamps, tuple[str, ...]]] = {}
 """What this process found when it last read a backup's every byte, and the files' stamps at that time."""
 
 
 def backup_source(backup: BackupSettings, base_dir: Path, *, now: Clock) -> Source:
-    """backup {path, endpoint, taken_at, age_s, checksum_ok, problems, size_bytes, system_identifier}; null if none.
+    """backup {path, endpoint, taken_at, age_s, checksum_ok, problems, size_bytes, encrypted, manifest_digest,
+    system_identifier}; null if none.
 
     Reads every byte of it once per process, and again as soon as a file's size, inode or time of change is another;
     takes the time that this needs at 50 MB/s or faster. Unknown where it is slower.
@@ -51,6 +50,8 @@ def backup_source(backup: BackupSettings, base_dir: Path, *, now: Clock) -> Sour
                 "checksum_ok": not problems,
                 "problems": list(problems[:_NAMED_PROBLEMS]),
                 "size_bytes": manifest.size_bytes,
+                "encrypted": manifest.encryption is not None,
+                "manifest_digest": manifest.digest,
                 "system_identifier": manifest.identity.system_identifier,
             },
             began,
@@ -65,19 +66,10 @@ def verify_once(backup: Backup, *, check: Callable[[], None]) -> tuple[str, ...]
 
     `check` is called before each file and may raise to give up.
     """
-    stamps = _stamps(backup.path)
+    stamps = stamps_of(backup.path)
     if _verified.get(backup.path, ((), ()))[0] != stamps:
         _verified[backup.path] = (stamps, verify_backup(backup, check=check))
     return _verified[backup.path][1]
-
-
-def _stamps(root: Path) -> _Stamps:
-    """Of every file below: a change of content can't keep all of these (the time of change can't be set)."""
-    found = []
-    for path in sorted(root.rglob("*")):
-        status = path.lstat()
-        found.append((str(path), status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino))
-    return tuple(found)
 
 
 def _go_on(attempt: Attempt) -> None:

@@ -16,6 +16,7 @@ from statehub_plan.observe.gather import Answers, Clock, Source, gather
 from statehub_plan.observe.parallel import Attempt
 from statehub_plan.observe.platform import platform_source
 from statehub_plan.observe.postgres import database_source
+from statehub_plan.observe.preflight import preflight_source
 from statehub_plan.observe.replication import disk_source
 
 
@@ -31,10 +32,10 @@ def observe(
     """All facts about the plan's endpoints, access paths and backup, and `extra` ones (from the journal, say).
 
     Blocks for at most `timeout_s`, and for what reading the newest backup takes the first time: what has not answered
-    by then is unknown, and is hung up on. Unless `deep`, size, schema revision, row counts, disks, backup and platforms
-    are not looked at and are not in the result; disks and WAL only where rows travel by replication or a command that
-    tells the disk left is declared. Read-only, but for commands that the plan names. ValueError when an extra
-    fact has the id of an observed one.
+    by then is unknown, and is hung up on. Unless `deep`, size, schema revision, row counts, pre-flight, disks, backup
+    and platforms are not looked at and are not in the result; disks and WAL only where rows may travel by replication
+    or a command that tells the disk left is declared. Read-only, but for commands that the plan names. ValueError when
+    an extra fact has the id of an observed one.
     """
     began_at = now()
     facts = gather(tuple(_sources(plan, base_dir, now, deep)), now=now, timeout_s=timeout_s)
@@ -43,7 +44,7 @@ def observe(
 
 def _sources(plan: CutoverPlan, base_dir: Path, now: Clock, deep: bool) -> Iterator[Source]:
     for name, endpoint in sorted(plan.spec.endpoints.items()):
-        streams = plan.spec.transfer.method is TransferMethod.REPLICATION or endpoint.database.disk_free is not None
+        streams = plan.spec.transfer.method is not TransferMethod.DUMP or endpoint.database.disk_free is not None
         yield database_source(name, endpoint, base_dir, now=now, deep=deep, streams=streams)
         if streams and deep:
             yield disk_source(name, endpoint.database, base_dir)
@@ -54,6 +55,7 @@ def _sources(plan: CutoverPlan, base_dir: Path, now: Clock, deep: bool) -> Itera
     for path in plan.spec.access:
         yield access_source(path, base_dir)
     if deep:
+        yield preflight_source(plan, base_dir)
         yield backup_source(plan.spec.backup, base_dir, now=now)
     if plan.spec.operating_model is not None:
         yield _document_source(plan.spec.operating_model, base_dir)

@@ -88,17 +88,15 @@ def subscriptions(connection: Connection) -> JsonValue:
 
 def wal_bytes(connection: Connection) -> JsonValue:
     """How much WAL the server keeps now, for whatever reason; StatehubError with the grant where it may not be seen."""
-    row = connection.execute(
-        "SELECT CASE WHEN has_function_privilege('pg_ls_waldir()', 'EXECUTE') THEN "
-        "(SELECT coalesce(sum(size), 0)::int8 FROM pg_ls_waldir()) END"
-    ).fetchone()
-    if row is None or row[0] is None:
+    allowed = connection.execute("SELECT has_function_privilege('pg_ls_waldir()', 'EXECUTE')").fetchone()
+    if allowed is None or not allowed[0]:
         raise StatehubError(
             code="privilege-missing",
             what="this role may not see how much WAL there is",
             hint=f'as superuser: GRANT pg_monitor TO "{connection.info.user}"',
         )
-    return int(row[0])
+    row = connection.execute("SELECT coalesce(sum(size), 0)::int8 FROM pg_ls_waldir()").fetchone()
+    return None if row is None else int(row[0])
 
 
 def disk_free_bytes(argv: Sequence[str] | None, base_dir: Path, *, timeout_s: float = DISK_FREE_TIMEOUT_S) -> int:

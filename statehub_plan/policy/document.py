@@ -12,12 +12,15 @@ from statehub_plan.model.base import Frozen
 from statehub_plan.model.facts import EvidenceStatus, FactStatus
 from statehub_plan.model.plan import Phase
 from statehub_plan.model.record import ApprovalStatus, CriterionStatus
-from statehub_plan.model.spec import FallbackMode, Lane
+from statehub_plan.model.spec import FallbackMode, Lane, TransferMethod
 from statehub_plan.model.steps import StepClass, StepKind
+from statehub_plan.model.stream import StreamState
 from statehub_plan.world import Side, World
 
 SCHEMA: Literal["statehub-plan/input/v1"] = "statehub-plan/input/v1"
 Seconds = Annotated[int, Field(ge=0)]
+Milliseconds = Annotated[int, Field(ge=0)]
+Bytes = Annotated[int, Field(ge=0)]
 
 
 class _View(Frozen):
@@ -112,7 +115,8 @@ class TaskView(_View):
 
 
 class PlanView(_View):
-    """The plan being judged. World i of the trajectory is the one before step i; the last one is the end."""
+    """The plan being judged. World i of the trajectory is the one before step i; the last one is the end.
+    `disks_watched`: endpoints for which the plan names a command that tells the disk left."""
 
     digest: str
     name: str
@@ -121,6 +125,8 @@ class PlanView(_View):
     old: str
     new: str
     term: int
+    method: TransferMethod
+    disks_watched: tuple[str, ...]
     refused: RefusedView | None
     steps: tuple[StepView, ...]
     trajectory: Annotated[tuple[WorldView, ...], Field(min_length=1)]  # type: ignore[valid-type]
@@ -139,11 +145,36 @@ class FactView(_View):
     observed_at: int
 
 
+class StreamView(_View):
+    """The stream into one endpoint from the other. `observed` is false where either end could not be seen; sizes are
+    null where they are not known."""
+
+    state: StreamState
+    why: str
+    slot: str | None
+    lag_bytes: Bytes | None
+    retained_bytes: Bytes | None
+    disk_free_bytes: Bytes | None
+    lossless: bool
+    observed: bool
+    since: int | None
+
+
+class OrphanView(_View):
+    """A slot of the tool's that keeps WAL for nobody."""
+
+    endpoint: str
+    name: str
+    retained_bytes: Bytes | None
+
+
 class ObservedView(_View):
-    """What is the case now; `identities` are those just observed, not those of the plan."""
+    """What is the case now; `identities` are those just observed, not those of the plan. `streams` by receiver."""
 
     world: WorldView  # type: ignore[valid-type]
     identities: dict[str, IdentityView]
+    streams: dict[str, StreamView]
+    orphans: tuple[OrphanView, ...]
     facts: dict[str, FactView]
 
 
@@ -209,13 +240,22 @@ class HistoryView(_View):
 
 
 class LimitsView(_View):
-    """The plan's own limits in whole seconds, rounded up; null where the plan declares no such drill."""
+    """The plan's own limits in whole seconds (milliseconds, bytes), rounded up; null where the plan declares no such
+    drill, or rows travel by dump and nothing is rehearsed."""
 
     backup_max_age_s: Seconds
     restore_drill_max_age_s: Seconds | None
     failover_drill_max_age_s: Seconds | None
     observation_max_age_s: Seconds
     hold_max_s: Seconds
+    rehearsal_max_age_s: Seconds | None
+    switch_timeout_ms: Milliseconds
+    advise_lag_bytes: Bytes
+    max_lag_bytes: Bytes
+    advise_retained_bytes: Bytes
+    drop_slot_at_retained_bytes: Bytes
+    advise_disk_free_bytes: Bytes
+    drop_slot_at_disk_free_bytes: Bytes
 
 
 class BundleInfo(Frozen):

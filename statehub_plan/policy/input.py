@@ -13,7 +13,7 @@ from statehub_plan.model.base import epoch_s
 from statehub_plan.model.facts import Evidence, Observation
 from statehub_plan.model.plan import Identity, Phase, Plan, Refused
 from statehub_plan.model.record import GateState, History, RunContext
-from statehub_plan.model.spec import CutoverSpec, duration_s
+from statehub_plan.model.spec import CutoverSpec, TransferMethod, duration_s, size_bytes
 from statehub_plan.policy.document import (
     SCHEMA,
     ApprovalView,
@@ -30,15 +30,18 @@ from statehub_plan.policy.document import (
     IdentityView,
     LimitsView,
     ObservedView,
+    OrphanView,
     PlanView,
     PolicyInput,
     RefusedView,
     RunView,
     SideView,
     StepView,
+    StreamView,
     TaskView,
     WorldView,
 )
+from statehub_plan.streams import orphans, stream_between
 from statehub_plan.world import Side, World
 
 OBSERVATION_MAX_AGE_S = 120
@@ -99,6 +102,10 @@ def _plan_view(plan: Plan) -> PlanView:
         old=plan.old,
         new=plan.new,
         term=plan.term,
+        method=spec.transfer.method,
+        disks_watched=tuple(
+            sorted(name for name, endpoint in spec.endpoints.items() if endpoint.database.disk_free is not None)
+        ),
         refused=_refused_view(plan.refused),
         steps=tuple(
             StepView(id=step.id, kind=step.kind, subject=step.subject, step_class=step.step_class, gate=step.gate)
@@ -138,7 +145,13 @@ def _identity_view(identity: Identity) -> IdentityView:
 
 
 def _observed_view(plan: Plan, observed: Observation, world: World) -> ObservedView:
+    ends = ((plan.old, plan.new), (plan.new, plan.old))
     return ObservedView(
+        streams={receiver: _stream_view(observed, receiver, sender) for receiver, sender in ends},
+        orphans=tuple(
+            OrphanView(endpoint=one.endpoint, name=one.name, retained_bytes=one.retained_bytes)
+            for one in orphans(observed, (plan.old, plan.new))
+        ),
         world=_world_view(world),
         identities={name: _observed_identity(observed, name) for name in sorted(plan.spec.spec.endpoints)},
         facts={
@@ -146,6 +159,11 @@ def _observed_view(plan: Plan, observed: Observation, world: World) -> ObservedV
             for fact in observed
         },
     )
+
+
+def _stream_view(observed: Observation, receiver: str, sender: str) -> StreamView:
+    found = stream_between(observed, receiver, sender)
+    return StreamView(**{name: getattr(found, name) for name in StreamView.model_fields})
 
 
 def _observed_identity(observed: Observation, endpoint: str) -> IdentityView:
@@ -200,13 +218,22 @@ def _history_view(history: History) -> HistoryView:
 
 
 def _limits_view(spec: CutoverSpec) -> LimitsView:
-    drills = spec.drills
+    drills, streams = spec.drills, spec.desired.fallback.limits
+    replicates = spec.transfer.method is TransferMethod.REPLICATION
     return LimitsView(
         backup_max_age_s=_whole_s(spec.backup.max_age),
         restore_drill_max_age_s=None if drills.restore is None else _whole_s(drills.restore.max_age),
         failover_drill_max_age_s=None if drills.failover is None else _whole_s(drills.failover.max_age),
         observation_max_age_s=OBSERVATION_MAX_AGE_S,
         hold_max_s=_whole_s(spec.freeze.max_duration),
+        rehearsal_max_age_s=_whole_s(spec.transfer.rehearsal.max_age) if replicates else None,
+        switch_timeout_ms=math.ceil(duration_s(spec.freeze.switch_timeout) * 1000),
+        advise_lag_bytes=size_bytes(streams.advise_lag),
+        max_lag_bytes=size_bytes(streams.max_lag),
+        advise_retained_bytes=size_bytes(streams.advise_retained),
+        drop_slot_at_retained_bytes=size_bytes(streams.drop_slot_at_retained),
+        advise_disk_free_bytes=size_bytes(streams.advise_disk_free),
+        drop_slot_at_disk_free_bytes=size_bytes(streams.drop_slot_at_disk_free),
     )
 
 

@@ -13,6 +13,8 @@ from statehub_plan.policy.bundle import is_test, read_bundle
 from statehub_plan.policy.document import BundleInfo, PolicyInput
 from statehub_plan.policy.engine import opa
 
+_TIMEOUT = "60s"  # for one test; OPA's own five seconds are a failed test on a machine that is busy
+
 
 class PolicyTestReport(Frozen):
     """What a bundle's tests showed. `coverage` is per cent of the lines outside tests, as computed: 99.96 is printed as
@@ -56,7 +58,7 @@ def run_tests(bundle_dir: Path) -> PolicyTestReport:
     """
     bundle = read_bundle(bundle_dir).info
     complaints = (*_strictness(bundle_dir), *_formatting(bundle_dir))
-    results = opa(bundle_dir, "test", "--format", "json", ".")
+    results = opa(bundle_dir, "test", "--timeout", _TIMEOUT, "--format", "json", ".")
     passed, failed, skipped = _outcomes(results.answer(list[_Result]) if results.stdout.strip() else [])
     covered, not_covered = _coverage(bundle_dir) if passed and not failed else (0, ())
     return PolicyTestReport(
@@ -145,7 +147,7 @@ def _outcomes(results: list[_Result]) -> tuple[tuple[str, ...], tuple[str, ...],
 def _coverage(bundle_dir: Path) -> tuple[int, tuple[str, ...]]:
     """(lines covered, `file:line` of the others). Lines, not OPA's expression ranges, of which one line may have many:
     a line counts as covered only when everything on it is."""
-    report = opa(bundle_dir, "test", "--coverage", "--format", "json", ".").answer(_Coverage)
+    report = opa(bundle_dir, "test", "--timeout", _TIMEOUT, "--coverage", "--format", "json", ".").answer(_Coverage)
     covered: set[tuple[str, int]] = set()
     missed: set[tuple[str, int]] = set()
     for name, found in report.files.items():

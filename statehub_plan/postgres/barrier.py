@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import secrets
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import psycopg
@@ -45,9 +46,15 @@ def send_barrier(source: Connection) -> Barrier:
     return Barrier(token=token, lsn=str(row[0]) if row else "unknown", sent_at=time.monotonic())
 
 
-def await_barrier(target: Connection, barrier: Barrier, *, timeout_s: float, stream: str) -> float:
+def nobody_held() -> None:
+    """The `give_up` of whoever keeps nobody waiting."""
+
+
+def await_barrier(
+    target: Connection, barrier: Barrier, *, timeout_s: float, stream: str, give_up: Callable[[], None] = nobody_held
+) -> float:
     """Seconds from the barrier's commit to its arrival, as seen here; StatehubError `barrier-not-arrived` that says how
-    far the stream has come and what its worker waits for."""
+    far the stream has come and what its worker waits for. `give_up` is called before that is looked into."""
     try:
         row = target.execute(
             "SELECT statehub_plan.await_barrier(%s, %s)", [barrier.token, max(1, round(timeout_s * 1000))]
@@ -55,6 +62,7 @@ def await_barrier(target: Connection, barrier: Barrier, *, timeout_s: float, str
     except psycopg.errors.QueryCanceled:
         row = None
     if row != (True,):
+        give_up()
         raise _not_arrived(target, barrier, timeout_s, stream)
     return time.monotonic() - barrier.sent_at
 

@@ -39,7 +39,7 @@ SELECT n.nspname || '.' || c.relname, n.nspname || '.' || c.relname, jsonb_build
        'partition bound', pg_get_expr(c.relpartbound, c.oid),
        'parents', (SELECT jsonb_agg(i.inhparent::regclass::text ORDER BY i.inhseqno) FROM pg_inherits i
                    WHERE i.inhrelid = c.oid),
-       'being detached', (SELECT bool_or(i.inhdetachpending) FROM pg_inherits i WHERE i.inhrelid = c.oid),
+       'being detached', EXISTS (SELECT FROM pg_inherits i WHERE i.inhrelid = c.oid AND i.inhdetachpending),
        'of type', CASE WHEN c.reloftype <> 0 THEN format_type(c.reloftype, NULL) END,
        'view', CASE WHEN c.relkind IN ('v', 'm') THEN pg_get_viewdef(c.oid) END,
        'populated', c.relispopulated)

@@ -44,10 +44,11 @@ class Judge:
     """Says how the newer server writes what the older one wrote, so that two spellings of one meaning can be told from
     two meanings. Works in transactions that are rolled back; needs TEMPORARY on the database."""
 
-    def __init__(self, connection: Connection) -> None:
-        """`connection`: a session of its own on the server with the higher version, in autocommit mode."""
-        self._connection = connection
-        pin_rendering(connection)
+    def __init__(self, connect: Callable[[], Connection]) -> None:
+        """`connect`: a session of its own on the server with the higher version, in autocommit mode; asked for when
+        the first question comes, and closed by whoever gave it."""
+        self._connect = connect
+        self._connection: Connection | None = None
 
     def view(self, definition: str) -> str | None:
         """The view's definition in this server's words; None when it doesn't accept it."""
@@ -67,6 +68,9 @@ class Judge:
         return said and head + separator + said.partition("(")[2]
 
     def _say(self, create: sql.SQL | sql.Composed, ask: str) -> str | None:
+        if self._connection is None:
+            self._connection = self._connect()
+            pin_rendering(self._connection)
         try:
             with self._connection.transaction(force_rollback=True):
                 self._connection.execute(create)

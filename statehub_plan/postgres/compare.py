@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import psycopg
@@ -13,7 +15,9 @@ from statehub_plan.errors import StatehubError
 from statehub_plan.model.base import digest
 from statehub_plan.model.plan import Identity
 from statehub_plan.model.spec import Waiver
+from statehub_plan.postgres.by_keys import Changes, KeyProof, compare_keys
 from statehub_plan.postgres.catalog import Judge, compare_catalogs, read_catalog
+from statehub_plan.postgres.catalog_stamp import catalog_stamp
 from statehub_plan.postgres.comparison import Answer, Comparison, Difference, TableProof, Waived
 from statehub_plan.postgres.connect import Connection, connect
 from statehub_plan.postgres.content import Buckets, ContentDigest, bucket_digests, count_rows, digest_rows
@@ -21,6 +25,7 @@ from statehub_plan.postgres.locate import FIRST_BITS, BucketSums, Located, added
 from statehub_plan.postgres.relations import (
     PageRange,
     Relation,
+    read_extension_tables,
     read_large_objects,
     read_relations,
     rewritten_tables,
@@ -57,6 +62,7 @@ def compare(
     rows_listed: int = ROWS_LISTED,
     values: bool = False,
     expect_differences: bool = False,
+    changes: Changes | None = None,
     timeout_s: float | None = None,
     chunk_bytes: int = CHUNK_BYTES,
     on_progress: OnProgress = nobody_looks,
@@ -73,6 +79,10 @@ def compare(
     tables are read once more, unless `expect_differences`: then the first reading costs about an eighth more and the
     search next to nothing.
 
+    `changes`: of tables that their baseline found equal only the rows are read whose keys changed since, which is as
+    strong a proof. Tables of which the logs are in doubt are read whole, catalogs that changed on either side are
+    compared anew, and the notes say which and why.
+
     Reads only. Whatever cannot be read makes the answer `unknown`, unless a difference was found anyway. Only what
     `check` raises (called every 50 ms) comes out as an exception.
     """
@@ -86,17 +96,24 @@ def compare(
 
     try:
         with ExitStack() as stack:
-            source, target = _open_sides((source_dsn, target_dsn), snapshots, sequences, stack)
+            stamps = changes.stamps if changes is not None else (None, None)
+            source, target = _open_sides((source_dsn, target_dsn), snapshots, sequences, stamps, stack)
             differences, notes = _compare_catalogs(source, target, stack, (source_dsn, target_dsn))
             differences += _compare_sequences(source, target)
             notes += () if sequences else ("sequence values were not compared",)
             labour = Labour(jobs, chunk_bytes, tick, on_progress)
             names = sorted((source.relations.keys() & target.relations.keys()) - waived_tables)
-            tables, known = _compare_tables((source, target), names, labour, content, expect_differences)
+            sides = source, target
+            by_keys, doubts = _compare_changed_keys(sides, names, labour, changes if content else None)
+            rest = [name for name in names if name not in by_keys]
+            tables, known = _compare_tables(sides, rest, labour, content, expect_differences)
             differing = [table for table in tables if table.answer is Answer.DIFFERENT]
-            located = (
-                locate((source, target), differing, known, labour, limit=rows_listed, values=values) if content else {}
-            )
+            located = locate(sides, differing, known, labour, limit=rows_listed, values=values) if content else {}
+            if changes is not None:
+                tables = _merged(tables, by_keys, changes)
+                located |= {name: Located(proof.rows, True) for name, proof in by_keys.items() if proof.rows}
+                notes += tuple(f"table {name} was read whole: {reason}" for name, reason in doubts.items())
+            differing = [table for table in tables if table.answer is Answer.DIFFERENT]
             differences += tuple(_table_difference(table, located.get(table.table)) for table in differing)
             kept, hidden = _waive(differences, waive)
             return _conclude(source, target, content, tables, kept, hidden, notes, started)
@@ -105,26 +122,52 @@ def compare(
 
 
 def _open_sides(
-    dsns: tuple[str, str], given: tuple[Snapshot, Snapshot] | None, sequences: bool, stack: ExitStack
+    dsns: tuple[str, str],
+    given: tuple[Snapshot, Snapshot] | None,
+    sequences: bool,
+    stamps: tuple[str | None, str | None],
+    stack: ExitStack,
 ) -> Sides:
-    snapshots = given or tuple(stack.enter_context(_snapshot(dsn)) for dsn in dsns)
-    versions = [snapshot.leader.info.server_version for snapshot in snapshots]
-    sides = []
-    for name, snapshot, other in zip(("source", "target"), snapshots, reversed(versions), strict=True):
-        leader = snapshot.leader
-        relations = [*read_relations(leader), *filter(None, [read_large_objects(leader)])]
-        sides.append(
-            Side(
-                name=name,
-                snapshot=snapshot,
-                identity=identity(leader),
-                version=leader.info.server_version,
-                catalog=read_catalog(leader, other_version=other),
-                relations={relation.qualified: relation for relation in relations},
-                sequences={value.qualified: value for value in (read_sequences(leader) if sequences else ())},
-            )
-        )
-    return sides[0], sides[1]
+    """Both at once: what is done under a hold is waited for. Catalogs that are both still what these stamps say are not
+    read: `catalog` is None then."""
+    with ThreadPoolExecutor(max_workers=2, thread_name_prefix="statehub-plan") as pool:
+        snapshots = given or _open_snapshots(dsns, pool, stack)
+        source, target = pool.map(_read_side, ("source", "target"), snapshots, [sequences] * 2)
+        same = list(pool.map(_is_stamped, (source, target), stamps))
+        if not all(same):
+            versions = target.version, source.version
+            source, target = pool.map(_with_catalog, (source, target), versions)
+    return source, target
+
+
+def _open_snapshots(dsns: tuple[str, str], pool: ThreadPoolExecutor, stack: ExitStack) -> tuple[Snapshot, Snapshot]:
+    opening = [pool.submit(_snapshot, dsn) for dsn in dsns]
+    for each in opening:
+        if each.exception() is None:
+            stack.enter_context(each.result())
+    return opening[0].result(), opening[1].result()
+
+
+def _read_side(name: str, snapshot: Snapshot, sequences: bool) -> Side:
+    leader = snapshot.leader
+    relations = [*read_relations(leader), *read_extension_tables(leader), *filter(None, [read_large_objects(leader)])]
+    return Side(
+        name=name,
+        snapshot=snapshot,
+        identity=identity(leader),
+        version=leader.info.server_version,
+        catalog=None,
+        relations={relation.qualified: relation for relation in relations},
+        sequences={value.qualified: value for value in (read_sequences(leader) if sequences else ())},
+    )
+
+
+def _is_stamped(side: Side, stamp: str | None) -> bool:
+    return stamp is not None and catalog_stamp(side.snapshot.leader) == stamp
+
+
+def _with_catalog(side: Side, other_version: int) -> Side:
+    return replace(side, catalog=read_catalog(side.snapshot.leader, other_version=other_version))
 
 
 def _snapshot(dsn: str) -> Snapshot:
@@ -137,11 +180,16 @@ def _snapshot(dsn: str) -> Snapshot:
 def _compare_catalogs(
     source: Side, target: Side, stack: ExitStack, dsns: tuple[str, str]
 ) -> tuple[tuple[Difference, ...], tuple[str, ...]]:
+    if source.catalog is None or target.catalog is None:
+        return (), ("neither catalog has changed since the baseline, which found them equal",)
     newer_dsn = dsns[0] if source.version > target.version else dsns[1]
-    try:
-        judging = stack.enter_context(connect(newer_dsn, purpose="compare definitions"))
-    except StatehubError as error:
-        raise CannotTell(error.what) from error
+
+    def judging() -> Connection:
+        try:
+            return stack.enter_context(connect(newer_dsn, purpose="compare definitions"))
+        except StatehubError as error:
+            raise CannotTell(error.what) from error
+
     return compare_catalogs(
         source.catalog,
         target.catalog,
@@ -187,6 +235,29 @@ def _compare_tables(
     for side, found in zip(sides, (ours, theirs), strict=True):
         found.update(dict.fromkeys(rewritten_tables(side.snapshot.leader) & found.keys(), _REWRITTEN))
     return tuple(_table_proof(name, ours[name], theirs[name], content) for name in names), known
+
+
+def _compare_changed_keys(
+    sides: Sides, names: Sequence[str], labour: Labour, changes: Changes | None
+) -> tuple[dict[str, KeyProof], dict[str, str]]:
+    """The proofs of tables that a baseline vouches for, and why it does not for others."""
+    if changes is None:
+        return {}, {}
+    # After the snapshots were taken: so the logs hold all that these see, and what is later does no harm.
+    changes.catch_up()
+    changes.verify()
+    doubts = {name: reason for name in names if (reason := changes.reason_to_doubt(name)) is not None}
+    keys = {name: changes.keys(name) for name in names if name not in doubts}
+    proofs = compare_keys(sides, keys, labour)
+    # One that was truncated since the logs were verified looks empty to both snapshots, and so equal.
+    for name in set().union(*(rewritten_tables(side.snapshot.leader) for side in sides)) & proofs.keys():
+        proofs[name] = replace(proofs[name], reason=_REWRITTEN)
+    return proofs, doubts
+
+
+def _merged(tables: tuple[TableProof, ...], by_keys: dict[str, KeyProof], changes: Changes) -> tuple[TableProof, ...]:
+    proofs = [proof.proof(name, changes.baseline) for name, proof in by_keys.items()]
+    return tuple(sorted((*tables, *proofs), key=lambda table: table.table))
 
 
 def _count(connection: Connection, relation: Relation, pages: PageRange) -> ContentDigest:
@@ -335,7 +406,9 @@ def _conclude(
 
 def _side_digest(side: Side) -> str:
     # Big integers as text: RFC 8785 numbers are doubles, and a sequence's bounds are not.
-    catalog = [[kind, name, repr(sorted(found.definition.items()))] for (kind, name), found in side.catalog.items()]
+    catalog = [
+        [kind, name, repr(sorted(found.definition.items()))] for (kind, name), found in (side.catalog or {}).items()
+    ]
     sequences = [f"{name}={_sequence_text(value)}" for name, value in sorted(side.sequences.items())]
     return digest({"identity": side.identity.model_dump(), "catalog": sorted(catalog), "sequences": sequences})
 

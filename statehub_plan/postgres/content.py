@@ -16,6 +16,8 @@ __all__ = [
     "bucket_digests",
     "count_rows",
     "digest_rows",
+    "key_digest",
+    "key_hashes",
     "row_hash_text",
     "row_hashes",
     "row_values",
@@ -95,12 +97,13 @@ def bucket_digests(
         key = key_hash(relation)
         number = sql.SQL("{} AS b").format(_number(buckets.bits, key))
         inner = _rendered(relation, pages, number, _chosen(buckets, key))
-        summed = sql.SQL("SELECT b, count(*), sum({}), sum({}) FROM ({} OFFSET 0) s GROUP BY b")
+        summed = sql.SQL("SELECT b, count(*), sum({})::text, sum({})::text FROM ({} OFFSET 0) s GROUP BY b")
         query = summed.format(*hashes, inner)
     else:
         by = sql.SQL("h0")
         query = sql.SQL(
-            "SELECT b, count(*), sum(h0), sum(h1) FROM (SELECT {} AS b, h0, h1 FROM ({}) h{} OFFSET 0) g GROUP BY b"
+            "SELECT b, count(*), sum(h0)::text, sum(h1)::text "
+            "FROM (SELECT {} AS b, h0, h1 FROM ({}) h{} OFFSET 0) g GROUP BY b"
         ).format(_number(buckets.bits, by), _hashed(hashes, relation, pages), _where(_chosen(buckets, by)))
     rows = connection.execute(query)
     return {row[0]: ContentDigest(row[1], (int(row[2]), int(row[3]))) for row in rows}
@@ -143,6 +146,26 @@ def row_values(
     )
     found = connection.execute(query.format(*_hashes(connection), inner, chosen))
     return [(row_hash_text((one, other)), texts_of) for one, other, texts_of in found]
+
+
+def key_digest(connection: Connection, relation: Relation, keys: Sequence[Sequence[str]]) -> ContentDigest:
+    """The digest of the rows with these keys (texts in the order of `relation.key`); looked up by the key's index."""
+    query = sql.SQL("SELECT count(*), coalesce(sum({}), 0), coalesce(sum({}), 0) FROM ({} OFFSET 0) s").format(
+        *_hashes(connection), _looked_up(relation, keys)
+    )
+    row = connection.execute(query).fetchone()
+    if row is None:
+        raise RuntimeError("an aggregate returned no row")
+    return ContentDigest(row[0], (int(row[1]), int(row[2])))
+
+
+def key_hashes(
+    connection: Connection, relation: Relation, keys: Sequence[Sequence[str]]
+) -> list[tuple[str | None, int, int, int]]:
+    """The same row by row, as `row_hashes`."""
+    rendered = _looked_up(relation, keys, sql.SQL(", {} AS k").format(key_text(relation)))
+    query = sql.SQL("SELECT DISTINCT k, {}, {}, 1::pg_catalog.int8 FROM ({} OFFSET 0) s")
+    return connection.execute(query.format(*_hashes(connection), rendered)).fetchall()
 
 
 def count_rows(connection: Connection, relation: Relation, pages: PageRange) -> int:
@@ -205,6 +228,20 @@ def _rendered(
     )
 
 
+def _looked_up(relation: Relation, keys: Sequence[Sequence[str]], more: sql.Composable | None = None) -> sql.Composed:
+    # A name that no column has: columns stand unqualified in `exact`.
+    names = [sql.Identifier(f"statehub_plan key {place}") for place in range(len(relation.key))]
+    columns = sorted(relation.columns, key=lambda column: column.name)
+    joined = sql.SQL(" AND ").join(
+        sql.SQL("{} = {}::{}").format(sql.Identifier(column.name), name, sql.SQL(column.type_name))
+        for column, name in zip(relation.key_columns, names, strict=True)
+    )
+    arrays = sql.SQL(", ").join(_texts([key[place] for key in keys]) for place in range(len(relation.key)))
+    return sql.SQL("SELECT record_send(ROW({})) AS r{} FROM unnest({}) AS wanted({}), {} WHERE {}").format(
+        _exact(columns), more or sql.SQL(""), arrays, sql.SQL(", ").join(names), relation.rows, joined
+    )
+
+
 def _exact(columns: Iterable[Column]) -> sql.Composed:
     return sql.SQL(", ").join(column.exact for column in columns)
 
@@ -237,7 +274,7 @@ def _integers(numbers: Iterable[int]) -> sql.Composed:
 
 
 def _texts(texts: Sequence[str]) -> sql.Composed:
-    return sql.SQL("ARRAY[{}]::pg_catalog.text[]").format(sql.SQL(", ").join(map(sql.Literal, texts)))
+    return sql.SQL("{}::pg_catalog.text[]").format(sql.Literal(list(texts)))
 
 
 def _signed(lane: int) -> int:

@@ -10,14 +10,19 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
+
+import psycopg
 
 from statehub_plan.errors import Refusal, StatehubError
 from statehub_plan.model.base import Frozen
 from statehub_plan.postgres import state
 from statehub_plan.postgres.connect import APPLICATION_PREFIX, Connection, connect, user_tables
 from statehub_plan.postgres.copy import CHUNK_BYTES, CopyReport, copy_relations, empty_tables, flush_copies
+from statehub_plan.postgres.dump import SchemaDump, dump_schema
 from statehub_plan.postgres.filling import (
     FillMark,
     FillStage,
@@ -49,6 +54,7 @@ from statehub_plan.postgres.snapshot import Snapshot, join_snapshot
 from statehub_plan.postgres.tools import major_of
 from statehub_plan.postgres.transaction import commit_once
 from statehub_plan.postgres.workers import OnProgress, Progress, nobody_looks, nothing_to_lose
+from statehub_plan.redact import redact
 from statehub_plan.world import TransferStage
 
 __all__ = ["FINISHED_PART", "Followed", "fill_and_follow"]
@@ -112,7 +118,14 @@ def fill_and_follow(
         name = stream_name(state.identity(target))
         stream = Stream(name, source, target, timeout_s, on_progress, check)
         fill = _Fill(source_dsn, target_dsn, publisher, subscriber, epoch, jobs, chunk_bytes, stream)
-        return fill.run()
+        try:
+            return fill.run()
+        except psycopg.OperationalError as error:
+            raise StatehubError(
+                code="connection-lost",
+                what=redact(f"the fill was interrupted: {' '.join(str(error).split())}"),
+                hint="check both servers' logs and the network, then run again: it carries on with what is there",
+            ) from error
 
 
 @dataclass
@@ -127,6 +140,7 @@ class _Fill:
     stream: Stream
     copied: list[CopyReport] = field(default_factory=list)
     finished: list[Finished] = field(default_factory=list)
+    post: SchemaDump | None = None
     synchronized: tuple[TableName, ...] = ()
 
     @property
@@ -220,6 +234,7 @@ class _Fill:
                 hint="give each a primary key, or ALTER TABLE … REPLICA IDENTITY FULL (or USING INDEX)",
                 details=missing,
             )
+        empty_tables(self.target, read_relations(self.source), epoch=self.epoch)  # no slot for what must fail
         self._publish()
         drop_slot(self.source, self.stream.name)
         slot = create_slot(
@@ -231,10 +246,19 @@ class _Fill:
             join = partial(join_snapshot, self.source_dsn, slot.snapshot, purpose="copy")
             with join() as seen:
                 relations = read_relations(seen)
-            self._copy(relations, join)
+            with ThreadPoolExecutor(max_workers=1, thread_name_prefix="statehub-plan") as meanwhile:
+                dumped = meanwhile.submit(self._dump_post)
+                self._copy(relations, join)
+            self.post = dumped.result()
         finally:
             slot.close()
         return mark
+
+    def _dump_post(self) -> SchemaDump | None:
+        """What is built after the rows; None, to be asked for again then, where pg_dump found a table locked."""
+        with suppress(StatehubError), connect(self.source_dsn, purpose="fill") as session:
+            return dump_schema(session, "post-data", target_major=major_of(self.target), check=nothing_to_lose)
+        return None
 
     def _publish(self) -> None:
         state.install(self.source)
@@ -302,7 +326,14 @@ class _Fill:
                 seen = tuple(r for r in read_relations(snapshot.leader) if (r.schema, r.name) in names)
                 self._copy(seen, snapshot.join)
             flush_copies(self.target)
-        build_keys(self.source_dsn, self.target_dsn, epoch=self.epoch, jobs=self.jobs, **self._watched())
+        build_keys(
+            self.source_dsn,
+            self.target_dsn,
+            epoch=self.epoch,
+            jobs=self.jobs,
+            on_progress=self.stream.on_progress,
+            check=self.stream.check,
+        )
         done = filled_tables(self.target)
         with self.source.transaction():
             state.claim_epoch(self.source, self.epoch)
@@ -328,7 +359,14 @@ class _Fill:
 
     def _finish(self) -> None:
         finished = finish_schema(
-            self.source_dsn, self.target_dsn, epoch=self.epoch, jobs=self.jobs, resumable=True, **self._watched()
+            self.source_dsn,
+            self.target_dsn,
+            epoch=self.epoch,
+            jobs=self.jobs,
+            resumable=True,
+            post=self.post,
+            on_progress=self.stream.on_progress,
+            check=self.stream.check,
         )
         self.finished.append(finished)
 
@@ -364,9 +402,6 @@ class _Fill:
 
     def _permanent(self) -> dict[TableName, Relation]:
         return {(each.schema, each.name): each for each in read_relations(self.target) if not each.unlogged}
-
-    def _watched(self) -> dict[str, Callable[..., None]]:
-        return {"on_progress": self.stream.on_progress, "check": self.stream.check}
 
     def _report(self, mark: FillMark, began: float) -> Followed:
         relations = read_relations(self.target)

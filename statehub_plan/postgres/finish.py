@@ -116,6 +116,7 @@ def finish_schema(
     epoch: int,
     jobs: int = 2,
     resumable: bool = False,
+    post: SchemaDump | None = None,
     on_progress: OnProgress = nobody_looks,
     check: Callable[[], None] = nothing_to_lose,
 ) -> Finished:
@@ -124,11 +125,12 @@ def finish_schema(
     Keys, then indexes, in parallel; then the rest in pg_dump's order, foreign keys unchecked at first; then they are
     checked, and statistics gathered, in parallel. Blocks until all of it is durable and every table is still fenced.
     Not to be repeated: after a failure, `refresh_schema` and the copy come first. Unless `resumable`: then each
-    statement is recorded in its own transaction, and what is recorded is skipped.
+    statement is recorded in its own transaction, and what is recorded is skipped. `post`: that part of the schema, if
+    it was dumped already.
     """
     began = time.monotonic()
     with connect(source_dsn, purpose="finish") as source, connect(target_dsn, purpose="finish") as target:
-        post = dump_schema(source, "post-data", target_major=major_of(target), check=check)
+        post = post or dump_schema(source, "post-data", target_major=major_of(target), check=check)
         relations = read_relations(target)
         sizes = {relation.qualified: relation.bytes for relation in relations}
         built = built_statements(target) if resumable else None

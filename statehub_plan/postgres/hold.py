@@ -24,7 +24,7 @@ from statehub_plan.postgres.connect import Connection, Table, connect, user_tabl
 from statehub_plan.postgres.fence import is_marked, mark_sealed, seal_tables
 from statehub_plan.postgres.order import Edge, lock_order
 from statehub_plan.postgres.privileges import LOCKABLE_SEQUENCES, require_privileges
-from statehub_plan.postgres.proof import prepared_problem, unknown_tables, unsound_tables
+from statehub_plan.postgres.proof import prepared_problem, unfenced_count, unknown_tables, unsound_tables
 from statehub_plan.postgres.sessions import (
     HOLD_LOCK,
     HOLD_PURPOSE,
@@ -103,6 +103,7 @@ class Hold:
         self._names: dict[int, str] = {}
         self._held_at = 0.0
         self._over: str | None = None
+        self._frozen = False
         self._mutex = threading.RLock()
         self._connection = connect(dsn, purpose=HOLD_PURPOSE + hold_id)
         self._backend = backend_of(self._connection)
@@ -157,6 +158,11 @@ class Hold:
         return tuple(sorted(notes, key=lambda note: (-note.waited_s, note.who)))
 
     @property
+    def frozen(self) -> bool:
+        """Whether it is over because it became a durable freeze."""
+        return self._frozen
+
+    @property
     def held_s(self) -> float:
         """For how long writers have been waiting."""
         return time.monotonic() - self._held_at
@@ -197,6 +203,9 @@ class Hold:
             self.check()
             try:
                 self._seal()
+            except psycopg.errors.QueryCanceled as error:
+                self._freezing_failed(error)
+                raise self._seal_waited() from error
             except BaseException as error:
                 self._freezing_failed(error)
                 raise
@@ -207,6 +216,8 @@ class Hold:
         with self._mutex:
             self.check()
             try:
+                if unfenced_count(self._connection):  # made since the seal, and committed: it would stay writable
+                    self._refuse_late_tables()
                 mark_sealed(self._connection, term=term, run=self._run, hold=self.hold_id, primary=primary, proof=proof)
                 what = f"the freeze for term {term}"
                 commit(self._connection, self._backend, lambda conn: is_marked(conn, term, self._run), what=what)
@@ -284,20 +295,25 @@ class Hold:
         self._watch.holding()
 
     def _set_backstop(self) -> None:
-        """A tool that is stopped but not dead (a suspended host) can't release by itself: the server does it then."""
+        """A tool that is stopped but not dead (a suspended host) can't release by itself, nor one whose own statement
+        waits for somebody: the server does it then."""
         limit_ms = min(round((self._limits.max_duration_s + 1) * 1000), 2**31 - 1)
         self._connection.execute(
-            "SELECT set_config('statement_timeout', '0', true), "
+            "SELECT set_config('statement_timeout', %s, true), "
             "set_config('idle_in_transaction_session_timeout', %s, true)",
-            [f"{limit_ms}ms"],
+            [f"{max(1, limit_ms - 1000)}ms", f"{limit_ms}ms"],
         )
 
     def _seal(self) -> None:
         connection = self._connection
         state.claim_epoch(connection, self._epoch, current=True)
         _refuse_prepared(connection)
+        self._refuse_late_tables()
+        seal_tables(connection)
+
+    def _refuse_late_tables(self) -> None:
         locked = {table.oid for table in self.tables}
-        late = [table.qualified for table in user_tables(connection) if table.oid not in locked]
+        late = [table.qualified for table in user_tables(self._connection) if table.oid not in locked]
         if late:
             raise Refusal(
                 code="ddl-during-hold",
@@ -305,7 +321,6 @@ class Hold:
                 hint="stop migrations and whatever creates tables, then run apply again",
                 details=tuple(late),
             )
-        seal_tables(connection)
 
     def _ended(self, how: Literal["lost", "expired"]) -> None:
         """Called by the watch's thread."""
@@ -320,7 +335,7 @@ class Hold:
         with self._mutex:
             if self._over is not None:
                 return
-            self._over = why
+            self._over, self._frozen = why, kind == "frozen"
             roll_back(self._connection)
             self._connection.close()
             self._watch.stop()
@@ -328,6 +343,15 @@ class Hold:
 
     def _name_of(self, oid: int) -> str:
         return self._names.get(oid, f"relation {oid}" if oid else "a table")
+
+    def _seal_waited(self) -> StatehubError:
+        return StatehubError(
+            code="freeze-timeout",
+            what=f"the freeze could not be prepared within {self._limits.max_duration_s:g} s; everything was released",
+            hint="end or wait for what is listed (pg_terminate_backend): it has changed this database's settings, or "
+            "the tool's own objects, and not committed",
+            details=tuple(f"{note.who}, in the way for {note.waited_s:.2f} s" for note in self.waited_on),
+        )
 
     def _timeout(self) -> StatehubError:
         notes = self.waited_on

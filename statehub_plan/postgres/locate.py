@@ -19,11 +19,12 @@ from statehub_plan.postgres.relations import PageRange, Relation
 from statehub_plan.postgres.sides import Labour, Sides, ask_both
 from statehub_plan.redact import redact_json
 
-__all__ = ["FIRST_BITS", "BucketSums", "Located", "keyed_alike", "locate"]
+__all__ = ["FIRST_BITS", "BucketSums", "Located", "added", "keyed_alike", "locate", "matched"]
 
 FIRST_BITS = 10
-_ROWS_FETCHED = 20_000
-_BUCKETS_SUMMED = 131_072
+_ROWS_FETCHED = 50_000
+_BUCKETS_SUMMED = 16_384
+_PIECES_PER_JOB = 2
 _MOST_BITS = 62
 
 BucketSums = Mapping[int, ContentDigest]
@@ -67,11 +68,13 @@ def locate(
     """The differing rows of each of these tables, up to `limit` for each; what cannot be read again is left out.
 
     `known`: digests by bucket of FIRST_BITS bits, where the tables were read that way; the first round is then over.
-    Memory: the buckets of one round, and 20,000 rows a side or those that `limit` asks for. `values`: also what both
+    Memory: the buckets of one round, and 50,000 rows a side or those that `limit` asks for. `values`: also what both
     sides hold in those rows, redacted, which takes one more look at the keys.
     """
     found: dict[str, Located] = {}
     searches = []
+    tables = list(tables)
+    labour = _in_few_pieces(sides, tables, labour)
     for table in tables:
         ours, theirs = (side.relations[table.table] for side in sides)
         if _shape(ours) == _shape(theirs):
@@ -87,6 +90,12 @@ def locate(
     for batch in _batches(searches):
         found |= _fetched(sides, batch, labour, limit, values)
     return found
+
+
+def _in_few_pieces(sides: Sides, tables: Iterable[TableProof], labour: Labour) -> Labour:
+    """Every piece answers with all of its buckets, so that more pieces than sessions need only make more answers."""
+    largest = max((side.relations[table.table].bytes for table in tables for side in sides), default=0)
+    return replace(labour, chunk_bytes=max(labour.chunk_bytes, largest // (_PIECES_PER_JOB * labour.jobs)))
 
 
 def _shape(relation: Relation) -> list[tuple[str, str]]:
@@ -167,7 +176,7 @@ def _fetched(
         if left is None or right is None:
             found[name] = Located((), complete=False)
             continue
-        rows = _keyed(left, right) if search.buckets.keyed else _unkeyed(left, right)
+        rows = matched(left, right) if search.buckets.keyed else _unkeyed(left, right)
         found[name] = Located(tuple(rows[:limit]), search.complete and len(rows) <= limit)
     return _with_values(sides, searches, found, labour) if values else found
 
@@ -181,7 +190,8 @@ def _rows(pieces: Sequence[list[_Row] | str]) -> list[_Row] | None:
     return rows
 
 
-def _keyed(left: Iterable[_Row], right: Iterable[_Row]) -> list[RowDifference]:
+def matched(left: Iterable[_Row], right: Iterable[_Row]) -> list[RowDifference]:
+    """The rows that are not the same on both sides, by key."""
     ours, theirs = ({row[0]: row_hash_text(row[1:3]) for row in rows} for rows in (left, right))
     found = []
     for key in sorted(ours.keys() | theirs.keys(), key=str):

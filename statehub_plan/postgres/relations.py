@@ -9,7 +9,15 @@ from psycopg import sql
 
 from statehub_plan.postgres.connect import USER_TABLES, Connection
 
-__all__ = ["Column", "PageRange", "Relation", "read_large_objects", "read_relations", "rewritten_tables"]
+__all__ = [
+    "Column",
+    "PageRange",
+    "Relation",
+    "read_extension_tables",
+    "read_large_objects",
+    "read_relations",
+    "rewritten_tables",
+]
 
 _FIRST_UNPINNED_OID = 10000
 """Objects below have the same OID in every cluster and major version (access/transam.h: FirstGenbkiObjectId)."""
@@ -109,6 +117,21 @@ class LargeObjects(Relation):
 
 
 @dataclass(frozen=True, slots=True)
+class ExtensionTable(Relation):
+    """The rows that a user added to a table of an extension (manual, pg_extension_config_dump). `condition` is the
+    extension's own, as SQL that begins with WHERE, or empty."""
+
+    condition: str = ""
+
+    @property
+    def rows(self) -> sql.Composable:
+        """Without the rows that CREATE EXTENSION brings along."""
+        # The extension's author wrote the condition to be put behind a table's name, as pg_dump does.
+        condition = sql.SQL(self.condition)
+        return sql.SQL("(SELECT * FROM ONLY {} {}) AS configured").format(self.identifier, condition)
+
+
+@dataclass(frozen=True, slots=True)
 class _Type:
     oid: int
     name: str
@@ -136,6 +159,13 @@ LEFT JOIN LATERAL (
                       WHERE a.attrelid = c.oid AND a.attnum = ANY (i.indkey) AND NOT a.attnotnull)
     ORDER BY NOT i.indisprimary, i.indexrelid LIMIT 1) k ON true
 WHERE t.kind = 'ordinary'
+"""
+
+_EXTENSION_TABLES = """
+SELECT n.nspname, c.relname, c.oid::int8, pg_catalog.pg_table_size(c.oid), x.condition
+FROM pg_catalog.pg_extension e, unnest(e.extconfig, e.extcondition) AS x(oid, condition)
+JOIN pg_catalog.pg_class c ON c.oid = x.oid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+WHERE c.relkind = 'r'
 """
 
 # The catalog is read under the transaction's snapshot, pg_relation_filenode() looks at the present.
@@ -187,6 +217,16 @@ def read_large_objects(connection: Connection) -> Relation | None:
         Column("data", "bytea", False, True, sql.Identifier("data"), "bytea"),
     )
     return LargeObjects("pg_catalog", "pg_largeobject", 0, False, False, 0, row[0], columns, ("loid",))
+
+
+def read_extension_tables(connection: Connection) -> tuple[Relation, ...]:
+    """The tables of extensions that hold rows of the user."""
+    rows = connection.execute(_EXTENSION_TABLES).fetchall()
+    columns = _read_columns(connection, [row[2] for row in rows])
+    return tuple(
+        ExtensionTable(schema, name, oid, False, False, 0, size, tuple(columns.get(oid, ())), (), condition)
+        for schema, name, oid, size, condition in rows
+    )
 
 
 def rewritten_tables(connection: Connection) -> set[str]:

@@ -21,7 +21,7 @@ from statehub_plan.model.stream import stream_name
 from statehub_plan.postgres.connect import USER_TABLES, Connection, Table
 from statehub_plan.postgres.slots import ExportedSlot, create_slot, drop_slot
 from statehub_plan.postgres.workers import nothing_to_lose
-from statehub_plan.redact import redact
+from statehub_plan.redact import redact, register_secret
 
 __all__ = [
     "BARRIER",
@@ -257,6 +257,8 @@ def _plain_conninfo(dsn: str) -> str:
     parameters: dict[str, Any] = conninfo_to_dict(dsn)
     for name in ("options", "application_name", "client_encoding"):
         parameters.pop(name, None)
+    if parameters.get("password"):
+        register_secret(str(parameters["password"]))
     return make_conninfo(**parameters)
 
 

@@ -49,12 +49,14 @@ class ReversePrepared(Frozen):
     tables: int
 
 
-def prepare_reverse(ends: ReverseEnds, *, epoch: int, moment: Moment = passed_by) -> ReversePrepared:
+def prepare_reverse(
+    ends: ReverseEnds, *, epoch: int, timeout_s: float = 120.0, moment: Moment = passed_by
+) -> ReversePrepared:
     """Publication, slot and disabled subscription of the stream back, made anew. Writers wait for nothing.
 
     Begins by removing what an earlier attempt left, so it can be repeated after a kill at any point. The slot waits for
-    the sender's running transactions, which are those of the apply worker. StatehubError `slot-not-created` or
-    `subscription-refused`, each with the statement that helps.
+    the sender's running transactions, of whichever database, for `timeout_s`: mostly those of the apply worker.
+    StatehubError `slot-not-created`, which names them, or `subscription-refused` with the statement that helps.
     """
     with (
         connect(ends.receiver_dsn, purpose="reverse") as receiver,
@@ -68,7 +70,7 @@ def prepare_reverse(ends: ReverseEnds, *, epoch: int, moment: Moment = passed_by
             drop_subscription(subscriber, name)
             drop_slot(sender, name)
             publish(sender, user_tables(sender))
-            slot = create_slot(ends.sender_dsn, name)
+            slot = create_slot(ends.sender_dsn, name, timeout_s=timeout_s)
             slot.close()
             moment("slot-made")
             # Recorded first: a subscription that is there counts as prepared, and what carries a stream on, or proves

@@ -41,16 +41,18 @@ def prepare_schema(
     safety_dir: Path,
     endpoint: str,
     jobs: int = 2,
+    recipients: tuple[str, ...] = (),
     on_progress: OnProgress = nobody_looks,
     check: Callable[[], None] = nothing_to_lose,
 ) -> Prepared:
     """The source's tables on the target, empty, bare (no indexes, foreign keys, triggers) and fenced; nothing is held.
 
     The target must be frozen already (`fence.fence`). Content of its own is refused, or with `replace` dumped into
-    `safety_dir` under the name of `endpoint` and then dropped; what an earlier, undecided transfer left is dropped as
-    it is. The whole schema, indexes and all, is tried out first in a transaction that is rolled back, as far as the
-    server's lock table has room for it. Idempotent; Refusal `preflight-failed` lists everything that stands in the way,
-    StatehubError `schema-refused` names the first entry that the target's server does not accept.
+    `safety_dir` under the name of `endpoint` (encrypted for `recipients`, where given) and then dropped; what an
+    earlier, undecided transfer left is dropped as it is. The whole schema, indexes and all, is tried out first in a
+    transaction that is rolled back, as far as the server's lock table has room for it. Idempotent; Refusal
+    `preflight-failed` lists everything that stands in the way, StatehubError `schema-refused` names the first entry
+    that the target's server does not accept.
     """
     with connect(source_dsn, purpose="prepare") as source, connect(target_dsn, purpose="prepare") as target:
         _require_frozen(target)
@@ -74,6 +76,7 @@ def prepare_schema(
                 endpoint=endpoint,
                 kind="safety",
                 jobs=jobs,
+                recipients=recipients,
                 on_progress=on_progress,
                 check=check,
             )

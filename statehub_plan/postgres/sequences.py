@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from psycopg import sql
 
@@ -40,15 +40,18 @@ class SequenceValue(Frozen):
         return f"{self.schema_name}.{self.name}"
 
 
-def read_sequences(connection: Connection) -> tuple[SequenceValue, ...]:
+def read_sequences(
+    connection: Connection, *, names: Sequence[tuple[str, str]] | None = None
+) -> tuple[SequenceValue, ...]:
     """Every sequence's exact value, sorted by name; extensions' own left out. Needs SELECT on each.
 
-    Read from the sequence itself: `pg_sequences.last_value` is NULL for one that was set but not called yet.
+    Only those of `names` (schema and name) where given, which saves asking which there are. Read from the sequence
+    itself: `pg_sequences.last_value` is NULL for one that was set but not called yet.
     """
-    names = connection.execute(_SEQUENCES).fetchall()
+    listed = connection.execute(_SEQUENCES).fetchall() if names is None else names
     values: list[SequenceValue] = []
-    for start in range(0, len(names), _BATCH):
-        batch = names[start : start + _BATCH]
+    for start in range(0, len(listed), _BATCH):
+        batch = listed[start : start + _BATCH]
         query = sql.SQL(" UNION ALL ").join(
             sql.SQL("SELECT {}, {}, last_value, is_called FROM {}").format(
                 sql.Literal(schema), sql.Literal(name), sql.Identifier(schema, name)

@@ -109,39 +109,54 @@ def end_sessions(connection: Connection, *, began_before: datetime | None = None
     return Ended(ended=tuple(s for s in found.values() if s not in remaining), remaining=remaining)
 
 
+_MAY_END = (
+    "(me.rolsuper OR (NOT other.rolsuper AND "
+    "(pg_has_role(other.oid, 'USAGE') OR pg_has_role('pg_signal_backend', 'USAGE'))))"
+)
+
+
 def end_others_at_once(connection: Connection) -> int:
     """Asks every other client session of this database to end that this role may end, in one round trip, without
     waiting for any; how many were asked. Spares whom `end_sessions` spares."""
     row = connection.execute(
         f"SELECT count(pg_terminate_backend(o.pid)) FROM ({_OTHERS.replace('ORDER BY a.pid', '')}) AS o "
         "JOIN pg_roles other ON other.rolname = o.usename, pg_roles me WHERE me.rolname = current_user "
-        "AND (me.rolsuper OR (NOT other.rolsuper AND "
-        "(pg_has_role(other.oid, 'USAGE') OR pg_has_role('pg_signal_backend', 'USAGE'))))".encode(),
+        f"AND {_MAY_END}".encode(),
         [APPLICATION_PREFIX],
     ).fetchone()
     return int(row[0]) if row is not None else 0
 
 
-def end_open_transactions(connection: Connection, *, timeout_s: float, end: bool = True) -> tuple[str, ...]:
+_AT_WORK = f"""
+SELECT o.pid, format('session %%s (user %%s, application %%s)', o.pid, o.usename, o.application_name), o.writes
+FROM ({_OTHERS.replace("ORDER BY a.pid", "")}) AS o JOIN pg_roles other ON other.rolname = o.usename, pg_roles me
+WHERE me.rolname = current_user AND (o.writes OR %s AND o.state = 'active' AND {_MAY_END})
+UNION ALL SELECT 0, format('prepared transaction %%L', gid), true FROM pg_prepared_xacts
+WHERE database = current_database()
+"""
+
+
+def end_open_transactions(
+    connection: Connection, *, timeout_s: float, end: bool = True, active_s: float = 0.0
+) -> tuple[str, ...]:
     """Ends every other session of this database that has a transaction id, and waits for their transactions to be over;
-    returns those that were still there in the end. One round trip where there is none, which is the rule. Without
-    `end` it only looks, once."""
-    deadline = time.monotonic() + timeout_s
+    returns those that were still there in the end, prepared ones among them. One round trip where there is none, which
+    is the rule. Without `end` it only looks, once.
+
+    Waits for at most `active_s` for sessions that are at work without a transaction id and were asked to end before."""
+    began = time.monotonic()
     asked: set[int] = set()
     while True:
-        rows = connection.execute(
-            "SELECT o.pid, format('process %%s (user %%s, application %%s)', o.pid, o.usename, o.application_name) "
-            f"FROM ({_OTHERS.replace('ORDER BY a.pid', '')}) AS o WHERE o.writes".encode(),
-            [APPLICATION_PREFIX],
-        ).fetchall()
-        if not rows or not end or time.monotonic() > deadline:
-            return tuple(str(who) for _, who in rows)
-        for pid, _ in rows:
-            if pid not in asked:
+        waited_s = time.monotonic() - began
+        rows = connection.execute(_AT_WORK.encode(), [APPLICATION_PREFIX, waited_s < active_s]).fetchall()
+        if not rows or not end or waited_s > timeout_s:
+            return tuple(str(who) for _, who, writes in rows if writes)
+        for pid, _, writes in rows:
+            if pid and writes and pid not in asked:
                 asked.add(pid)
                 with suppress(psycopg.errors.InsufficientPrivilege):
                     connection.execute("SELECT pg_terminate_backend(%s)", [pid])
-        time.sleep(0.002)
+        time.sleep(0.001)
 
 
 def end_session(connection: Connection, session: Session) -> bool:
@@ -166,6 +181,19 @@ def may_end(connection: Connection, session: Session) -> bool:
         [session.user],
     ).fetchone()
     return row is not None and bool(row[0])
+
+
+def lock_holders(connection: Connection) -> tuple[str, ...]:
+    """For people: who else has locks here on which others may wait, on what; the tool's own sessions left out."""
+    rows = connection.execute(
+        f"SELECT o.*, string_agg(DISTINCT l.mode || ' on ' || l.relation::regclass, ', ') FROM ({SESSIONS}) AS o "
+        "JOIN pg_locks l ON l.pid = o.pid AND l.granted AND l.locktype = 'relation' AND l.relation >= 16384 "
+        "JOIN pg_database d ON d.oid = l.database AND d.datname = current_database() "
+        "WHERE l.mode NOT IN ('AccessShareLock', 'RowShareLock') AND NOT starts_with(o.application_name, %s) "
+        "GROUP BY 1, 2, 3, 4, 5, 6, 7, 8, 9 ORDER BY 1".encode(),
+        [APPLICATION_PREFIX],
+    ).fetchall()
+    return tuple(f"{session_of(row[:9])} has {row[9]}" for row in rows)
 
 
 def held_by(connection: Connection) -> str | None:

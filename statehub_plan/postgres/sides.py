@@ -19,7 +19,7 @@ from statehub_plan.postgres.snapshot import Snapshot
 from statehub_plan.postgres.workers import Crew, OnProgress, Progress, run_crews
 from statehub_plan.redact import redact
 
-__all__ = ["CHUNK_BYTES", "CannotTell", "Labour", "Side", "Sides", "ask_both"]
+__all__ = ["CHUNK_BYTES", "CannotTell", "Labour", "Side", "Sides", "ask_both", "attempt"]
 
 CHUNK_BYTES = 64 * 1024 * 1024
 """Tables are read in pieces of this size: the unit of parallel work and of progress."""
@@ -36,13 +36,13 @@ class CannotTell(StatehubError):
 
 @dataclass(frozen=True)
 class Side:
-    """One database under one snapshot, and what its catalog says."""
+    """One database under one snapshot, and what its catalog says; None where that need not be read."""
 
     name: str
     snapshot: Snapshot
     identity: Identity
     version: int
-    catalog: Catalog
+    catalog: Catalog | None
     relations: dict[str, Relation]
     sequences: dict[str, SequenceValue]
 
@@ -91,7 +91,7 @@ def ask_both(
     began, done = time.monotonic(), [0.0]
 
     def work(piece: _Piece, sessions: tuple[Connection, ...]) -> FoundT | str:
-        found = _attempt(sessions[0], lambda: ask(sessions[0], piece.relation, piece.pages))
+        found = attempt(sessions[0], lambda: ask(sessions[0], piece.relation, piece.pages))
         done.append(piece.bytes)
         return found
 
@@ -116,7 +116,8 @@ def _pieces(side: Side, names: Iterable[str], chunk_bytes: int) -> list[_Piece]:
     return [_Piece(relation, pages) for relation in relations for pages in relation.ranges(chunk_bytes)]
 
 
-def _attempt(connection: Connection, work: Callable[[], FoundT]) -> FoundT | str:
+def attempt(connection: Connection, work: Callable[[], FoundT]) -> FoundT | str:
+    """What `work` returns, or the server's reason why it could not be done; the session goes on either way."""
     try:
         with connection.transaction():  # a savepoint: one unreadable table must not spoil the session for the next
             return work()

@@ -113,5 +113,7 @@ def _export(connection: Connection) -> str:
 
 def pin_rendering(connection: Connection) -> None:
     """Values of this session look the same on every server, and hidden rows are errors. Needs no privilege."""
-    for name, value in _RENDERING.items():
-        connection.execute(sql.SQL("SET {} = {}").format(sql.SQL(name), sql.Literal(value)))
+    connection.execute(
+        "SELECT set_config(name, value, false) FROM unnest(%s::text[], %s::text[]) AS x(name, value)",
+        [list(_RENDERING), list(_RENDERING.values())],
+    )

@@ -8,9 +8,9 @@ committed on the old side before the decision falls on the new one, and the deci
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 
 import psycopg
@@ -20,14 +20,16 @@ from statehub_plan.model.base import Frozen, digest
 from statehub_plan.moments import Moment, passed_by
 from statehub_plan.postgres.barrier import Barrier, await_barrier, send_barrier
 from statehub_plan.postgres.connect import Connection, connect, user_tables
-from statehub_plan.postgres.fence import canary, open_by_gate
+from statehub_plan.postgres.fence import open_by_gate
+from statehub_plan.postgres.frozen import require_frozen, require_no_writer
+from statehub_plan.postgres.hindered import hindered
 from statehub_plan.postgres.hold import Hold, HoldLimits
 from statehub_plan.postgres.proof import find_probes, unfenced_count
 from statehub_plan.postgres.register import Outcome, begin_decision
 from statehub_plan.postgres.replication import advance_origin, read_subscription, stream_name
 from statehub_plan.postgres.reverse import ReverseEnds, forget_reverse_slot_lag
 from statehub_plan.postgres.sequences import SequenceValue, read_sequences, set_sequences
-from statehub_plan.postgres.sessions import end_open_transactions, end_others_at_once
+from statehub_plan.postgres.sessions import end_open_transactions
 from statehub_plan.postgres.state import claim_epoch, identity, set_transfer
 from statehub_plan.postgres.transaction import begin
 from statehub_plan.postgres.watch import OnEvent
@@ -147,11 +149,14 @@ class Switch:
         """Sessions, warm plans, sequences nearly right, and the stream near; writers notice nothing.
 
         StatehubError `stream-behind` when the stream does not come within a quarter of a second in `near_s`."""
-        enter = self._stack.enter_context
+        with self._explaining("the preparation"):
+            self._prepare()
+
+    def _prepare(self) -> None:
         timeout_ms = round(self._limits.switch_s * 1000) + 1000
-        self._source = enter(connect(self._ends.source_dsn, purpose="switch", statement_timeout_ms=timeout_ms))
-        self._target = enter(connect(self._ends.target_dsn, purpose="switch", statement_timeout_ms=timeout_ms))
-        self._pool = enter(ThreadPoolExecutor(2, thread_name_prefix="statehub-plan switch"))
+        self._source = self._session(self._ends.source_dsn, timeout_ms)
+        self._target = self._session(self._ends.target_dsn, timeout_ms)
+        self._pool = self._stack.enter_context(ThreadPoolExecutor(2, thread_name_prefix="statehub-plan switch"))
         self._source_identity = identity(self._source)
         self._stream = stream_name(identity(self._target))
         self._reverse_oid = self._prepare_reverse()
@@ -161,15 +166,24 @@ class Switch:
         self._come_near()
         self._warm()
 
+    def _session(self, dsn: str, timeout_ms: int = 0) -> Connection:
+        """Closed with the switch, never left as a context: that would commit whatever is open in it, and here that may
+        be the decision."""
+        session = connect(dsn, purpose="switch", statement_timeout_ms=timeout_ms)
+        self._stack.callback(session.close)
+        return session
+
     def take_hold(self) -> Hold:
-        """Every table of the source locked; from here on writers wait, and the clock of `switch_s` runs."""
+        """Every table of the source locked; from here on writers wait, and the clock of `switch_s` runs. When it has
+        run out the hold ends by itself, wherever this thread may be stuck then."""
         began = time.monotonic()
+        longest_s = min(self._limits.hold.max_duration_s, self._limits.switch_s)
         self.hold = Hold.take(
             self._ends.source_dsn,
             hold_id=self.hold_id,
             run=self._run,
             epoch=self._epoch,
-            limits=self._limits.hold,
+            limits=self._limits.hold.model_copy(update={"max_duration_s": longest_s}),
             on_event=self._on_event,
         )
         self._held_at = time.monotonic() - self.hold.held_s
@@ -180,14 +194,16 @@ class Switch:
     def drain(self) -> Barrier:
         """Everything that was committed before the hold has arrived on the target; meanwhile the freeze is sealed."""
         hold = self._require_hold()
-        self._clock.measure("drain_ms", lambda: self._drain(hold))
+        with self._explaining("the drain"):
+            self._clock.measure("drain_ms", lambda: self._drain(hold))
         assert self.barrier is not None
         return self.barrier
 
     def sync_sequences(self) -> tuple[SequenceValue, ...]:
         """Every sequence of the target has its value on the source, which the hold keeps still where it can."""
         self._require_hold()
-        self._clock.measure("sequences_ms", lambda: self._set_sequences(read_sequences(self._source)))
+        with self._explaining("setting the sequences"):
+            self._clock.measure("sequences_ms", lambda: self._set_sequences(read_sequences(self._source)))
         return self.sequences
 
     def prove(self, evidence: str, check: Callable[[Connection, Connection], None]) -> str:
@@ -208,13 +224,14 @@ class Switch:
             )
             self._mark_proved(hold)
 
-        self._clock.measure("proof_ms", work)
+        with self._explaining("the proof"):
+            self._clock.measure("proof_ms", work)
         assert self.proof is not None
         return self.proof
 
     def freeze(self, primary: str) -> None:
-        """The hold becomes durable, while the decision is being prepared on the target. Proved before it returns: the
-        fence refuses a write on every table that exists now, and no transaction is left that could have made one."""
+        """The hold becomes durable, once the decision is ready to be committed on the target. Proved before it returns:
+        the fence refuses a write on every table that exists now, and nobody is left who could have made one."""
         hold = self._require_hold()
 
         def work() -> None:
@@ -222,14 +239,18 @@ class Switch:
                 self._move_origin(self._reverse_oid)
                 self._moment("origin-moved")
             self._deciding = self._pool.submit(self._prepare_decision, primary)
+            require_no_writer(self._source, timeout_s=self._left_s())
             self._require_sealing().result()
+            self._require_decidable(primary, self._deciding)
             self._require_time("the freeze")
             hold.commit_freeze(term=self._term, proof=self.proof, primary=primary)
             self._moment("freeze-committed")
-            self._require_frozen()
+            require_frozen(self._source, self._tables, self._probes)
+            self._overtake_sequences()
             self._moment("proved-frozen")
 
-        self._clock.measure("freeze_ms", work)
+        with self._explaining("the freeze"):
+            self._clock.measure("freeze_ms", work)
 
     def decide(self) -> Outcome:
         """The decision falls, and opens the target with the same commit; `gap_ms` is known from here on."""
@@ -246,7 +267,8 @@ class Switch:
     def rehearse_rest(self, check: Callable[[Connection, Connection], None]) -> None:
         """What comes between the barrier and the freeze, as far as it leaves no trace: `check`, and the sealing."""
         self._require_hold()
-        self._clock.measure("proof_ms", lambda: check(self._source, self._target))
+        with self._explaining("the proof"):
+            self._clock.measure("proof_ms", lambda: check(self._source, self._target))
         self._require_sealing().result()
         self._require_time("the end of the rehearsal")
 
@@ -258,6 +280,19 @@ class Switch:
         self._clock.parts["gap_ms"] = round(gap_ms, 2)
         return gap_ms
 
+    @contextmanager
+    def _explaining(self, part: str) -> Iterator[None]:
+        """A server's refusal as an error of the tool; writers go on before anybody looks into it."""
+        try:
+            yield
+        except psycopg.Error as error:
+            if self.hold is not None:
+                self.hold.release()
+            frozen = self.hold is not None and self.hold.frozen
+            raise hindered(
+                part, error, frozen=frozen, waited_s=self._limits.switch_s, source=self._source, target=self._target
+            ) from error
+
     # Before the hold
 
     def _prepare_reverse(self) -> int | None:
@@ -265,7 +300,7 @@ class Switch:
         if ends is None:
             return None
         name = stream_name(self._source_identity)
-        self._subscriber = self._stack.enter_context(connect(ends.subscriber_dsn, purpose="switch"))
+        self._subscriber = self._session(ends.subscriber_dsn)
         made = read_subscription(self._subscriber, name)
         if made is None or made.enabled:
             raise StatehubError(
@@ -354,7 +389,7 @@ class Switch:
         self._moment("barrier-sent")
         self._sealing = self._pool.submit(self._seal, hold)
         self._require_time("the barrier")
-        await_barrier(self._target, self.barrier, timeout_s=self._left_s(), stream=self._stream)
+        await_barrier(self._target, self.barrier, timeout_s=self._left_s(), stream=self._stream, give_up=hold.release)
         self._moment("arrived")
 
     def _seal(self, hold: Hold) -> None:
@@ -430,22 +465,21 @@ class Switch:
         if row is not None:
             advance_origin(self._subscriber, subscription_oid, str(row[0]))
 
-    def _require_frozen(self) -> None:
-        """By the locks that were held, nobody had written to a table and not ended; what is left to exclude is a table
-        made by a transaction that was open all the while, and a fence that does not hold."""
-        end_others_at_once(self._source)
-        left = end_open_transactions(self._source, timeout_s=self._left_s())
-        details = [f"{who} still has a transaction" for who in left]
-        if unfenced := unfenced_count(self._source):
-            details.append(f"{unfenced} tables have come without a fence")
-        # One is enough here: the fences are alike, each was just seen enabled, and whoever waits is paying.
-        for one in canary(self._source, tables=self._tables[:1], probes=self._probes):
-            if one.result not in ("frozen", "no-privilege"):
-                details.append(f"a write on {one.table} as {one.role}: {one.result} {one.detail or ''}")
-        if details:
+    def _require_decidable(self, primary: str, deciding: Future[tuple[Outcome, Callable[[], None]]]) -> None:
+        outcome, _ = deciding.result()
+        if not outcome.stands:
             raise StatehubError(
-                code="freeze-not-proved",
-                what="the old side is frozen and something there could still write",
-                hint="remove what is listed; until then nothing opens elsewhere",
-                details=tuple(details),
+                code="decision-lost",
+                what=f"term {self._term} cannot be decided for {primary}: {outcome.value}; everything was released",
+                hint="`observe` shows both registers; make a new plan from there",
+                exit_status=Exit.STALE_PLAN,
             )
+
+    def _overtake_sequences(self) -> None:
+        """Whoever called nextval() until the freeze has a number that the target must not hand out again: an identity
+        column's sequence cannot be locked, and who waited for another's lock may have gone on until its session ended.
+        In the decision's transaction, whose commit takes this along."""
+        if not self.sequences or self._deciding is None:
+            return
+        self._deciding.result()
+        self._set_sequences(read_sequences(self._source, names=[(one.schema_name, one.name) for one in self.sequences]))

@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import os
+import select
 import subprocess
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from tempfile import TemporaryFile
+from typing import Protocol, TypeVar
 
 from statehub_plan.components import PgTool, client_tool
 from statehub_plan.errors import StatehubError
 from statehub_plan.postgres.connect import APPLICATION_PREFIX, Connection
 from statehub_plan.redact import redact
 
-__all__ = ["major_of", "run_tool"]
+__all__ = ["Output", "coordinates", "major_of", "run_tool", "stream_tool"]
+
+ResultT = TypeVar("ResultT")
 
 _POLL_S = 0.1
 _STDERR_LINES = 20
 _END_TIMEOUT_S = 5.0
+_PIPE_BYTES = 1 << 16  # what a pipe holds at most
 
 
 def run_tool(
@@ -28,14 +33,16 @@ def run_tool(
     min_major: int,
     database: str | None = None,
     check: Callable[[], None] = lambda: None,
+    pass_fds: Sequence[int] = (),
 ) -> str:
     """What the program prints, run against the server (and database, unless another is named) of `connection`.
 
     `min_major` chooses the installation: the oldest that is at least as new. Blocks until it ends; `check` is called
-    ten times a second and may raise to end it. StatehubError with the program's last lines when it fails.
+    ten times a second and may raise to end it. It inherits `pass_fds`. StatehubError with the program's last lines when
+    it fails.
     """
     executable = client_tool(name, min_major)
-    environment = _environment(connection, name)
+    environment = coordinates(connection, name)
     if database is not None:
         environment["PGDATABASE"] = database
     # Files instead of pipes: a schema of many megabytes must not fill a pipe while nobody reads it.
@@ -46,6 +53,7 @@ def run_tool(
             stdout=output,
             stderr=errors,
             env=environment,
+            pass_fds=tuple(pass_fds),
         )
         try:
             _await(process, check)
@@ -58,13 +66,78 @@ def run_tool(
         return output.read().decode(errors="surrogateescape")
 
 
+class Output(Protocol):
+    """What a program writes, as it writes it; an empty piece is the end."""
+
+    def read(self, size: int = -1, /) -> bytes:
+        """At most `size` bytes."""
+        ...
+
+
+def stream_tool(
+    name: PgTool,
+    arguments: Sequence[str],
+    connection: Connection,
+    consume: Callable[[Output], ResultT],
+    *,
+    min_major: int,
+    check: Callable[[], None] = lambda: None,
+) -> ResultT:
+    """What `consume` makes of the program's output, which goes through a pipe and nowhere else.
+
+    As `run_tool` otherwise; `check` is called while the output is read. StatehubError also when the program fails after
+    it has closed its output: what was consumed until then is then not all.
+    """
+    executable = client_tool(name, min_major)
+    with TemporaryFile() as errors:
+        process = subprocess.Popen(
+            [str(executable), *arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            env=coordinates(connection, name),
+            bufsize=0,
+        )
+        if process.stdout is None:
+            raise RuntimeError("a pipe was asked for")
+        try:
+            with process.stdout as pipe:
+                result = consume(_Piped(pipe.fileno(), check))
+            _await(process, check)
+        finally:
+            _end(process)
+        errors.seek(0)
+        if process.returncode != 0:
+            raise _failure(name, executable, process.returncode, errors.read())
+        return result
+
+
+class _Piped:
+    """A pipe that is waited for without forgetting to check, and read in larger pieces than are asked for."""
+
+    def __init__(self, descriptor: int, check: Callable[[], None]) -> None:
+        self._descriptor = descriptor
+        self._check = check
+        self._read = memoryview(b"")
+
+    def read(self, size: int = -1) -> bytes:
+        if not self._read:
+            self._check()
+            while not select.select([self._descriptor], [], [], _POLL_S)[0]:
+                self._check()
+            self._read = memoryview(os.read(self._descriptor, _PIPE_BYTES))
+        size = len(self._read) if size < 0 else size
+        piece, self._read = bytes(self._read[:size]), self._read[size:]
+        return piece
+
+
 def major_of(connection: Connection) -> int:
     """The major version of the server, such as 15."""
     return connection.info.server_version // 10000
 
 
-def _environment(connection: Connection, name: str) -> dict[str, str]:
-    """This process's environment with libpq's variables replaced by what `connection` really used.
+def coordinates(connection: Connection, name: str) -> dict[str, str]:
+    """An environment for client programs: this process's, with libpq's variables replaced by what `connection` used.
 
     From the live session rather than from the DSN: a service file or a compiled-in socket directory that differs
     between libpq builds would otherwise lead the program somewhere else.

@@ -224,6 +224,14 @@ class Watch:
         if rows and attempt_s > patience_s:
             self._give_way(f"still waiting after {attempt_s:.2f} s: writers queue behind")
 
+    def _note_blockers(self) -> None:
+        """Who keeps the hold's own session waiting while it seals; nobody is ended for that, for people to read."""
+        now = time.monotonic()
+        for row in self._connection.execute(_BLOCKERS, {"hold": self._hold[0]}).fetchall():
+            session, (kind, transaction, wanted, _, _) = session_of(row[:9]), row[9:]
+            key = (session.pid, transaction)
+            self._note(key, session, kind, wanted, now - self._seen_at.setdefault(key, now), ended=False)
+
     def _end_if_due(self, session: Session, crossed: bool, waited_s: float, wanted: int | None) -> bool:
         ours = session.user == self._user and session.application.startswith(APPLICATION_PREFIX)
         if ours and not session.application.startswith(APPLICATION_PREFIX + HOLD_PURPOSE):
@@ -285,12 +293,15 @@ class Watch:
             self._on_end("expired")
             return
         alive = self._connection.execute(
-            "SELECT FROM pg_stat_activity WHERE pid = %s AND backend_start = %s::timestamptz", self._hold
+            "SELECT wait_event_type = 'Lock' FROM pg_stat_activity WHERE pid = %s AND backend_start = %s::timestamptz",
+            self._hold,
         ).fetchone()
         if alive is None:
             self._held_until = None
             self._on_end("lost")
             return
+        if alive[0]:
+            self._note_blockers()
         limits = {"ddl": self._limits.session_grace_s, "writer": self._limits.writer_wait_s, "hold": self._hold[0]}
         for row in self._connection.execute(_WAITERS, limits).fetchall():
             session, relation, waited_s = session_of(row[:9]), row[9], row[10]

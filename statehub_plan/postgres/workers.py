@@ -8,15 +8,25 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 import psycopg
 
-from statehub_plan.postgres.connect import Connection
+__all__ = ["Crew", "OnProgress", "Progress", "Session", "nobody_looks", "nothing_to_lose", "run_crews"]
 
-__all__ = ["Crew", "OnProgress", "Progress", "nobody_looks", "nothing_to_lose", "run_crews"]
+
+class Session(Protocol):
+    """What a worker works with and another thread may interrupt: a connection, or a program that has one."""
+
+    def cancel_safe(self, *, timeout: float) -> None:
+        """Ends what it is doing, from another thread."""
+
+    def close(self) -> None:
+        """Gives it up."""
+
 
 TaskT = TypeVar("TaskT")
+SessionsT = TypeVar("SessionsT", bound=tuple[Session, ...])
 ResultT = TypeVar("ResultT")
 
 _LOOK_S = 0.05
@@ -57,18 +67,18 @@ def nothing_to_lose() -> None:
 
 
 @dataclass(frozen=True)
-class Crew(Generic[TaskT, ResultT]):
+class Crew(Generic[TaskT, SessionsT, ResultT]):
     """Tasks in the order in which they are begun, and the workers for them: up to `jobs` threads, each with sessions of
     its own from `connect`, all of which are closed in the end. `work` runs in those threads."""
 
     tasks: Sequence[TaskT]
-    work: Callable[[TaskT, tuple[Connection, ...]], ResultT]
-    connect: Callable[[], tuple[Connection, ...]]
+    work: Callable[[TaskT, SessionsT], ResultT]
+    connect: Callable[[], SessionsT]
     jobs: int
 
 
 def run_crews(
-    crews: Iterable[Crew[TaskT, ResultT]], *, tick: Callable[[], None] = nothing_to_lose
+    crews: Iterable[Crew[TaskT, SessionsT, ResultT]], *, tick: Callable[[], None] = nothing_to_lose
 ) -> list[list[ResultT]]:
     """What every task of every crew returned, in the order of the tasks; blocks until all are done.
 
@@ -103,7 +113,7 @@ def _watch(futures: list[Future[None]], tick: Callable[[], None]) -> None:
         tick()
 
 
-def _cancel_until_done(futures: list[Future[None]], members: list[_Member[TaskT, ResultT]]) -> None:
+def _cancel_until_done(futures: list[Future[None]], members: list[_Member[TaskT, SessionsT, ResultT]]) -> None:
     """Again and again: a cancellation that finds a session between two statements is lost on it."""
     while wait(futures, timeout=0).not_done:
         for member in members:
@@ -111,14 +121,14 @@ def _cancel_until_done(futures: list[Future[None]], members: list[_Member[TaskT,
         wait(futures, timeout=_LOOK_S)
 
 
-class _Member(Generic[TaskT, ResultT]):
+class _Member(Generic[TaskT, SessionsT, ResultT]):
     """A crew at work: its queue, its open sessions, its results."""
 
-    def __init__(self, crew: Crew[TaskT, ResultT]) -> None:
+    def __init__(self, crew: Crew[TaskT, SessionsT, ResultT]) -> None:
         self.crew = crew
         self._queue = deque(enumerate(crew.tasks))
         self._results: dict[int, ResultT] = {}
-        self._open: list[tuple[Connection, ...]] = []
+        self._open: list[SessionsT] = []
 
     def labour(self, stop: threading.Event) -> None:
         sessions = self.crew.connect()

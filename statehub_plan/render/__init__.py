@@ -13,13 +13,16 @@ if TYPE_CHECKING:
     from statehub_plan.render.observation import observation_view
     from statehub_plan.render.operating_model import operating_model_markdown
     from statehub_plan.render.plan_text import plan_view
+    from statehub_plan.render.preflight import checks_view, preflight_view
     from statehub_plan.render.pull_request import plan_markdown
     from statehub_plan.render.run_report import run_report_html
     from statehub_plan.render.status_document import status_markdown
     from statehub_plan.render.status_text import status_view
+    from statehub_plan.render.stream_words import told_streams
     from statehub_plan.render.verdict import verdict_view
 
 __all__ = [
+    "checks_view",
     "comparison_view",
     "gates_text",
     "history_text",
@@ -28,13 +31,16 @@ __all__ = [
     "plan_markdown",
     "plan_mermaid",
     "plan_view",
+    "preflight_view",
     "run_report_html",
     "status_markdown",
     "status_view",
+    "told_streams",
     "verdict_view",
 ]
 
 _MODULES = {
+    "checks_view": "preflight",
     "comparison_view": "comparison",
     "gates_text": "gates",
     "history_text": "history",
@@ -43,9 +49,11 @@ _MODULES = {
     "plan_markdown": "pull_request",
     "plan_mermaid": "flowchart",
     "plan_view": "plan_text",
+    "preflight_view": "preflight",
     "run_report_html": "run_report",
     "status_markdown": "status_document",
     "status_view": "status_text",
+    "told_streams": "stream_words",
     "verdict_view": "verdict",
 }
 

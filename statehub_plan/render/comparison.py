@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
 from typing import Protocol
 
 from statehub_plan.model.base import Instant
 from statehub_plan.render.text import RenderableType, columns, heading, line, stack
-from statehub_plan.render.words import counted, moment, span
+from statehub_plan.render.words import counted, moment, shown, span
 
 _MOST = 40
+_ROWS = 10
 
 
 class TableSeen(Protocol):
@@ -34,6 +36,46 @@ class TableSeen(Protocol):
     @property
     def reason(self) -> str | None:
         """Why the answer is unknown."""
+
+
+class ValueSeen(Protocol):
+    """One column of a row that differs."""
+
+    @property
+    def column(self) -> str:
+        """Its name."""
+
+    @property
+    def source(self) -> str | None:
+        """None is NULL."""
+
+    @property
+    def target(self) -> str | None:
+        """None is NULL."""
+
+
+class RowSeen(Protocol):
+    """What is told of one row; it renders itself as a line."""
+
+    @property
+    def what(self) -> str:
+        """`changed`, `missing` or `extra`."""
+
+    @property
+    def values(self) -> Sequence[ValueSeen]:
+        """The columns that differ, where they were asked for."""
+
+
+class DifferenceSeen(Protocol):
+    """One thing that is not the same; it renders itself as a line."""
+
+    @property
+    def rows(self) -> Sequence[RowSeen]:
+        """The differing rows of a table."""
+
+    @property
+    def rows_complete(self) -> bool:
+        """Whether those are all."""
 
 
 class WaivedSeen(Protocol):
@@ -72,8 +114,8 @@ class ComparisonSeen(Protocol):
         """Every table that both sides have."""
 
     @property
-    def differences(self) -> Sequence[object]:
-        """Each renders itself as one line."""
+    def differences(self) -> Sequence[DifferenceSeen]:
+        """Sorted by what they are differences of."""
 
     @property
     def unknown(self) -> Sequence[str]:
@@ -120,6 +162,7 @@ def _differences(comparison: ComparisonSeen, source: str, target: str) -> Iterat
         yield heading(f"{counted(len(comparison.differences), 'difference')} ({source} → {target})")
         for difference in comparison.differences[:_MOST]:
             yield line(f"≠ {difference}", indent=2, style="red")
+            yield from _rows(difference.rows)
         if len(comparison.differences) > _MOST:
             yield line(f"… and {len(comparison.differences) - _MOST} more: `--json` lists all", indent=2)
     differing = [table for table in comparison.tables if table.answer != "equal"]
@@ -130,6 +173,19 @@ def _differences(comparison: ComparisonSeen, source: str, target: str) -> Iterat
             for one in differing[:_MOST]
         ]
         yield columns(rows, titles=("table", "answer", source, target, "reason"), indent=2)
+
+
+def _rows(rows: Sequence[RowSeen]) -> Iterator[RenderableType]:
+    """What the first rows hold, where values were asked for."""
+    for row in [row for row in rows if row.values][:_ROWS]:
+        yield line(str(row), indent=6)
+        for value in row.values:
+            sides = {"missing": [value.source], "extra": [value.target]}.get(row.what, [value.source, value.target])
+            yield line(f"{value.column}: {' → '.join(map(_value, sides))}", indent=8)
+
+
+def _value(text: str | None) -> str:
+    return "NULL" if text is None else shown(json.dumps(text, ensure_ascii=False), 100)
 
 
 def _count(rows: int | None) -> str:
@@ -145,5 +201,7 @@ def _rest(comparison: ComparisonSeen) -> Iterator[RenderableType]:
         unread = ", content not looked at" if waived.table else ""
         hidden = f"hides {counted(waived.differences, 'difference')}{unread}"
         yield line(f"waived: {waived.name}: {waived.reason} ({hidden})", indent=2)
-    for note in comparison.notes:
+    for note in comparison.notes[:_MOST]:
         yield line(f"note: {note}", indent=2, style="dim")
+    if len(comparison.notes) > _MOST:
+        yield line(f"note: … and {len(comparison.notes) - _MOST} more: `--json` lists all", indent=2, style="dim")

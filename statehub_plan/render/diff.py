@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 
 from statehub_plan.model.plan import Plan
-from statehub_plan.world import Access, Data, Due, Evidence, Reach, Role, Side, Stable, TransferStage, World
+from statehub_plan.world import Access, Data, Due, Evidence, Follows, Reach, Role, Side, Stable, World
 
-_NOTHING = {Data.ABSENT.value, Due.DUE.value, Stable.NONE.value, TransferStage.NONE.value, Evidence.INCOMPLETE.value}
+_NOTHING = {Data.ABSENT.value, Due.DUE.value, Stable.NONE.value, Follows.NOBODY.value, Evidence.INCOMPLETE.value}
 _UNKNOWN = {"unknown", Reach.UNREACHABLE.value}
-_WORLD_FIELDS = tuple(part.name for part in fields(World) if part.name not in ("old", "new", "term", "rehearsal"))
+_NO_FACT_OF_PEOPLE = ("old", "new", "term", "transfer", "rehearsal")
+_WORLD_FIELDS = tuple(part.name for part in fields(World) if part.name not in _NO_FACT_OF_PEOPLE)
 _SIDE_FIELDS = tuple(part.name for part in fields(Side))
 _SILENT_WHEN_UNKNOWN = {"restore_drill", "failover_drill", "rehearsal"}
 

@@ -11,9 +11,14 @@ from statehub_plan.render.words import brief, counted, moment, shown, span
 
 
 def observation_view(
-    observation: Observation, evidence: tuple[Evidence, ...] = (), *, only_unknown: bool = False
+    observation: Observation,
+    evidence: tuple[Evidence, ...] = (),
+    *,
+    only_unknown: bool = False,
+    streams: tuple[str, ...] = (),
 ) -> RenderableType:
-    """Facts grouped by what they are about, then probes; with `only_unknown` what could not be observed or shown."""
+    """Facts grouped by what they are about, sentences about streams, then probes; with `only_unknown` what could not be
+    observed or shown."""
     unknown = observation.unknown()
     facts = unknown if only_unknown else observation.facts
     told = tuple(one for one in evidence if not only_unknown or one.status is not EvidenceStatus.PASSED)
@@ -21,6 +26,8 @@ def observation_view(
     parts = [line(f"{said}, {len(unknown) or 'none'} unknown", style="bold")]
     for subject, group in groupby(facts, key=lambda fact: fact.id.partition(".")[0]):
         parts += [heading(subject), _group(tuple(group), observation.observed_at)]
+    if streams and not only_unknown:
+        parts += [heading("streams"), *(line(one, indent=2) for one in streams)]
     if told:
         parts += [heading("evidence of tasks"), _probes(told)]
     return stack(parts)

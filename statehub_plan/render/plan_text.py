@@ -5,19 +5,23 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from statehub_plan.model.plan import Plan
+from statehub_plan.model.preflight import Severity
 from statehub_plan.render.diff import changes
 from statehub_plan.render.plan_words import (
     at_rest,
+    expected_gap,
     gate_text,
     next_commands,
     summary,
     why,
     wish_text,
 )
+from statehub_plan.render.preflight import preparing, remark_lines, remarks_of
+from statehub_plan.render.stream_words import told_streams
 from statehub_plan.render.text import RenderableType, columns, hanging, heading, line, stack
 from statehub_plan.render.unknowns import gather_unknown
 from statehub_plan.render.verdict import verdict_view
-from statehub_plan.render.words import identity_text, mark, moment, named
+from statehub_plan.render.words import counted, identity_text, mark, moment, named
 
 _STYLES = {"+": "green", "-": "red", "~": "yellow", "?": "magenta"}
 _MARK_STYLES = {"HOLD": "yellow", "FREEZE": "red", "NO RETURN": "bold red"}
@@ -34,6 +38,7 @@ def plan_view(plan: Plan, *, saved_as: str | None) -> RenderableType:
         *_changes(plan),
         *_steps(plan),
         *_refused(plan),
+        *_preflight(plan),
         *_unknown(plan),
         line(""),
         verdict_view(plan.verdict),
@@ -48,6 +53,8 @@ def _head(plan: Plan) -> Iterator[RenderableType]:
     yield line(wish_text(plan), indent=2)
     rows = [(role, name, identity_text(plan.identities.get(name))) for role, name in _roles(plan)]
     yield columns(rows, indent=2)
+    for told in told_streams(plan.spec, plan.observation):
+        yield line(told, indent=2, style="bold red" if told.startswith("WAY BACK") else "")
 
 
 def _roles(plan: Plan) -> tuple[tuple[str, str], ...]:
@@ -67,6 +74,9 @@ def _steps(plan: Plan) -> Iterator[RenderableType]:
     if not plan.steps:
         return
     yield heading(f"Plan: {summary(plan)}")
+    gap = expected_gap(plan)
+    if gap is not None:
+        yield line(gap, indent=2)
     gates = {gate.name: gate for gate in plan.spec.spec.gates}
     shown: set[str] = set()
     for number, step in enumerate(plan.steps, start=1):
@@ -84,6 +94,16 @@ def _refused(plan: Plan) -> Iterator[RenderableType]:
     where = f"after step {len(plan.steps)}" if plan.steps else "before anything is touched"
     yield heading(f"REFUSED {where}: {named(plan.refused.what, plan.old, plan.new)} [{plan.refused.code}]")
     yield line(f"remedy: {named(plan.refused.remedy, plan.old, plan.new)}", indent=2)
+
+
+def _preflight(plan: Plan) -> Iterator[RenderableType]:
+    """What the checks object to, while the target is still to be made ready."""
+    remarks = remarks_of(plan.observation, plan.old, plan.new) if preparing(plan) else ()
+    if remarks:
+        errors = sum(1 for one in remarks if one.severity is Severity.ERROR)
+        said = f"{counted(errors, 'thing')} in the way" if errors else f"{counted(len(remarks), 'warning')}"
+        yield heading(f"Pre-flight: {said} (`doctor` says more)")
+        yield from remark_lines(remarks)
 
 
 def _unknown(plan: Plan) -> Iterator[RenderableType]:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import shlex
+from datetime import UTC, datetime
 
 from statehub_plan.model.plan import Direction, Finding, Level, Plan, Step
-from statehub_plan.model.spec import FallbackMode, Gate
-from statehub_plan.model.steps import StepClass
-from statehub_plan.render.words import approvals_needed, counted, named
+from statehub_plan.model.spec import FallbackMode, Gate, TransferMethod
+from statehub_plan.model.steps import StepClass, StepKind
+from statehub_plan.render.words import approvals_needed, counted, moment, named
 from statehub_plan.world import Role
 
 GRAVITY = (Level.HARD, Level.SOFT, Level.ADVISORY)
@@ -40,6 +41,22 @@ def summary(plan: Plan) -> str:
         (counts[StepClass.AFTER], "after"),
     )
     return f"{counted(len(plan.steps), 'step')}: " + ", ".join(f"{count} {what}" for count, what in parts if count)
+
+
+def expected_gap(plan: Plan) -> str | None:
+    """How long writers will wait, where that is rehearsed; None for a plan that holds nothing, or for as long as a copy
+    takes."""
+    kinds = {step.kind for step in plan.steps}
+    if StepKind.HOLD not in kinds or plan.spec.spec.transfer.method is TransferMethod.DUMP:
+        return None
+    receipt = plan.observation.value("rehearsal")
+    if StepKind.REHEARSE in kinds or not isinstance(receipt, dict):
+        return "Expected write gap: not known before the rehearsal"
+    predicted, at = receipt.get("predicted_gap_ms"), receipt.get("at")
+    if not isinstance(predicted, int | float) or not isinstance(at, int):
+        return "Expected write gap: not in the rehearsal's receipt"
+    limit, when = plan.spec.spec.freeze.switch_timeout, moment(datetime.fromtimestamp(at, UTC))
+    return f"Expected write gap: {predicted:.0f} ms, as rehearsed {when}; everything is released after {limit}"
 
 
 def why(plan: Plan, step: Step) -> str:

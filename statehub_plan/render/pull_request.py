@@ -7,7 +7,18 @@ from collections.abc import Iterator
 from statehub_plan.model.plan import Plan
 from statehub_plan.render.diff import changes
 from statehub_plan.render.markdown import code, document, folded, md, table
-from statehub_plan.render.plan_words import at_rest, gate_text, next_commands, sorted_findings, summary, why, wish_text
+from statehub_plan.render.plan_words import (
+    at_rest,
+    expected_gap,
+    gate_text,
+    next_commands,
+    sorted_findings,
+    summary,
+    why,
+    wish_text,
+)
+from statehub_plan.render.preflight import preparing, remarks_of
+from statehub_plan.render.stream_words import told_streams
 from statehub_plan.render.unknowns import gather_unknown
 from statehub_plan.render.words import identity_text, mark, moment, named
 
@@ -16,10 +27,22 @@ def plan_markdown(plan: Plan) -> str:
     """The plan as one document; every text from the plan or the world is escaped."""
     meta = plan.spec.metadata
     head = [f"## Plan {code(meta.name)}: {md(meta.title)}", "", md(wish_text(plan))]
+    for told in told_streams(plan.spec, plan.observation):
+        head += ["", f"**{md(told)}**" if told.startswith("WAY BACK") else md(told)]
     if not plan.changes:
         return document([head, [f"**No changes.** {md(at_rest(plan))}"], _unknown(plan), _basis(plan)])
     return document(
-        [head, _refused(plan), _changes(plan), _steps(plan), _gates(plan), _verdict(plan), _unknown(plan), _basis(plan)]
+        [
+            head,
+            _refused(plan),
+            _changes(plan),
+            _steps(plan),
+            _gates(plan),
+            _verdict(plan),
+            _preflight(plan),
+            _unknown(plan),
+            _basis(plan),
+        ]
     )
 
 
@@ -43,7 +66,9 @@ def _steps(plan: Plan) -> list[str]:
         (str(number), _cost(mark(step)), md(step.title), md(why(plan, step)), code(step.gate or ""))
         for number, step in enumerate(plan.steps, start=1)
     ]
-    return ["### Steps", "", md(summary(plan)), "", *table(("#", "Cost", "Step", "Why", "Gate"), rows)]
+    gap = expected_gap(plan)
+    told = [md(summary(plan)), *(["", md(gap)] if gap else [])]
+    return ["### Steps", "", *told, "", *table(("#", "Cost", "Step", "Why", "Gate"), rows)]
 
 
 def _cost(said: str) -> str:
@@ -66,6 +91,12 @@ def _verdict(plan: Plan) -> list[str]:
     ]
     found = ["", *table(("Level", "Code", "Step", "Message", "Remedy"), rows)] if rows else []
     return [f"### {said}", "", f"{len(plan.verdict.evaluated)} policies were evaluated.", *found]
+
+
+def _preflight(plan: Plan) -> list[str]:
+    remarks = remarks_of(plan.observation, plan.old, plan.new) if preparing(plan) else ()
+    rows = [(one.severity.value, code(one.id), code(one.where), md(one.what), md(one.remedy)) for one in remarks]
+    return ["### Pre-flight", "", *table(("Severity", "Check", "Where", "What", "Remedy"), rows)] if rows else []
 
 
 def _unknown(plan: Plan) -> list[str]:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from statehub_plan.model.record import CriterionStatus
 from statehub_plan.model.steps import StepKind
+from statehub_plan.render.stream_words import of_receiver, stream_text
 from statehub_plan.render.unknowns import gather_unknown
 from statehub_plan.render.words import counted, moment
 from statehub_plan.status.model import (
@@ -138,8 +139,12 @@ def _fallback(lane: LaneStatus) -> Iterator[str]:
     elif one.writes == "open":
         yield f"The fallback {one.endpoint} ACCEPTS WRITES and must not."
     else:
-        following = f", follows: {one.follows}" if one.follows != "nobody" else ""
+        following = f", follows: {one.follows}" if one.follows != "nobody" and one.stream is None else ""
         yield f"The fallback {one.endpoint} is retained: {one.writes}{following}."
+    if one.stream is not None and not one.retired:
+        limit = one.retained_limit_bytes or 0
+        told = stream_text(one.stream, str(lane.primary.endpoint), retained_limit_bytes=limit, way_back=True)
+        yield f"{of_receiver('It', told)}."
 
 
 def _drills(lane: LaneStatus) -> Iterator[str]:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from os.path import normpath
+from pathlib import PurePath
 
-from statehub_plan.model.spec import duration_s
+from statehub_plan.model.spec import FollowLimits, duration_s, size_bytes
 from statehub_plan.spec.node import Node
 from statehub_plan.spec.problem import Position, Problem, shown
 from statehub_plan.spec.references import probes
@@ -12,8 +14,17 @@ from statehub_plan.spec.references import probes
 _NOT_LATER = (
     (("freeze",), "lockTimeout", "5s", "maxDuration", "30m"),
     (("freeze",), "writerWait", "5s", "maxDuration", "30m"),
+    (("freeze",), "switchTimeout", "5s", "maxDuration", "30m"),
     (("stabilization",), "interval", "1m", "duration", "24h"),
 )
+
+
+_NOT_LARGER = (
+    ("adviseLag", "maxLag"),
+    ("adviseRetained", "dropSlotAtRetained"),
+    ("dropSlotAtDiskFree", "adviseDiskFree"),
+)
+"""Limits of a stream in pairs: advice comes before the hard limit, and disks are counted from above."""
 
 
 def endpoints(root: Node) -> Iterator[Problem]:
@@ -48,9 +59,9 @@ def transfer(root: Node) -> Iterator[Problem]:
     """A fallback can only follow by the stream that a dump does not leave behind."""
     spec = root.child("spec")
     mode = spec.child("desired", "fallback", "mode")
-    if mode.text == "following" and (spec.child("transfer", "method").text or "dump") == "dump":
+    if mode.text == "following" and spec.child("transfer", "method").text == "dump":
         what = "a fallback cannot follow after a dump"
-        yield Problem(mode.at, what, "following needs transfer.method: replication; with dump, choose frozen")
+        yield Problem(mode.at, what, "following needs transfer.method: replication (or auto); with dump, choose frozen")
 
 
 def limits(root: Node) -> Iterator[Problem]:
@@ -60,6 +71,21 @@ def limits(root: Node) -> Iterator[Problem]:
         yield from _longer(spec.child(*keys), ".".join(("spec", *keys)), (part, part_default), (whole, whole_default))
     for index, gate in enumerate(spec.child("gates").items):
         yield from _longer(gate, f"spec.gates[{index}]", ("decideWithin", "24h"), ("executeWithin", "48h"))
+
+
+def stream_limits(root: Node) -> Iterator[Problem]:
+    """Advice comes before the hard limit: afterwards there is nobody left to heed it."""
+    node = root.child("spec", "desired", "fallback", "limits")
+    defaults = FollowLimits().model_dump(by_alias=True)
+    for small, large in _NOT_LARGER:
+        try:
+            smaller, larger = (size_bytes(node.child(key).text or defaults[key]) for key in (small, large))
+        except ValueError:
+            continue  # reported as a wrong value
+        if node.members and smaller > larger:
+            key = small if small in node.keys else large
+            remedy = f"lower {_limit(node, small, defaults[small])} or raise {_limit(node, large, defaults[large])}"
+            yield Problem(node.child(key).at, f"spec.desired.fallback.limits.{small} is more than {large}", remedy)
 
 
 def _longer(node: Node, path: str, part: tuple[str, str], whole: tuple[str, str]) -> Iterator[Problem]:
@@ -123,6 +149,29 @@ def retirement(root: Node) -> Iterator[Problem]:
         yield Problem(drills.key_at("beforeCutover"), what, "add drills.restore")
 
 
+def encryption(root: Node) -> Iterator[Problem]:
+    """Encrypted backups can be drilled, and their secret key is not kept with what it opens."""
+    spec = root.child("spec")
+    settings, directory = spec.child("backup", "encryption"), spec.child("backup", "directory")
+    identity, recipients = settings.child("identityFile"), settings.child("recipientsFile")
+    if settings.members and "identityFile" not in settings.members and "restore" in spec.child("drills").members:
+        what = "backups are encrypted, and drills.restore has nothing to decrypt them with"
+        yield Problem(spec.child("backup").key_at("encryption"), what, "add identityFile, or take drills.restore out")
+    if identity.text is None:
+        return
+    if recipients.text is not None and _same_or_below(identity.text, recipients.text):
+        what = "the secret identity and the public recipients are one file"
+        yield Problem(identity.at, what, "keep the identity in a file of its own, which only its owner can read")
+    if directory.text is not None and _same_or_below(identity.text, directory.text):
+        what = "the identity lies in the backup directory, so whoever has the backups can read them"
+        yield Problem(identity.at, what, "keep it elsewhere")
+
+
+def _same_or_below(path: str, directory: str) -> bool:
+    """By their spelling: whether links lead there is for the machine to tell."""
+    return PurePath(normpath(path)).is_relative_to(normpath(directory))
+
+
 def _guards(gate: Node) -> set[str]:
     return {guard.text or "" for guard in gate.child("guards").items}
 
@@ -145,13 +194,15 @@ def tasks(root: Node) -> Iterator[Problem]:
 def _never_done(spec: Node) -> dict[str, str]:
     """Steps that no world can make this plan take, and what would make it."""
     mode = spec.child("desired", "fallback", "mode").text
-    replicates = spec.child("transfer", "method").text == "replication"
+    replicates = spec.child("transfer", "method").text != "dump"
     drills = spec.child("drills").members
     possible = {
         "burn": (False, "burn only takes back a decision; name another step"),
         "retire": (mode in ("retired", None), "it needs desired.fallback.mode: retired"),
         "reverse-follow": (mode in ("following", None), "it needs desired.fallback.mode: following"),
+        "prepare-reverse": (mode in ("following", None), "it needs desired.fallback.mode: following"),
         "follow": (replicates, "it needs transfer.method: replication"),
+        "rehearse": (replicates, "it needs transfer.method: replication"),
         "drain": (replicates, "it needs transfer.method: replication"),
         "restore-drill": ("restore" in drills, "it needs drills.restore"),
         "failover-drill": ("failover" in drills, "it needs drills.failover"),

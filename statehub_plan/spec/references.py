@@ -112,6 +112,7 @@ def _probe_lists(root: Node) -> Iterator[tuple[str, Node]]:
 
 
 def _word_lists(spec: Node) -> Iterator[tuple[str, Node]]:
+    yield "spec.backup.encryption.recipients", spec.child("backup", "encryption", "recipients")
     for index, gate in enumerate(spec.child("gates").items):
         yield f"spec.gates[{index}].approvers", gate.child("approvers")
         yield f"spec.gates[{index}].guards", gate.child("guards")

@@ -8,7 +8,10 @@ from pydantic import JsonValue
 
 from statehub_plan.abstraction import Register
 from statehub_plan.model.plan import Plan
+from statehub_plan.model.spec import FallbackMode, size_bytes
+from statehub_plan.model.stream import StreamState
 from statehub_plan.status.model import FallbackStatus, PrimaryStatus, StabilizationStatus
+from statehub_plan.streams import stream_between
 from statehub_plan.world import Role, other, side
 
 
@@ -59,12 +62,19 @@ def fallback_status(plan: Plan) -> FallbackStatus | None:
         return None
     role = other(world.primary)
     away = side(world, role)
+    wished = plan.spec.spec.desired.fallback
+    endpoint, primary = (plan.old, plan.new) if role is Role.OLD else (plan.new, plan.old)
+    stream = stream_between(plan.observation, endpoint, primary)
+    there = stream.observed and stream.state is not StreamState.NOBODY
+    told = there or (wished.mode is FallbackMode.FOLLOWING and wished.endpoint == endpoint)
     return FallbackStatus(
-        endpoint=plan.old if role is Role.OLD else plan.new,
-        mode=plan.spec.spec.desired.fallback.mode.value,
+        endpoint=endpoint,
+        mode=wished.mode.value,
         writes=away.writes.value,
         follows=away.follows.value,
         retired=world.retired,
+        stream=stream if told else None,
+        retained_limit_bytes=size_bytes(wished.limits.drop_slot_at_retained) if told else None,
     )
 
 

@@ -10,6 +10,7 @@ from statehub_plan.model.facts import Fact
 from statehub_plan.model.plan import Refused
 from statehub_plan.model.record import CriterionState, DrillRecord
 from statehub_plan.model.steps import StepKind
+from statehub_plan.model.stream import Stream
 
 
 class LaneStanding(StrEnum):
@@ -105,13 +106,16 @@ class PrimaryStatus(Frozen):
 
 
 class FallbackStatus(Frozen):
-    """The side that is not primary. `mode` is what the plan wishes it to be."""
+    """The side that is not primary. `mode` is what the plan wishes it to be; `stream` is the one into it from the
+    primary, None where none is wished and none is there, and `retained_limit_bytes` where its slot would be dropped."""
 
     endpoint: str
     mode: str
     writes: str
     follows: str
     retired: bool
+    stream: Stream | None = None
+    retained_limit_bytes: int | None = None
 
 
 class LaneStatus(Frozen):

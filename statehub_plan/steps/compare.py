@@ -25,6 +25,14 @@ def execute(stage: Stage, step: Step) -> dict[str, JsonValue]:
         on_progress=lambda one: tell(stage, one),
         check=stage.checkpoint,
     )
+    require_equal(stage, found)
+    mark_stage(stage, TransferStage.PROVED, proof=found.digest)
+    rows = sum(table.rows_source or 0 for table in found.tables)
+    return {"summary": f"equal: {len(found.tables)} tables, {rows} rows", **proof_payload(found)}
+
+
+def require_equal(stage: Stage, found: Comparison) -> None:
+    """StatehubError that lists what differs or could not be read, unless both sides are proved equal."""
     if found.answer is not Answer.EQUAL:
         raise StatehubError(
             code=f"content-{found.answer.value}",
@@ -32,9 +40,6 @@ def execute(stage: Stage, step: Step) -> dict[str, JsonValue]:
             hint="`compare` shows it again outside a cutover; mend the cause and run `apply` again",
             details=tuple(str(one) for one in (*found.differences, *found.unknown))[:50],
         )
-    mark_stage(stage, TransferStage.PROVED, proof=found.digest)
-    rows = sum(table.rows_source or 0 for table in found.tables)
-    return {"summary": f"equal: {len(found.tables)} tables, {rows} rows", **proof_payload(found)}
 
 
 def proof_payload(found: Comparison) -> dict[str, JsonValue]:

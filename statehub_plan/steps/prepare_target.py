@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
+
 from pydantic import JsonValue
 
+from statehub_plan.access import resolve_path
 from statehub_plan.errors import Refusal
 from statehub_plan.model.plan import Step
+from statehub_plan.model.preflight import Severity, Side
+from statehub_plan.postgres.age import load_recipients
 from statehub_plan.postgres.checks.content import left_by_undecided_transfer
+from statehub_plan.postgres.checks.ends import end_of, move_of
+from statehub_plan.postgres.checks.run import run_checks
 from statehub_plan.postgres.connect import Connection, connect
 from statehub_plan.postgres.fence import fence, install
-from statehub_plan.postgres.preflight import preflight_schema
-from statehub_plan.postgres.privileges import check_privileges
+from statehub_plan.postgres.filling import read_fill
+from statehub_plan.postgres.replication import read_subscription, stream_name
 from statehub_plan.postgres.schema import prepare_schema
-from statehub_plan.postgres.state import claim_epoch, read_state, set_transfer, spoil_transfer
+from statehub_plan.postgres.state import claim_epoch, identity, read_state, set_transfer, spoil_transfer
 from statehub_plan.postgres.stopping import stop_following
 from statehub_plan.steps.compare import tell
 from statehub_plan.steps.stage import Stage
@@ -24,20 +31,15 @@ def execute(stage: Stage, step: Step) -> dict[str, JsonValue]:
 
     Content of its own is dumped into the backup folder before it is replaced, and only where the plan says so."""
     endpoint, replace = stage.subject(step), step.params.get("replaces_content") is True
+    backup = stage.plan.spec.spec.backup
+    recipients = load_recipients(backup.encryption, stage.base_dir)
+    _end_lost_stream(stage, endpoint)
     _require_fit(stage, endpoint, replace)
     with connect(stage.dsn(stage.away(endpoint)), purpose="install fence") as source:
         installed = install(source)
     with connect(stage.dsn(endpoint), purpose="fence") as target:
         _dismiss(stage, target)
         fence(target, term=stage.plan.term, run=stage.run, epoch=stage.epoch, primary=stage.away(endpoint))
-    # A stream that is not good enough to go on with would be in the way of the tables that it fills.
-    stop_following(
-        stage.dsn(endpoint),
-        stage.dsn(stage.away(endpoint)),
-        epoch=stage.epoch,
-        subscriber_dsn=stage.subscriber_dsn(endpoint),
-        moment=stage.moment,
-    )
     prepared = prepare_schema(
         stage.dsn(stage.away(endpoint)),
         stage.dsn(endpoint),
@@ -45,8 +47,9 @@ def execute(stage: Stage, step: Step) -> dict[str, JsonValue]:
         epoch=stage.epoch,
         term=stage.plan.term,
         replace=replace,
-        safety_dir=stage.base_dir / stage.plan.spec.spec.backup.directory,
+        safety_dir=resolve_path(backup.directory, stage.base_dir),
         endpoint=endpoint,
+        recipients=recipients,
         jobs=stage.plan.spec.spec.transfer.jobs,
         on_progress=lambda one: tell(stage, one),
         check=stage.checkpoint,
@@ -72,22 +75,38 @@ def _dismiss(stage: Stage, target: Connection) -> None:
             set_transfer(target, stage=TransferStage.NONE)
 
 
-def _require_fit(stage: Stage, endpoint: str, replace: bool) -> None:
-    endpoints = stage.plan.spec.spec.endpoints
-    away = stage.away(endpoint)
-    with (
-        connect(stage.dsn(away), purpose="preflight", read_only=True) as source,
-        connect(stage.dsn(endpoint), purpose="preflight", read_only=True) as target,
-    ):
-        problems = (
-            *((away, one) for one in check_privileges(source, app_roles=endpoints[away].app_roles)),
-            *((endpoint, one) for one in check_privileges(target, app_roles=endpoints[endpoint].app_roles)),
-            *((endpoint, one) for one in preflight_schema(source, target, replace=replace)),
+def _end_lost_stream(stage: Stage, endpoint: str) -> None:
+    """What is left of an earlier stream into this side, which the planner found to be of no use any more."""
+    with connect(stage.dsn(endpoint), purpose="prepare", read_only=True) as target:
+        present = read_subscription(target, stream_name(identity(target))) is not None or read_fill(target) is not None
+    if present:
+        stop_following(
+            stage.dsn(endpoint),
+            stage.dsn(stage.away(endpoint)),
+            epoch=stage.epoch,
+            subscriber_dsn=stage.subscriber_dsn(endpoint),
+            moment=stage.moment,
         )
+
+
+def _require_fit(stage: Stage, endpoint: str, replace: bool) -> None:
+    document, away = stage.plan.spec, stage.away(endpoint)
+    with ExitStack() as stack:
+
+        def opened(dsn: str) -> Connection:
+            return stack.enter_context(connect(dsn, purpose="preflight", read_only=True))
+
+        source, target = (
+            end_of(document.spec.endpoints[name], opened(stage.dsn(name)), stage.base_dir, opened)
+            for name in (away, endpoint)
+        )
+        found = run_checks(source, target, move_of(document, replace=replace))
+    names = {Side.SOURCE: away, Side.TARGET: endpoint}
+    problems = tuple(f"{names[one.side]}: {one}" for one in found if one.severity is Severity.ERROR)
     if problems:
         raise Refusal(
             code="preflight-failed",
             what=f"{len(problems)} things stand in the way; nothing was touched",
             hint="remedy what is listed and run `apply` again",
-            details=tuple(f"{where}: {problem}" for where, problem in problems),
+            details=problems,
         )

@@ -17,5 +17,5 @@ def execute(stage: Stage, step: Step) -> dict[str, JsonValue]:
         stage.checkpoint()
         change = redirect(path, endpoint, stage.base_dir)
         changes.append({"path": path.name, "before": change.before, "after": change.after})
-        stage.reporter.note(f"{path.name}: {change.before} → {change.after}")
+        stage.later(f"{path.name}: {change.before} → {change.after}")
     return {"summary": f"{len(changes)} access paths point at {endpoint}", "changes": changes}

@@ -10,7 +10,6 @@ from contextlib import ExitStack
 
 from pydantic import JsonValue
 
-from statehub_plan.errors import StatehubError
 from statehub_plan.model.base import digest, epoch_s
 from statehub_plan.model.plan import Step
 from statehub_plan.model.spec import FallbackMode
@@ -21,7 +20,7 @@ from statehub_plan.postgres.filling import read_fill
 from statehub_plan.postgres.snapshot import Snapshot
 from statehub_plan.postgres.switch import Switch
 from statehub_plan.postgres.watermark import catalog_watermark
-from statehub_plan.steps.compare import proof_payload, tell
+from statehub_plan.steps.compare import proof_payload, require_equal, tell
 from statehub_plan.steps.stage import Stage
 from statehub_plan.steps.switching import begin_switch
 
@@ -36,13 +35,7 @@ def execute(stage: Stage, step: Step) -> dict[str, JsonValue]:
     payload = _receipt(stage, switch, watermarks, found)
     passed = found.answer is Answer.EQUAL
     stage.record_fact(StepKind.REHEARSE.value, "passed" if passed else "failed", payload)
-    if not passed:
-        raise StatehubError(
-            code=f"content-{found.answer.value}",
-            what=f"{stage.plan.new} is not proved equal to {stage.plan.old}: {found.answer.value}",
-            hint="`compare` shows it again; mend the cause, or prepare the target anew, and run `apply` again",
-            details=tuple(str(one) for one in (*found.differences, *found.unknown))[:50],
-        )
+    require_equal(stage, found)
     gap, predicted = payload["gap_ms"], payload["predicted_gap_ms"]
     rows = sum(table.rows_source or 0 for table in found.tables)
     return {"summary": f"writers waited {gap} ms, expected {predicted} ms; {rows} rows proved equal", **payload}
@@ -104,7 +97,8 @@ def _receipt(stage: Stage, switch: Switch, watermarks: dict[str, str], found: Co
         mark = read_fill(target)
     rehearsed: dict[str, JsonValue] = {
         "term": stage.plan.term,
-        "stream": None if mark is None else f"{mark.slot}@{mark.point}",
+        "stream": None if mark is None else mark.slot,
+        "stream_point": None if mark is None else mark.point,
         "old": stage.plan.old,
         "new": stage.plan.new,
         "effects_digest": stage.plan.effects_digest,

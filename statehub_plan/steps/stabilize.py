@@ -12,6 +12,7 @@ from statehub_plan.model.facts import Observation
 from statehub_plan.model.plan import Step
 from statehub_plan.model.spec import duration_s
 from statehub_plan.model.steps import StepKind
+from statehub_plan.steps.guarding import guard_fallback
 from statehub_plan.steps.stage import Stage, Waiting
 from statehub_plan.world import Access, Health, World, Writes
 
@@ -26,6 +27,7 @@ def execute(stage: Stage, step: Step) -> dict[str, JsonValue]:
     now_s = epoch_s(stage.now())
     observation, evidence = stage.look()
     grounded = ground(stage.plan.spec, observation, evidence, now=stage.now())
+    guard_fallback(stage, observation, grounded)
     term = grounded.register.decided
     so_far = _so_far(stage, now_s, term)
     gap_s = min(max(0, now_s - so_far["last_look"]), COUNTED_INTERVALS * duration_s(wanted.interval))

@@ -15,12 +15,13 @@ from statehub_plan.history import newest_rehearsal
 from statehub_plan.model.plan import Step
 from statehub_plan.model.spec import UnderHold, duration_s
 from statehub_plan.model.steps import StepKind
-from statehub_plan.postgres.compare import Answer, compare
+from statehub_plan.postgres.compare import compare
 from statehub_plan.postgres.connect import Connection, connect
 from statehub_plan.postgres.hold import HoldEvent, limits_of
 from statehub_plan.postgres.sessions import end_sessions
 from statehub_plan.postgres.switch import Switch, SwitchEnds, SwitchLimits
 from statehub_plan.postgres.watermark import catalog_watermark
+from statehub_plan.steps.compare import require_equal
 from statehub_plan.steps.prepare_reverse import reverse_ends
 from statehub_plan.steps.stage import Stage
 
@@ -119,13 +120,7 @@ def _compare_again(stage: Stage) -> None:
         timeout_s=duration_s(stage.plan.spec.spec.freeze.switch_timeout),
         check=stage.check_lease,
     )
-    if found.answer is not Answer.EQUAL:
-        raise StatehubError(
-            code=f"content-{found.answer.value}",
-            what=f"{stage.plan.new} is not proved equal to {stage.plan.old} under the hold: {found.answer.value}",
-            hint="`compare` shows it again outside a cutover; mend the cause and run `apply` again",
-            details=tuple(str(one) for one in (*found.differences, *found.unknown))[:50],
-        )
+    require_equal(stage, found)
 
 
 def _freeze(stage: Stage, switch: Switch, _step: Step) -> dict[str, JsonValue]:

@@ -6,7 +6,11 @@ from pydantic import JsonValue
 
 from statehub_plan.errors import StatehubError
 from statehub_plan.model.plan import Step
+from statehub_plan.postgres.connect import connect
+from statehub_plan.postgres.fence import settle_fence
+from statehub_plan.postgres.state import read_state
 from statehub_plan.postgres.stopping import stop_following
+from statehub_plan.postgres.views import refresh_views
 from statehub_plan.steps.stage import Stage
 
 
@@ -28,4 +32,20 @@ def execute(stage: Stage, step: Step) -> dict[str, JsonValue]:
             f"where it keeps WAL: {stopped.out_of_reach}",
             hint=f"make {away} reachable and run `apply` again; it is dropped then",
         )
-    return {"summary": f"{endpoint} follows nobody; slot {stopped.slot}", "stopped": stopped.model_dump(mode="json")}
+    told: dict[str, JsonValue] = {"stopped": stopped.model_dump(mode="json")}
+    summary = f"{endpoint} follows nobody; slot {stopped.slot}"
+    if endpoint == stage.plan.new:
+        told |= _settle_primary(stage, endpoint)
+    return {"summary": summary, **told}
+
+
+def _settle_primary(stage: Stage, endpoint: str) -> dict[str, JsonValue]:
+    """What could wait until clients had the new primary: its fence's triggers, and what the stream does not carry."""
+    with connect(stage.dsn(endpoint), purpose="settle") as primary:
+        state = read_state(primary)
+        if state is None or state.fence is not None:
+            return {}
+        return {
+            "fences_left": list(settle_fence(primary, epoch=stage.epoch)),
+            "views_refreshed": list(refresh_views(primary, check=stage.checkpoint)),
+        }

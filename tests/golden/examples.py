@@ -57,6 +57,8 @@ def endpoint_facts(name: str, *, writes: str, register: list[JsonValue] | None =
         "writes": writes,
         "fence": fence,
         "transfer": None,
+        "subscriptions": [],
+        "slots": [],
         "register": register or [],
         "tables": 7,
         "row_counts": {"public.work_plan": 1204, "public.task": 8211},

@@ -7,7 +7,15 @@ from datetime import timedelta
 from statehub_plan.model.facts import EvidenceStatus
 from statehub_plan.model.plan import Identity
 from statehub_plan.model.record import ApprovalStatus, RecordKind
-from statehub_plan.postgres.comparison import Answer, Comparison, Difference, TableProof, Waived
+from statehub_plan.postgres.comparison import (
+    Answer,
+    Comparison,
+    Difference,
+    RowDifference,
+    TableProof,
+    ValueDifference,
+    Waived,
+)
 from statehub_plan.render import (
     comparison_view,
     gates_text,
@@ -55,7 +63,24 @@ def comparison(answer: Answer) -> Comparison:
         TableProof(table="public.task", answer=answer, rows_source=8211, rows_target=8210 if different else 8211),
         TableProof(table="public.work_plan", answer=Answer.EQUAL, rows_source=1204, rows_target=1204),
     )
-    found = Difference(kind="table", object="public.task", aspect="rows", source="8211", target="8210", keys=("(17)",))
+    row = RowDifference(
+        key="(17)",
+        what="missing",
+        digest_source="77" * 16,
+        values=(
+            ValueDifference(column="id", source="17", target=None),
+            ValueDifference(column="token", source="***", target=None),
+        ),
+    )
+    found = Difference(
+        kind="table",
+        object="public.task",
+        aspect="rows",
+        source="8211",
+        target="8210",
+        keys=("(17) only on the source",),
+        rows=(row,),
+    )
     return Comparison(
         answer=answer,
         content=True,

@@ -18,6 +18,7 @@ from statehub_plan.spec import load_folder
 from statehub_plan.status import LaneInput, LaneStanding, Status, build_status
 from tests.golden import examples
 from tests.golden.golden import HERE, check, on_screen
+from tests.golden.test_streams import SLOT, SUBSCRIPTION
 
 PLANS = Path(__file__).parents[2] / "plans"
 GIVEN = HERE / "status" / "given.md"
@@ -115,16 +116,27 @@ def before() -> Status:
     return status(pointed(examples.before_cutover(), examples.OLD))
 
 
+def followed(seen: Observation) -> Observation:
+    """The fallback follows, as the document wishes."""
+    return examples.observation(
+        list(seen),
+        examples.known(f"{examples.NEW}.slots", [SLOT]),
+        examples.known(f"{examples.OLD}.subscriptions", [SUBSCRIPTION]),
+        examples.known(f"{examples.NEW}.disk_free_bytes", 80 << 30),
+    )
+
+
 def stabilizing() -> Status:
     """Decided and redirected; stabilization runs."""
-    return status(pointed(examples.after_cutover(), examples.NEW), examples.cutover())
+    return status(pointed(followed(examples.after_cutover()), examples.NEW), examples.cutover())
 
 
 def finished() -> Status:
     """CUST-WP-0011 is over."""
     recorded = examples.known("document.recorded", {"term": 1, "passed": True})
     written = examples.known("document", {"path": "../docs/operating-model.md", "exists": True})
-    seen = examples.observation(list(pointed(examples.after_cutover("passed"), examples.NEW)), recorded, written)
+    after = pointed(followed(examples.after_cutover("passed")), examples.NEW)
+    seen = examples.observation(list(after), recorded, written)
     return status(seen, examples.cutover("finished"))
 
 

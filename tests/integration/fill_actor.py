@@ -1,4 +1,4 @@
-"""Fills a target in a process of its own, and dies at one exact place: `fill_actor.py JSON`.
+"""Fills a target, or stops following, in a process of its own, and dies at one exact place: `fill_actor.py JSON`.
 
 The place is a function of the tool by name, its nth call, before or after its work. Nothing is patched: the
 interpreter's profiling hook watches calls go by.
@@ -15,6 +15,7 @@ from types import FrameType
 from typing import Any
 
 from statehub_plan.postgres.fill import fill_and_follow
+from statehub_plan.postgres.stopping import stop_following
 
 
 def die_at(function: str, event: str, nth: int) -> None:
@@ -36,6 +37,8 @@ def die_at(function: str, event: str, nth: int) -> None:
 
 if __name__ == "__main__":
     order = json.loads(sys.argv[1])
-    if order["die"]:
-        die_at(*order["die"])
-    fill_and_follow(**order["fill"])
+    die_at(*order["die"])
+    if "fill" in order:
+        fill_and_follow(**order["fill"])
+    else:
+        stop_following(**order["stop"])

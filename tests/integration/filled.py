@@ -1,4 +1,4 @@
-"""A source that is written to all the time, a target that is filled from it, and whether both are the same in the end."""
+"""A source that is written to all the time, a target that is filled from it, and whether both end up the same."""
 
 from __future__ import annotations
 
@@ -9,8 +9,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from pathlib import Path
 from typing import Self
 
@@ -36,7 +35,8 @@ ALTER TABLE public.by_index REPLICA IDENTITY USING INDEX by_index_code;
 CREATE TABLE public.by_row (a integer, b text);
 ALTER TABLE public.by_row REPLICA IDENTITY FULL;
 CREATE TABLE public.swept (id integer PRIMARY KEY, text text);
-CREATE TABLE public.event (at date NOT NULL, id integer NOT NULL, what text, PRIMARY KEY (at, id)) PARTITION BY RANGE (at);
+CREATE TABLE public.event (at date NOT NULL, id integer NOT NULL, what text, PRIMARY KEY (at, id))
+    PARTITION BY RANGE (at);
 CREATE TABLE public.event_old PARTITION OF public.event FOR VALUES FROM ('2020-01-01') TO ('2026-01-01');
 CREATE TABLE public.event_new PARTITION OF public.event FOR VALUES FROM ('2026-01-01') TO ('2027-01-01');
 CREATE UNLOGGED TABLE public.cache (key text PRIMARY KEY);
@@ -46,7 +46,8 @@ CREATE FUNCTION public.touch() RETURNS trigger LANGUAGE plpgsql AS
     $$ BEGIN NEW.note := coalesce(NEW.note, '') || '.'; RETURN NEW; END $$;
 CREATE TRIGGER touch BEFORE INSERT ON public.entry FOR EACH ROW EXECUTE FUNCTION public.touch();
 INSERT INTO public.account SELECT n, 'owner ' || n, n FROM generate_series(1, 200) n;
-INSERT INTO public.entry (account_id, amount, note) SELECT 1 + n % 200, n, repeat('x', 100) FROM generate_series(1, 20000) n;
+INSERT INTO public.entry (account_id, amount, note)
+    SELECT 1 + n % 200, n, repeat('x', 100) FROM generate_series(1, 20000) n;
 INSERT INTO public.by_index SELECT 'code ' || n, n FROM generate_series(1, 500) n;
 INSERT INTO public.by_row SELECT n % 50, 'b' FROM generate_series(1, 100) n;
 INSERT INTO public.swept SELECT n, 's' FROM generate_series(1, 100) n;
@@ -66,7 +67,7 @@ _ACTIONS = (
     "UPDATE public.by_row SET b = b || '!' WHERE a = (random() * 50)::int AND length(b) < 9",
     "DELETE FROM public.by_row WHERE ctid = (SELECT min(ctid) FROM public.by_row)",
     "TRUNCATE public.swept",
-    "INSERT INTO public.swept SELECT n, 'again' FROM generate_series(1, 20) n ON CONFLICT (id) DO UPDATE SET text = 'kept'",
+    "INSERT INTO public.swept SELECT n, 'again' FROM generate_series(1, 9) n ON CONFLICT (id) DO UPDATE SET text = 'k'",
     "INSERT INTO public.event SELECT date '2025-12-30' + n, (random() * 1e9)::int, 'w' FROM generate_series(1, 4) n "
     "ON CONFLICT DO NOTHING",
     "UPDATE public.event SET at = date '2026-01-15' WHERE at = date '2025-12-31' AND id % 7 = (random() * 6)::int "
@@ -105,6 +106,10 @@ class Writer:
 
     def __exit__(self, *_: object) -> None:
         """Silent."""
+        self.stop()
+
+    def stop(self) -> None:
+        """Writes no more from now on."""
         self._stop.set()
         self._thread.join(30)
 
@@ -117,38 +122,35 @@ def source_and_target(source_dsn: str, target_dsn: str, directory: Path) -> None
 
 def fill(source_dsn: str, target_dsn: str, **options: object) -> Followed:
     """A fill in this process."""
-    arguments: dict[str, object] = {"epoch": EPOCH, "publisher": source_dsn, "timeout_s": 30.0, **options}
+    arguments: dict[str, object] = {"epoch": EPOCH, "publisher": source_dsn, "timeout_s": 60.0, **options}
     return fill_and_follow(source_dsn, target_dsn, **arguments)  # type: ignore[arg-type]
 
 
-@contextmanager
-def filling(
-    source_dsn: str, target_dsn: str, *, die: tuple[str, str, int] | None = None
-) -> Iterator[subprocess.Popen[bytes]]:
-    """A fill in a process of its own, which dies at one place; killed at the latest when the block is left."""
-    arguments = {"source_dsn": source_dsn, "target_dsn": target_dsn, "epoch": EPOCH, "publisher": source_dsn}
-    order = json.dumps({"die": die, "fill": arguments})
+def killed(source_dsn: str, target_dsn: str, function: str, event: str, nth: int = 1, *, publisher: str = "") -> None:
+    """A fill in a process of its own that has died exactly there: at the nth `call` of, or `return` from, it."""
+    fill = {"source_dsn": source_dsn, "target_dsn": target_dsn, "epoch": EPOCH, "publisher": publisher or source_dsn}
+    _act_and_die({"die": [function, event, nth], "fill": fill})
+
+
+def killed_stopping(source_dsn: str, target_dsn: str, function: str, event: str) -> None:
+    """Somebody who takes the stream down, and dies there."""
+    stop = {"receiver_dsn": target_dsn, "sender_dsn": source_dsn, "epoch": EPOCH}
+    _act_and_die({"die": [function, event, 1], "stop": stop})
+
+
+def _act_and_die(order: dict[str, object]) -> None:
     actor = Path(__file__).with_name("fill_actor.py")
     environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
-    process = subprocess.Popen([sys.executable, str(actor), order], env=environment, stderr=subprocess.PIPE)
-    try:
-        yield process
-    finally:
-        process.kill()
-        process.communicate()
-
-
-def killed(source_dsn: str, target_dsn: str, function: str, event: str, nth: int = 1) -> None:
-    """A fill that has died exactly there."""
-    with filling(source_dsn, target_dsn, die=(function, event, nth)) as process:
-        _, errors = process.communicate(timeout=60)
-    assert process.returncode == -signal.SIGKILL, f"{function} {event} {nth} was not reached: {errors.decode()[-2000:]}"
+    done = subprocess.run(
+        [sys.executable, str(actor), json.dumps(order)], env=environment, capture_output=True, timeout=300, check=False
+    )
+    assert -signal.SIGKILL == done.returncode, f"{order['die']} was not reached: {done.stderr.decode()[-2000:]}"
 
 
 def drain(source_dsn: str, target_dsn: str) -> None:
     """Blocks until the target has everything that the source has."""
     with connect(source_dsn, purpose="test") as source, connect(target_dsn, purpose="test") as target:
-        await_barrier(Stream(stream_name(identity(target)), source, target, 30.0))
+        await_barrier(Stream(stream_name(identity(target)), source, target, 60.0))
 
 
 def assert_same(source_dsn: str, target_dsn: str) -> None:

@@ -41,9 +41,12 @@ def database(cluster: Cluster, *, template: str = "template0", owner: str = "pos
         connection.execute(
             sql.SQL("CREATE DATABASE {} TEMPLATE {} OWNER {}").format(*map(sql.Identifier, (name, template, owner)))
         )
-        try:
-            yield cluster.dsn(name)
-        finally:
+    try:
+        yield cluster.dsn(name)
+    finally:
+        with psycopg.connect(
+            cluster.dsn(), autocommit=True
+        ) as connection:  # a server may have been restarted meanwhile
             connection.execute(sql.SQL("DROP DATABASE {} (FORCE)").format(sql.Identifier(name)))
 
 

@@ -199,6 +199,10 @@ class Proxy:
                 break
         _hang_up(client)
 
+    def hang_up(self) -> None:
+        """Ends every connection there is; new ones are taken unless `refuse_new`."""
+        _hang_up(*self._sockets)
+
     def close(self) -> None:
         """Hangs up on everybody and ends its threads."""
         self._listener.shutdown(socket.SHUT_RDWR)

@@ -73,6 +73,11 @@ class Ends:
                 copy_data=copy_data,
             )
 
+    def unsubscribe(self) -> None:
+        """No subscription is left, so that nobody takes the slot again while its database is dropped."""
+        with self.receiving() as session:
+            replication.drop_subscription(session, self.name())
+
     def write(self, *, rows: int = 1) -> None:
         """Rows on the sender, as anybody writes them."""
         with psycopg.connect(self.sender_dsn, autocommit=True) as session:

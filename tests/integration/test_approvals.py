@@ -20,13 +20,13 @@ import pytest
 
 from statehub_plan.approvals.collect import collect
 from statehub_plan.approvals.ssh import (
+    NAMESPACE,
     SignatureRefused,
     load_signers,
     principal_of_key,
     sign,
     verify,
 )
-from statehub_plan.approvals.sshsig import NAMESPACE
 from statehub_plan.approvals.statements import statement_for
 from statehub_plan.approvals.store import load, save
 from statehub_plan.errors import Exit, StatehubError

@@ -16,10 +16,12 @@ from psycopg.conninfo import conninfo_to_dict
 from statehub_plan.demo.cluster import Cluster
 from statehub_plan.errors import Refusal, StatehubError
 from statehub_plan.model.plan import Identity
-from statehub_plan.postgres.backup import Backup, newest_backup, require_room, take_backup, verify_backup
+from statehub_plan.postgres.backup import require_room, take_backup
 from statehub_plan.postgres.connect import connect
-from statehub_plan.postgres.drill import SCRATCH_PREFIX, restore_drill
+from statehub_plan.postgres.drill import restore_drill
 from statehub_plan.postgres.fence import install
+from statehub_plan.postgres.manifest import Backup, newest_backup, verify_backup
+from statehub_plan.postgres.scratch import MARK, SCRATCH_PREFIX
 from statehub_plan.postgres.state import identity
 from tests.integration.moving import EVERYTHING, PASSWORD, make_roles, run_script, value
 
@@ -102,7 +104,8 @@ def test_a_backup_that_restores_to_something_else_fails(backup: Backup, target_d
         ((table, gone), "table public.gone is missing"),
         ((), "table public.note should not be there"),
     ):
-        spoilt = backup.model_copy(update={"manifest": backup.manifest.model_copy(update={"tables": tables})})
+        manifest = backup.manifest.model_copy(update={"tables": tables}).sealed()
+        spoilt = backup.model_copy(update={"manifest": manifest})
         assert (expected,) == restore_drill(spoilt, target_db).problems
     assert scratch_databases(target_db) == 0
 
@@ -129,6 +132,18 @@ def test_a_killed_backup_never_counts(backup: Backup, tmp_path: Path) -> None:
     assert backup == newest_backup(tmp_path)
     os.utime(tmp_path / f".partial-{backup.path.name}", (0, 0))
     assert newest_backup(tmp_path / "nowhere") is None
+
+
+def test_only_what_nobody_writes_any_more_is_swept_away(backup: Backup, source_db: str, tmp_path: Path) -> None:
+    """What a killed backup left goes with the next one, a day later; one that still grows stays, however old."""
+    growing, left = tmp_path / ".partial-growing", tmp_path / ".partial-left"
+    for partial in (growing, left):
+        shutil.copytree(backup.path, partial)
+        for path in (*partial.rglob("*"), partial):
+            os.utime(path, (0, 0))
+    os.utime(growing / "dump" / "toc.dat")
+    take_backup(source_db, tmp_path, endpoint="old")
+    assert (True, False) == (growing.exists(), left.exists())
 
 
 def test_the_newest_content_wins(backup: Backup, source_db: str, tmp_path: Path) -> None:
@@ -163,12 +178,21 @@ def test_a_role_without_createdb_is_told_so(backup: Backup, target_db: str, targ
     assert ("drill-not-allowed", True) == (caught.value.code, "CREATEDB" in caught.value.hint)
 
 
-def test_what_a_killed_drill_left_is_dropped(backup: Backup, target_db: str) -> None:
-    """The next drill removes scratch databases that nobody is connected to."""
-    with psycopg.connect(target_db, autocommit=True) as server:
-        server.execute(f"CREATE DATABASE {SCRATCH_PREFIX}abandoned TEMPLATE template0".encode())
-    assert restore_drill(backup, target_db).passed
-    assert scratch_databases(target_db) == 0
+def test_only_what_is_surely_a_drills_is_dropped(backup: Backup, target_db: str) -> None:
+    """By name, mark and owner together; a user's database with such a name, and one in use by a drill, stay."""
+    theirs, in_use = f"{SCRATCH_PREFIX}of_somebody", f"{SCRATCH_PREFIX}00000000aaaa"
+    unmarked, left = f"{SCRATCH_PREFIX}00000000bbbb", f"{SCRATCH_PREFIX}0000ffffffff"
+    with psycopg.connect(target_db, autocommit=True) as server, connect(target_db, purpose="test") as drilling:
+        for name, limit in ((theirs, MARK), (in_use, MARK), (unmarked, -1), (left, MARK)):
+            server.execute(f"CREATE DATABASE {name} TEMPLATE template0 CONNECTION LIMIT {limit}".encode())
+        drilling.execute("SELECT pg_advisory_lock(%s, %s)", [0x53485044, 0xAAAA])
+        try:
+            assert restore_drill(backup, target_db).passed
+            found = server.execute("SELECT datname FROM pg_database WHERE datname LIKE %s", [f"{SCRATCH_PREFIX}%"])
+            assert sorted([theirs, in_use, unmarked]) == sorted(name for (name,) in found)
+        finally:
+            for name in (theirs, in_use, unmarked):
+                server.execute(f"DROP DATABASE {name}".encode())
 
 
 def test_too_little_room_is_a_refusal(tmp_path: Path) -> None:

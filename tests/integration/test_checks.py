@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import replace
@@ -14,8 +15,9 @@ from statehub_plan.components import PgInstallation
 from statehub_plan.demo.cluster import Cluster
 from statehub_plan.errors import StatehubError
 from statehub_plan.model.preflight import Found, Severity
-from statehub_plan.model.spec import TransferMethod
+from statehub_plan.model.spec import Endpoint, TransferMethod
 from statehub_plan.postgres.checks.declare import Move, Query, Seen
+from statehub_plan.postgres.checks.ends import end_of
 from statehub_plan.postgres.checks.registry import CHECKS
 from statehub_plan.postgres.checks.run import MOST, End, run_checks
 from statehub_plan.postgres.connect import connect
@@ -137,7 +139,8 @@ def test_a_sound_pair_trips_nothing(sound: tuple[Cluster, Cluster]) -> None:
 def test_remedies_that_are_statements_do_what_they_promise(source_db: str, target_db: str) -> None:
     """What is proposed is run as it stands, and then nothing is left to complain about."""
     tables = tripped.SCHEMA[: tripped.SCHEMA.index("CREATE UNLOGGED")]
-    tripped.on(source_db, tables)
+    odd = '"Odd ""one""; DROP SCHEMA public"'
+    tripped.on(source_db, tables, f'CREATE TABLE public.{odd} (a int NOT NULL, CONSTRAINT {odd[:-1]} key" UNIQUE (a))')
     wanted = ("no-replica-identity", "replica-identity-")
     before = [one for one in tripped.look(source_db, target_db, tripped.REPLICATION) if one.id.startswith(wanted)]
     assert any("USING INDEX" in one.remedy for one in before)
@@ -198,6 +201,33 @@ def test_a_lost_session_is_an_error_and_no_clean_bill(source_db: str, target_db:
         with pytest.raises(StatehubError) as caught:
             run_checks(End(old), End(new), Move(method=TransferMethod.DUMP))
     assert "preflight-unanswered" == caught.value.code
+
+
+DISK = {
+    "known": ([sys.executable, "-c", "print(2 ** 50)"], None),
+    "failed": (["sh", "-c", "echo no such disk >&2; exit 3"], "exit status 3: no such disk"),
+    "words": (["sh", "-c", "echo plenty"], "sh printed no whole number of bytes"),
+    "missing": (["/nonexistent/df"], "/nonexistent/df"),
+}
+
+
+@pytest.mark.parametrize("outcome", sorted(DISK))
+def test_what_is_left_on_a_disk_is_printed_by_a_command(
+    source_db: str, target_db: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, outcome: str
+) -> None:
+    """A command that fails, or says something else than a number, leaves it unknown with the reason."""
+    monkeypatch.setenv("CHECKED_SUBSCRIBER", source_db)
+    command, reason = DISK[outcome]
+    database = {"dsn": {"env": "X"}, "subscriberDsn": {"env": "CHECKED_SUBSCRIBER"}, "diskFree": command}
+    endpoint = Endpoint.model_validate({"title": "old", "database": database})
+    chosen = [one for one in CHECKS if one.id == "disk-unknown"]
+    with ExitStack() as stack:
+        sessions = [stack.enter_context(connect(dsn, purpose="test")) for dsn in (source_db, target_db)]
+        end = end_of(endpoint, sessions[0], tmp_path, lambda dsn: stack.enter_context(connect(dsn, purpose="test")))
+        assert end.subscriber is not None
+        found = run_checks(end, End(sessions[1], disk_free_bytes=1), ROUTES[0], checks=chosen)
+    told = [one.what for one in found]
+    assert [] == told if reason is None else reason in told[0]
 
 
 def test_each_check_asks_for_all_that_it_needs(source_db: str, target_db: str) -> None:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import psycopg
 import pytest
 
 from statehub_plan.cli.workspace import save_plan
@@ -92,6 +93,30 @@ def test_doctor_names_every_problem(folder: Path) -> None:
     assert SECRET not in sick.stdout + sick.stderr
 
 
+def test_doctor_checks_both_databases(folder: Path, source_db: str, target_db: str) -> None:
+    """Where both answer, everything that the checks found is told by side, and what stands in the way is exit 1."""
+    reached = {"STATEHUB_WSL2_DSN": source_db, "STATEHUB_RAILIANCE01_DSN": target_db}
+    with psycopg.connect(source_db) as connection:
+        connection.execute("SELECT lo_create(0)")
+    sick = run("doctor", "plans/cust-wp-0011.yaml", "--json", cwd=folder, **nowhere() | reached)
+    assert Exit.ERROR == sick.returncode
+    told = json.loads(sick.stdout)
+    assert () == problems("output-doctor", told)
+    found = {(one["id"], one["severity"], one["side"]) for one in told["preflight"]["found"]}
+    assert {("large-objects", "error", "source"), ("fsync-off", "warning", "target")} <= found
+    assert ("wsl2", "railiance01") == (told["preflight"]["source"], told["preflight"]["target"])
+    text = run("doctor", "plans/cust-wp-0011.yaml", cwd=folder, **nowhere() | reached).stdout
+    assert "ERROR   the source holds 1 large objects" in text
+
+
+def test_doctor_lists_every_check(folder: Path) -> None:
+    """Without looking at anything: what would be asked, and why."""
+    told = json.loads(run("doctor", "--list", "--json", cwd=folder).stdout)
+    assert () == problems("output-checks", told)
+    assert len(told["checks"]) >= 60
+    assert "no-replica-identity" in run("doctor", "--list", cwd=folder).stdout
+
+
 def test_doctor_without_a_document(folder: Path) -> None:
     """The installed components alone."""
     well = run("doctor", cwd=folder)
@@ -113,6 +138,46 @@ def test_compare_of_what_cannot_be_read(folder: Path) -> None:
     assert Exit.OUTCOME_UNKNOWN == unknown.returncode, unknown.stderr
     assert "UNKNOWN" in unknown.stdout
     assert SECRET not in unknown.stdout + unknown.stderr
+
+
+def test_compare_of_any_two_databases(source_db: str, target_db: str, tmp_path: Path) -> None:
+    """Without a plan; the exit status says which answer, JSON lists each row with its key, digests and values."""
+    for dsn, name in ((source_db, "x"), (target_db, "X")):
+        with psycopg.connect(dsn, autocommit=True) as connection:
+            connection.execute("CREATE TABLE public.t (id integer PRIMARY KEY, name text, token text)")
+            connection.execute("INSERT INTO public.t VALUES (1, 'same', 'a'), (2, %s, %s)", [name, name])
+    (tmp_path / "new.dsn").write_text(target_db)
+    both = ("compare", "--source", "env:OLD", "--target", "file:new.dsn")
+    different = run(*both, "--json", "--values", cwd=tmp_path, OLD=source_db)
+    assert Exit.ERROR == different.returncode, different.stderr
+    told = json.loads(different.stdout)
+    assert () == problems("output-compare", told)
+    (row,) = told["differences"][0]["rows"]
+    assert ("(2)", "changed") == (row["key"], row["what"])
+    assert row["digest_source"] != row["digest_target"]
+    assert [
+        {"column": "name", "source": "x", "target": "X"},
+        {"column": "token", "source": "***", "target": "***"},
+    ] == row["values"]
+    words = run(*both, "--values", "--expect-differences", cwd=tmp_path, OLD=source_db)
+    assert 'name: "x" → "X"' in words.stdout
+    equal = run("compare", "--source", "env:OLD", "--target", "env:OLD", cwd=tmp_path, OLD=source_db)
+    assert Exit.DONE == equal.returncode, equal.stderr
+    assert "equal" in equal.stdout
+    unknown = run(*both, cwd=tmp_path, OLD=source_db + "_absent")
+    assert Exit.OUTCOME_UNKNOWN == unknown.returncode, unknown.stderr
+
+
+def test_compare_takes_no_connection_string_from_the_command_line(tmp_path: Path) -> None:
+    """It would stand in the shell's history and in the list of processes."""
+    for arguments in (
+        ("--source", "postgresql://u:p@h/d", "--target", "env:NEW"),
+        ("--source", "env:OLD"),
+        (),
+        ("plan.yaml", "--source", "env:OLD", "--target", "env:NEW"),
+    ):
+        told = run("compare", *arguments, cwd=tmp_path)
+        assert (Exit.USAGE, "") == (told.returncode, told.stdout)
 
 
 def test_status_when_nothing_answers(folder: Path) -> None:

@@ -12,12 +12,12 @@ from psycopg.conninfo import conninfo_to_dict
 from statehub_plan.components import PgInstallation
 from statehub_plan.demo.cluster import CHEAP_SETTINGS, Cluster
 from statehub_plan.errors import Exit, Refusal, StatehubError
-from statehub_plan.postgres.backup import newest_backup, verify_backup
 from statehub_plan.postgres.compare import Answer, compare
 from statehub_plan.postgres.connect import connect
 from statehub_plan.postgres.copy import copy_data
 from statehub_plan.postgres.fence import fence_status, open_writes
 from statehub_plan.postgres.finish import finish_schema
+from statehub_plan.postgres.manifest import newest_backup, verify_backup
 from statehub_plan.postgres.preflight import preflight_schema
 from statehub_plan.postgres.schema import refresh_schema
 from statehub_plan.postgres.state import claim_epoch, read_state

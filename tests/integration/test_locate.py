@@ -195,6 +195,24 @@ def test_large_objects_are_compared_like_rows(source_db: str, target_db: str) ->
     } == {f"{each.kind} {each.object}: {each.aspect}" for each in found.differences}
 
 
+def test_rows_that_users_added_to_an_extensions_table_are_compared(source_db: str, target_db: str) -> None:
+    """They belong to the service, as pg_dump knows; what the extension itself brings along does not."""
+    script = """
+    CREATE EXTENSION hstore;
+    CREATE TABLE public.known_places (id integer, v text);
+    ALTER EXTENSION hstore ADD TABLE public.known_places;
+    UPDATE pg_extension SET extconfig = ARRAY['public.known_places'::regclass::oid],
+        extcondition = ARRAY['WHERE id > 1000'] WHERE extname = 'hstore';
+    INSERT INTO public.known_places VALUES (1, 'from the extension'), (2000, 'ours');
+    """
+    run_script(source_db, script)
+    run_script(target_db, script.replace("from the extension", "from a newer extension"))
+    assert compare(source_db, target_db).answer is Answer.EQUAL
+    run_script(target_db, "UPDATE public.known_places SET v = 'theirs' WHERE id = 2000")
+    found = compare(source_db, target_db)
+    assert ["missing", "extra"] == sorted((row.what for row in table(found, "public.known_places").rows), reverse=True)
+
+
 def test_a_row_in_words() -> None:
     """What a person reads of one row."""
     assert "(1) differs" == str(RowDifference(key="(1)", what="changed"))

@@ -74,7 +74,9 @@ def test_a_healthy_world_is_known_completely(old: Served, new: Served, tmp_path:
         observation = observe(plan, tmp_path, now=now, extra=(extra,))
 
     names = {f"{name}.{each}" for name in ("old", "new") for each in (*OF_A_DATABASE, "api.health")}
-    assert names | {"access.clients", "backup", "document", "drill.restore"} == {each.id for each in observation}
+    assert names | {"access.clients", "backup", "document", "drill.restore", "preflight"} == {
+        each.id for each in observation
+    }
     assert () == observation.unknown()
     assert all(each.how for each in observation)
     assert all(before <= each.observed_at <= now() and each.elapsed_ms >= 0 for each in observation)
@@ -113,7 +115,7 @@ def test_a_server_that_falls_silent_keeps_what_it_said(old: Served, source_db: s
         dsn = psycopg.conninfo.make_conninfo(old.tool_dsn, port=silent)
         declared = endpoint(tmp_path, "old", dsn)
         other = served_endpoint(tmp_path, "new", old)
-        observation = observe(plan_of(declared, other), tmp_path, now=now, timeout_s=1.0)
+        observation = observe(plan_of(declared, other), tmp_path, now=now, timeout_s=1.0, deep=False)
 
         facts = _of("old", observation)
         assert "reachable" == facts["reach"].value

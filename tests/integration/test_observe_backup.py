@@ -16,7 +16,8 @@ from statehub_plan.model.facts import Fact, FactStatus
 from statehub_plan.model.spec import Backup as BackupSettings
 from statehub_plan.observe.backup import backup_source, verify_once
 from statehub_plan.observe.gather import gather
-from statehub_plan.postgres.backup import Backup, take_backup
+from statehub_plan.postgres.backup import take_backup
+from statehub_plan.postgres.manifest import Backup
 from tests.integration.observing import now
 
 
@@ -44,7 +45,8 @@ def test_a_sound_backup(backup: Backup, tmp_path: Path) -> None:
     value = _value(tmp_path)
     taken_at = epoch_s(backup.manifest.taken_at)
     expected = {"path": str(backup.path), "endpoint": "old", "taken_at": taken_at, "checksum_ok": True, "problems": []}
-    expected |= {"size_bytes": backup.manifest.size_bytes}
+    expected |= {"size_bytes": backup.manifest.size_bytes, "manifest_digest": backup.manifest.digest}
+    expected |= {"encrypted": False}
     expected |= {"system_identifier": backup.manifest.identity.system_identifier}
     age_s = value.pop("age_s")
     assert expected == value
@@ -109,7 +111,7 @@ def test_a_large_backup_gets_the_time_that_it_needs(backup: Backup, tmp_path: Pa
     file = backup.path / "dump" / "large"
     with file.open("wb") as stream:
         stream.truncate(512 << 20)
-    manifest = backup.manifest.model_copy(update={"size_bytes": 512 << 20})
+    manifest = backup.manifest.model_copy(update={"size_bytes": 512 << 20}).sealed()
     (backup.path / "manifest.json").write_text(manifest.model_dump_json())
     source = backup_source(BackupSettings(directory="backups"), tmp_path, now=now)
     (fact,) = gather([source], now=now, timeout_s=0.5)

@@ -325,7 +325,14 @@ def test_the_transfer_into_a_target(one: Served, tmp_path: Path) -> None:
         with session.transaction():
             state.claim_epoch(session, 1)
             state.set_transfer(session, stage=TransferStage.ARRIVED, hold="h", term=2, source_identity=source)
-    assert {"stage": "arrived", "hold": "h", "term": 2, "source": "42"} == _values(one, tmp_path)["transfer"]
+    fill: dict[str, str | None] = {"fill_stage": None, "fill_slot": None, "fill_point": None}
+    expected = {"stage": "arrived", "hold": "h", "term": 2, "source": "42"}
+    assert expected | fill == _values(one, tmp_path)["transfer"]
+    one.admin("UPDATE statehub_plan.state SET fill_stage = 'filling', fill_slot = 's', fill_point = '0/1'")
+    fill = {"fill_stage": "filling", "fill_slot": "s", "fill_point": "0/1"}
+    assert expected | fill == _values(one, tmp_path)["transfer"]
+    one.admin("ALTER TABLE statehub_plan.state DROP fill_stage, DROP fill_slot, DROP fill_point")
+    assert expected == {key: value for key, value in _values(one, tmp_path)["transfer"].items() if key in expected}
 
 
 def test_a_state_that_this_role_may_not_read(one: Served, tmp_path: Path) -> None:

@@ -21,6 +21,8 @@ DEMANDED = {
     "canary",
     "deferred_lanes",
     "evidence_complete",
+    "expected_gap",
+    "fallback_following",
     "fallback_kept",
     "gate_approved",
     "gates_declared",
@@ -31,8 +33,11 @@ DEMANDED = {
     "proof_before_open",
     "refused_plans",
     "register_forward",
+    "rehearsed",
     "retire_after_drills",
+    "slot_retention",
     "stabilization_before_retire",
+    "streams_known",
     "thresholds",
     "unknown_facts",
 }
@@ -125,9 +130,17 @@ def test_hard_rules_are_denials_and_advice_is_a_warning(policies: tuple[PolicySu
     advisory = {rule.code for policy in policies for rule in policy.rules if rule.level is Level.ADVISORY}
     assert {
         "deferred_lanes.waiting",
+        "expected_gap.long",
+        "fallback_following.behind",
+        "fallback_following.disk",
+        "fallback_following.not_following",
+        "fallback_following.retained",
         "gate_approved.needed",
         "proof_before_open.other_out_of_sight",
         "refused_plans.refusal",
+        "slot_retention.disk_low",
+        "slot_retention.forgotten",
+        "streams_known.disk_unwatched",
     } == advisory
 
 

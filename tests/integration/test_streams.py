@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -25,15 +26,19 @@ from tests.integration.streaming import DISK, Ends, ends
 
 
 @pytest.fixture(params=["old", "new"])
-def both(request: pytest.FixtureRequest, tmp_path: Path, source_db: str, target_db: str) -> Ends:
+def both(request: pytest.FixtureRequest, tmp_path: Path, source_db: str, target_db: str) -> Iterator[Ends]:
     """Two databases on two majors; the stream goes into the named one."""
-    return ends(tmp_path, source_db, target_db, into=request.param)
+    there = ends(tmp_path, source_db, target_db, into=request.param)
+    yield there
+    there.unsubscribe()
 
 
 @pytest.fixture
-def back(tmp_path: Path, source_db: str, target_db: str) -> Ends:
+def back(tmp_path: Path, source_db: str, target_db: str) -> Iterator[Ends]:
     """A stream back: the new side sends, the old one receives."""
-    return ends(tmp_path, source_db, target_db)
+    there = ends(tmp_path, source_db, target_db)
+    yield there
+    there.unsubscribe()
 
 
 def _connection_of(there: Ends, conninfo: str) -> None:
@@ -157,8 +162,8 @@ def test_rows_name_what_is_the_tools_and_whatever_the_server_has_of_it(both: End
     assert {"conflicting", "invalidation_reason", "inactive_since", "lag_bytes"} <= mine.keys()
     idle = next(row for row in slots if row["name"].endswith("_theirs"))
     assert (False, version >= 170000) == (idle["ours"], idle["inactive_since"] is not None)
-    (row,) = fact(seen, f"{both.receiver}.subscriptions").value  # type: ignore[union-attr, misc]
-    assert isinstance(row, dict)
+    rows: Any = fact(seen, f"{both.receiver}.subscriptions").value
+    (row,) = rows
     assert (True, 2, 2, both.name()) == (row["ours"], row["tables"], row["tables_ready"], row["slot"])
     assert isinstance(row["last_received"], int)
     assert (None if _version(both.receiver_dsn) < 150000 else 0) == row["errors"]

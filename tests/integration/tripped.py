@@ -176,10 +176,15 @@ def stranger(source: Cluster, target: Cluster) -> Iterator[tuple[Found, ...]]:
                     End(
                         tool,
                         app_roles=("checked_app", "postgres"),
-                        replication_dsn="host=127.0.0.1 user=checked_stranger",
+                        replication_dsn="host=127.0.0.1 user=checked_owner",
                         disk_free_bytes=1,
                     ),
-                    End(other, app_roles=("checked_app", "checked_nobody"), disk_free_bytes=1),
+                    End(
+                        other,
+                        app_roles=("checked_app", "checked_nobody"),
+                        replication_dsn=make_conninfo(new, user="checked_unknown"),
+                        disk_free_bytes=1,
+                    ),
                     BOTH_WAYS,
                 )
         finally:
@@ -395,6 +400,7 @@ EXPECTED: dict[str, Expected] = {
         "sessions-hidden": source_(),
         "table-unreadable": source_("public.owned"),
         "replication-privilege": source_() | target_(),
+        "replication-login": source_("checked_owner") | target_("checked_unknown"),
         "publication-not-creatable": source_() | target_(),
         "subscription-not-creatable": source_() | target_(),
         "subscription-without-create": target_(),

@@ -14,7 +14,7 @@ from pydantic import JsonValue
 
 from statehub_plan.abstraction import ground, read_register
 from statehub_plan.apply.loop import SECTION_KINDS
-from statehub_plan.cli.runs import LEASE_TTL_S, _epochs_taken
+from statehub_plan.cli.runs import LEASE_TTL_S, epochs_taken
 from statehub_plan.cli.workspace import Workspace, author, utc_now
 from statehub_plan.demo.cluster import SUPERUSER
 from statehub_plan.demo.ledger import API_BASE_POINTER
@@ -174,7 +174,7 @@ def _carry_out_next(workspace: Workspace, plan: Plan, run: str, killer: Killer) 
     """What `apply` does in one turn, without gates and policies."""
     journal = workspace.journal
     lease = journal.acquire(
-        workspace.service, author(), ttl_s=LEASE_TTL_S, now=utc_now(), at_least=_epochs_taken(workspace, plan)
+        workspace.service, author(), ttl_s=LEASE_TTL_S, now=utc_now(), at_least=epochs_taken(workspace, plan)
     )
 
     def record_fact(kind: str, state: str, payload: dict[str, JsonValue]) -> None:

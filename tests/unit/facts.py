@@ -35,6 +35,7 @@ DOCUMENT: dict[str, Any] = {
                 "values": {"home": "http://127.0.0.1:1", "away": "http://127.0.0.1:2"},
             }
         ],
+        "transfer": {"method": "dump"},
         "backup": {"directory": "backups"},
         "tasks": [{"id": "T01", "title": "Image", "probes": [{"kind": "file", "name": "image", "path": "image"}]}],
         "stabilization": {"duration": "10s", "interval": "1s"},
@@ -74,6 +75,8 @@ def facts(**changes: Any) -> dict[str, Any]:
             f"{name}.fence": {"term": None, "hold": None, "retired": False},
             f"{name}.transfer": None,
             f"{name}.register": [],
+            f"{name}.subscriptions": [],
+            f"{name}.slots": [],
             f"{name}.tables": 12,
         }
     found["access.mcp"] = {"value": "http://127.0.0.1:1", "endpoint": "home", "answers": True, "detail": ""}

@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from statehub_plan.approvals.signers import parse_signers
-from statehub_plan.approvals.sshsig import NAMESPACE, SshSignature, read_signature, weakness_of, weakness_of_key
+from statehub_plan.approvals.ssh import NAMESPACE
+from statehub_plan.signatures.signers import parse_signers
+from statehub_plan.signatures.sshsig import SshSignature, read_signature, weakness_of, weakness_of_key
 
 
 def string(data: bytes) -> bytes:
@@ -65,7 +66,7 @@ def test_a_signature_is_read_and_written_back_byte_for_byte() -> None:
         signature.flags,
     )
     assert signature == read_signature(signature.armored)
-    assert weakness_of(signature) is None
+    assert weakness_of(signature, NAMESPACE) is None
 
 
 @pytest.mark.parametrize(
@@ -83,7 +84,7 @@ def test_a_signature_is_read_and_written_back_byte_for_byte() -> None:
 )
 def test_signatures_that_ssh_keygen_could_accept_are_weak_here(data: bytes, expected: str) -> None:
     """SHA-1, short RSA, DSA, certificates, other purposes, untouched security keys: each is named."""
-    assert expected in str(weakness_of(read(data)))
+    assert expected in str(weakness_of(read(data), NAMESPACE))
 
 
 @pytest.mark.parametrize(
@@ -96,7 +97,7 @@ def test_signatures_that_ssh_keygen_could_accept_are_weak_here(data: bytes, expe
 )
 def test_sound_signatures_are_not_weak(data: bytes, weak: bool) -> None:
     """RSA from 2048 bits on with SHA-2, and a security key that was touched."""
-    assert weak == (weakness_of(read(data)) is not None)
+    assert weak == (weakness_of(read(data), NAMESPACE) is not None)
 
 
 @pytest.mark.parametrize(

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from statehub_plan.history import unfinished_run, unknown_steps
-from statehub_plan.model.record import RecordKind
-from tests.unit.facts import record
+from typing import Any
+
+from statehub_plan.history import journal_facts, unfinished_run, unknown_steps
+from statehub_plan.model.record import Record, RecordKind
+from tests.unit.facts import NOW, record
 
 STARTED = record(1, RecordKind.RUN_STARTED, {})
 INTENT = record(2, RecordKind.STEP_INTENT, {"kind": "copy"}, step="05-copy")
@@ -33,3 +35,26 @@ def test_a_run_that_failed_is_unfinished_and_says_why() -> None:
     told = unfinished_run("move", (STARTED, INTENT, failed))
     assert told is not None
     assert "disk full" == told.failed
+
+
+def test_the_newest_slot_that_was_dropped_is_a_fact_of_its_endpoint_and_a_failed_attempt_is_none() -> None:
+    """A run that was killed between record and drop has said so; whether the slot is there the sender tells."""
+
+    def dropping(seq: int, endpoint: str, slot: str, state: str) -> Record:
+        said = {"kind": "slot-dropped", "state": state, "endpoint": endpoint, "slot": slot, "why": "full"}
+        return record(seq, RecordKind.FACT, said)
+
+    found = journal_facts(
+        (
+            dropping(1, "home", "a", "passed"),
+            dropping(2, "away", "b", "begun"),
+            dropping(3, "home", "c", "passed"),
+            dropping(4, "home", "d", "failed"),
+        ),
+        NOW,
+    )
+    assert ["away.slot_dropped", "home.slot_dropped"] == [fact.id for fact in found]
+    values: list[Any] = [fact.value for fact in found]
+    assert [("b", False, int(NOW.timestamp())), ("c", True, int(NOW.timestamp()))] == [
+        (value["slot"], value["passed"], value["at"]) for value in values
+    ]

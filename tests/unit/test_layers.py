@@ -33,6 +33,7 @@ WORLD = {
     "policy",
     "journal",
     "postgres",
+    "signatures",
     "approvals",
     "steps",
 }

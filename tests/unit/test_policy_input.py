@@ -19,7 +19,7 @@ from statehub_plan.policy.document import SideView, WorldView
 from statehub_plan.policy.input import OBSERVATION_MAX_AGE_S
 from statehub_plan.world import Data, Side, World, Writes
 from tests.unit.explorer import initial_worlds
-from tests.unit.facts import NOW, document, evidence, plan
+from tests.unit.facts import NOW, document, evidence, facts, plan
 from tests.unit.policy_story import approved, asked, planned
 
 BUNDLE = BundleInfo(digest="sha256:b", packages=("canary", "one_writable"))
@@ -83,7 +83,7 @@ def test_every_field_is_mandatory() -> None:
         path
         for path in paths(complete)
         if not (len(path) > 1 and path[-2] in ("facts", "identities") and path[-1] not in named_by_the_plan)
-        and path[-2:] not in [("identities", "home"), ("identities", "away")]
+        and path[-2:] not in [(by, name) for by in ("identities", "streams") for name in ("home", "away")]
     ]
     assert len(removable) > 100
     for path in removable:
@@ -182,4 +182,30 @@ def test_limits_are_whole_seconds_rounded_up_and_null_where_nothing_is_declared(
         "failover_drill_max_age_s": None,
         "observation_max_age_s": OBSERVATION_MAX_AGE_S,
         "hold_max_s": 1,
+        "rehearsal_max_age_s": None,
+        "switch_timeout_ms": 5000,
+        "advise_lag_bytes": 64 << 20,
+        "max_lag_bytes": 1 << 30,
+        "advise_retained_bytes": 2 << 30,
+        "drop_slot_at_retained_bytes": 8 << 30,
+        "advise_disk_free_bytes": 10 << 30,
+        "drop_slot_at_disk_free_bytes": 4 << 30,
     } == told["limits"]
+
+
+def test_streams_are_told_by_receiver_and_orphans_by_where_they_are() -> None:
+    """Policies need not dig through two sides' facts to know whether one follows the other."""
+    slot = {"name": "statehub_plan_1_2", "database": "hub", "active": False, "retained_bytes": 7, "ours": True}
+    values = facts(home__slots=[slot], away__slots=[], home__subscriptions=[], away__subscriptions=[])
+    made = plan(values, doc=document(transfer={"method": "replication"}))
+    told: Any = asked(made, BUNDLE)
+    assert ("replication", [], 86400) == (
+        told["plan"]["method"],
+        told["plan"]["disks_watched"],
+        told["limits"]["rehearsal_max_age_s"],
+    )
+    assert {"home", "away"} == told["observed"]["streams"].keys()
+    assert ("nobody", False, True) == tuple(
+        told["observed"]["streams"]["away"][key] for key in ("state", "lossless", "observed")
+    )
+    assert [{"endpoint": "home", "name": "statehub_plan_1_2", "retained_bytes": 7}] == told["observed"]["orphans"]

@@ -17,6 +17,8 @@ RETIRE_GATE = """\
 """
 DRILLS = "\n  drills:\n    restore: {maxAge: 7d}\n"
 TRANSFER = "\n  transfer:\n"
+BACKUP = "    directory: ./backups\n"
+AGE_KEY = "age1" + "q" * 58
 
 
 def retired(text: str | None = None) -> str:
@@ -28,7 +30,7 @@ def retired(text: str | None = None) -> str:
 
 def following() -> str:
     """The starter with a fallback that follows, properly."""
-    return changed("method: dump  ", "method: replication  ", changed("mode: frozen", "mode: following"))
+    return changed("method: auto  ", "method: replication  ", changed("mode: frozen", "mode: following"))
 
 
 CONTRADICTIONS = [
@@ -112,9 +114,31 @@ CONTRADICTIONS = [
     ("env: NEW_HOME_DSN", "env: ▸OLD_HOME_DSN", "new-home and old-home have the same database"),
     ("env: NEW_HOME_APP_DSN", "env: ▸OLD_HOME_DSN", "so they are one place; give each endpoint its own"),
     ("baseUrl: http://new-home.internal:8000", "baseUrl: ▸http://127.0.0.1:8000/", "have the same api.baseUrl"),
-    ("mode: frozen", "mode: ▸following", "following needs transfer.method: replication; with dump, choose frozen"),
+    (
+        "mode: frozen",
+        "mode: ▸following",
+        "following needs transfer.method: replication (or auto); with dump, choose frozen",
+    ),
     ("lockTimeout: 5s ", "lockTimeout: ▸31m ", "spec.freeze.lockTimeout is longer than maxDuration"),
     ("writerWait: 5s ", "writerWait: ▸1h ", "spec.freeze.writerWait is longer than maxDuration"),
+    ("switchTimeout: 5s ", "switchTimeout: ▸31m ", "spec.freeze.switchTimeout is longer than maxDuration"),
+    (
+        "mode: frozen",
+        "mode: frozen, limits: {adviseLag: ▸2GB}",
+        "limits.adviseLag is more than maxLag; lower adviseLag (2GB) or raise maxLag (unwritten, so 1GB)",
+    ),
+    (
+        "mode: frozen",
+        "mode: frozen, limits: {dropSlotAtRetained: ▸1GB}",
+        "lower adviseRetained (unwritten, so 2GB) or raise dropSlotAtRetained (1GB)",
+    ),
+    (
+        "mode: frozen",
+        "mode: frozen, limits: {dropSlotAtDiskFree: ▸1TB}",
+        "limits.dropSlotAtDiskFree is more than adviseDiskFree",
+    ),
+    ("mode: frozen", "mode: frozen, limits: {maxLag: ▸1GiB}", "a number and kB, MB, GB or TB"),
+    ("mode: frozen", "mode: frozen, limits: {maxLag: ▸1024}", "a number and kB, MB, GB or TB"),
     ("interval: 1m", "interval: ▸2d", "spec.stabilization.interval is longer than duration"),
     ("decideWithin: 24h ", "decideWithin: ▸3d ", "spec.gates[0].decideWithin is longer than executeWithin"),
     (
@@ -124,6 +148,28 @@ CONTRADICTIONS = [
     ),
     ("mode: frozen", "mode: ▸retired", "without a restore drill"),
     ("lane: active  ", "lane: ▸deferred  ", "does not say until when; add entryCriteria, or make the lane active"),
+    (
+        BACKUP,
+        f"{BACKUP}    encryption: {{recipients: [{AGE_KEY}], identityFile: ▸./backups/key}}\n",
+        "the identity lies in the backup directory, so whoever has the backups can read them; keep it elsewhere",
+    ),
+    (
+        BACKUP,
+        f"{BACKUP}    encryption: {{recipientsFile: keys/age, identityFile: ▸keys//age}}\n",
+        "the secret identity and the public recipients are one file",
+    ),
+    (
+        BACKUP,
+        f"{BACKUP}    encryption: {{recipients: [{AGE_KEY}, ▸{AGE_KEY}]}}\n",
+        "spec.backup.encryption.recipients has",
+    ),
+    (BACKUP, f"{BACKUP}    ▸encryption: {{}}\n", "give exactly one of recipients, recipientsFile"),
+    (
+        BACKUP,
+        f"{BACKUP}    ▸encryption: {{recipients: [{AGE_KEY}], recipientsFile: x}}\n",
+        "give exactly one of recipients, recipientsFile",
+    ),
+    (BACKUP, f"{BACKUP}    encryption: {{recipients: [▸age1nobody]}}\n", "write a public key, age1… or ssh-ed25519 …"),
     (TRANSFER, "\n  drills: {▸beforeCutover: true}\n" + TRANSFER, "drills.restore is not there; add drills.restore"),
     ("lane: active  ", "supersededBy: ▸hub\n  lane: active  ", "the lane is superseded by itself"),
     (
@@ -159,6 +205,8 @@ def _whats(text: str, what: str) -> tuple[str, ...]:
 def test_a_contradiction_is_told_where_it_stands(old: str, new: str, what: str) -> None:
     """One contradiction in a valid plan is told at the word that is wrong, with what would make sense instead."""
     text = changed(old, new)
+    if "with dump" in what or "transfer.method: replication" in what:
+        text = changed("method: auto  ", "method: dump  ", text)
     if "guarded by retire already" in what:
         text = changed("[hold, freeze, decide]", "[hold, freeze, ▸decide]", text)
     if "changes the same place" in what:
@@ -220,3 +268,14 @@ def test_rules_are_judged_in_a_document_whose_shape_is_wrong() -> None:
     assert_marked(
         text, "the fallback is the primary itself", "unknown key `job` in spec.transfer; did you mean `jobs`?"
     )
+
+
+def test_encrypted_backups_can_be_drilled() -> None:
+    """A drill without the identity could only fail; with it, or without a drill, both are valid."""
+    encrypted = changed(BACKUP, f"{BACKUP}    ▸encryption: {{recipients: [{AGE_KEY}]}}\n")
+    drilled = changed(TRANSFER, DRILLS + TRANSFER, encrypted)
+    assert_marked(
+        drilled, "backups are encrypted, and drills.restore has nothing to decrypt them with; add identityFile"
+    )
+    for text in (encrypted, drilled.replace("]}\n", "], identityFile: ~/key}\n")):
+        assert parse(text.replace("▸", "").encode(), FILE).document.kind == "CutoverPlan"

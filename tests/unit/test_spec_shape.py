@@ -56,7 +56,11 @@ CASES = [
         "spec.access[0] cannot have kind `envfile`; did you mean `env-file`?",
     ),
     ("variable: API_BASE", "variable: ▸API-BASE", "spec.access[0].variable cannot be `API-BASE`"),
-    ("method: dump  ", "method: ▸copy  ", "spec.transfer.method cannot be `copy`; write one of dump, replication"),
+    (
+        "method: auto  ",
+        "method: ▸copy  ",
+        "spec.transfer.method cannot be `copy`; write one of auto, dump, replication",
+    ),
     (
         "    jobs: 2\n    targetContent",
         '    jobs: ▸"2"\n    targetContent',
@@ -168,7 +172,7 @@ def test_several_mistakes_are_all_told_in_order() -> None:
         "unquoted no is a boolean",
         "there is no such endpoint; did you mean `old-home`?",
         "cannot be `3`; write one of following, frozen, retired",
-        "unknown key `extra` in spec.desired.fallback; known here: endpoint, mode",
+        "unknown key `extra` in spec.desired.fallback; known here: endpoint, limits, mode",
         "spec.transfer.jobs must be a whole number, not the text `many`",
     )
 

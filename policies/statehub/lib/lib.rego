@@ -107,6 +107,30 @@ crossing contains entry if {
 }
 
 # METADATA
+# title: Holds that pause writers
+# description: The beginning of a cutover's outage, whichever way rows travel.
+holding contains entry if {
+	some entry in crossing
+	entry.step.kind == "hold"
+}
+
+# METADATA
+# title: Holds of a cutover by replication
+# description: What they stand on is a stream and a rehearsal.
+switching contains entry if {
+	input.plan.method == "replication"
+	some entry in holding
+}
+
+# METADATA
+# title: Both directions in which a stream can run
+# description: Each endpoint as sender, with the one that receives from it.
+directions := {
+	{"sender": input.plan.old, "receiver": input.plan.new},
+	{"sender": input.plan.new, "receiver": input.plan.old},
+}
+
+# METADATA
 # title: Steps that retire the fallback
 # description: The second point of no return.
 retiring contains entry if {
@@ -142,6 +166,25 @@ comes_first(kind, entry) if {
 	some i, step in input.plan.steps
 	step.kind == kind
 	i < entry.index
+}
+
+# METADATA
+# title: Not yet carrying anything out
+# description: At planning, what is only not yet so is no reason to refuse to show a plan.
+is_planning if input.phase == "plan"
+
+# METADATA
+# title: The stream into the endpoint that is to become primary
+# description: As observed just now; undefined where the document has none.
+stream_into_new := input.observed.streams[input.plan.new]
+
+# METADATA
+# title: The newest rehearsal on record
+# description: Undefined where the journal has none.
+rehearsal := fact.value if {
+	fact := input.observed.facts.rehearsal
+	fact.status == "known"
+	is_object(fact.value)
 }
 
 # METADATA

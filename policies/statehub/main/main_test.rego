@@ -78,3 +78,16 @@ test_an_empty_document_is_denied_by_every_policy_but_the_canary if {
 	evaluated := {name | some name in main.verdict.evaluated} with input as {}
 	packages == evaluated - {"canary"}
 }
+
+# A switch by replication: before anything is set up, about to begin, and while it stabilizes.
+test_every_policy_allows_a_move_by_replication if {
+	every document in [fixture.switch_planned, fixture.switch, fixture.followed] {
+		fixture.codes(main.verdict.findings) == set() with input as document
+	}
+}
+
+test_every_policy_allows_each_step_of_a_move_by_replication if {
+	every step in fixture.switch.plan.steps {
+		fixture.codes(main.verdict.findings) == set() with input as fixture.before(fixture.switch, step.id)
+	}
+}

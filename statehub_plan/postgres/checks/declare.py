@@ -82,10 +82,11 @@ class SessionInfo:
     role: str
     database: str
     version_num: int
-    password: str | None = None
+    replication_user: str | None = None
     replication_password: str | None = None
     app_roles: tuple[str, ...] = ()
     disk_free_bytes: int | None = None
+    disk_unknown_because: str = ""
     asked_between: tuple[datetime, datetime] | None = None
 
     @property
@@ -173,6 +174,11 @@ class Check:
     here: tuple[Query | Probe, ...]
     there: tuple[Query | Probe, ...]
     actor: tuple[Query | Probe, ...]
+
+    @property
+    def replication_only(self) -> bool:
+        """Whether a dump does not care."""
+        return TransferMethod.DUMP not in self.methods
 
     def sides(self, move: Move) -> tuple[Side, ...]:
         """Where it has to look for this move; nowhere when it does not concern it."""

@@ -61,8 +61,9 @@ def _wal(look: Look) -> Iterator[Seen]:
 )
 def _unknown(look: Look) -> Iterator[Seen]:
     if look.here.info.disk_free_bytes is None:
+        why = look.here.info.disk_unknown_because
         yield Seen(
-            f"how much room the {look.side}'s disk has is not known",
+            f"how much room the {look.side}'s disk has is not known" + (f": {why}" if why else ""),
             "let the plan's database.diskFree name a command that prints the free bytes",
         )
 

@@ -21,6 +21,7 @@ _SENDERS = Query(
     "SELECT count(*), (SELECT count(*) FROM pg_replication_slots s JOIN pg_stat_get_wal_senders() w "
     f"ON w.pid = s.active_pid WHERE s.slot_name ~ '{OWN}') FROM pg_stat_get_wal_senders()"
 )
+_ROLES = Query("SELECT rolname, rolcanlogin AND (rolreplication OR rolsuper) FROM pg_roles")
 _PUBLICATIONS = Query(f"SELECT pubname, puballtables FROM pg_publication WHERE pubname !~ '{OWN}' ORDER BY pubname")
 
 
@@ -228,6 +229,30 @@ def _replication(look: Look) -> Iterator[Seen]:
         yield Seen(
             f"role {mine.name} may not create a replication slot on the {look.side}",
             f"ALTER ROLE {ident(mine.name)} REPLICATION",
+        )
+
+
+@check(
+    "replication-login",
+    Severity.ERROR,
+    Place.PUBLISHER,
+    title="the role by which the other server comes here may log in and replicate",
+    reason="a subscription is made and never streams: its server is refused again and again, in a log nobody reads",
+    here=(ROLE, _ROLES),
+)
+def _login(look: Look) -> Iterator[Seen]:
+    name = look.here.info.replication_user
+    if name in (None, role(look.here).name):
+        return
+    able = next((may for known, may in look.here.rows(_ROLES) if known == name), None)
+    if able is None:
+        remedy = f"CREATE ROLE {ident(str(name))} LOGIN REPLICATION (with the password of database.replicationDsn)"
+        yield Seen(f"role {name}, named by replicationDsn, does not exist on the {look.side}", remedy, str(name))
+    elif not able:
+        yield Seen(
+            f"role {name}, by which the other server comes to the {look.side}, may not log in and replicate",
+            f"ALTER ROLE {ident(str(name))} LOGIN REPLICATION",
+            str(name),
         )
 
 

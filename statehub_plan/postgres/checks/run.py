@@ -27,6 +27,7 @@ from statehub_plan.postgres.checks.declare import (
     SessionInfo,
     Unanswered,
 )
+from statehub_plan.postgres.checks.registry import CHECKS
 from statehub_plan.postgres.connect import Connection
 from statehub_plan.redact import redact
 
@@ -52,6 +53,7 @@ class End:
     replication_dsn: str | None = None
     app_roles: Sequence[str] = ()
     disk_free_bytes: int | None = None
+    disk_unknown_because: str = ""
 
 
 def run_checks(
@@ -70,7 +72,7 @@ def run_checks(
     for at most `statement_timeout_ms` per question. A question that the server refuses makes the checks that need it
     say so with their own severity: unknown is not fine. StatehubError `preflight-unanswered` when a session is lost.
     """
-    chosen = _all() if checks is None else tuple(checks)
+    chosen = CHECKS if checks is None else tuple(checks)
     placed = [(one, side) for one in chosen for side in one.sides(move)]
     questions = {side: _questions(placed, side) for side in Side}
     ends = {Side.SOURCE: source, Side.TARGET: target}
@@ -93,12 +95,6 @@ def run_on_one_side(
     here, actor = _questions(placed, side)
     answers = _ask_end(end, here, actor, move, lambda: datetime.now(UTC), statement_timeout_ms)
     return _sorted([one for check, _ in placed for one in _judged(check, side, move, dict.fromkeys(Side, answers))])
-
-
-def _all() -> tuple[Check, ...]:
-    from statehub_plan.postgres.checks.registry import CHECKS  # imports every theme, and some of them this module
-
-    return CHECKS
 
 
 def _other(side: Side) -> Side:
@@ -134,15 +130,7 @@ def _ask_end(
 def _ask(
     end: End, connection: Connection, asks: Sequence[Query | Probe], move: Move, now: Clock, timeout_ms: int
 ) -> Answers:
-    info = SessionInfo(
-        role=connection.info.user,
-        database=connection.info.dbname,
-        version_num=connection.info.server_version,
-        password=connection.info.password or None,
-        replication_password=_replication_password(end),
-        app_roles=tuple(end.app_roles),
-        disk_free_bytes=end.disk_free_bytes,
-    )
+    info = _session_info(end, connection)
     values: dict[str, object] = {"app_roles": list(end.app_roles)}
     queries = [ask for ask in asks if isinstance(ask, Query)]
     began = now()
@@ -161,11 +149,25 @@ def _ask(
     return Answers(info, given)
 
 
-def _replication_password(end: End) -> str | None:
-    if end.replication_dsn is None:
-        return end.connection.info.password or None
-    password = conninfo_to_dict(end.replication_dsn).get("password")
-    return None if password is None else str(password)
+def _session_info(end: End, connection: Connection) -> SessionInfo:
+    way_in: dict[str, Any] = {"password": end.connection.info.password or None}
+    if end.replication_dsn is not None:
+        way_in = conninfo_to_dict(end.replication_dsn)
+    return SessionInfo(
+        role=connection.info.user,
+        database=connection.info.dbname,
+        version_num=connection.info.server_version,
+        replication_user=_text_of(way_in, "user"),
+        replication_password=_text_of(way_in, "password"),
+        app_roles=tuple(end.app_roles),
+        disk_free_bytes=end.disk_free_bytes,
+        disk_unknown_because=end.disk_unknown_because,
+    )
+
+
+def _text_of(parameters: Mapping[str, object], name: str) -> str | None:
+    value = parameters.get(name)
+    return None if value is None else str(value)
 
 
 def _query(

@@ -98,10 +98,10 @@ def _tight(look: Look) -> Iterator[Seen]:
 
 @check(
     "sync-workers-none",
-    Severity.INFO,
+    Severity.WARNING,
     Place.SUBSCRIBER,
     title="max_sync_workers_per_subscription is above zero",
-    reason="the tool fills by itself; but a table that is added to a subscription by hand would never be filled",
+    reason="a fill that was killed is carried on with by the server's own table synchronization, which never starts",
     here=(SETTINGS,),
 )
 def _sync_workers(look: Look) -> Iterator[Seen]:

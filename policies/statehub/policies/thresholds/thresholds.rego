@@ -13,12 +13,20 @@ import data.statehub.lib
 # METADATA
 # title: Limits that a plan must have
 # description: Each with a ceiling of the same name.
-_required := {"backup_max_age_s", "observation_max_age_s", "hold_max_s"}
+_required := {
+	"backup_max_age_s", "observation_max_age_s", "hold_max_s", "switch_timeout_ms", "max_lag_bytes",
+	"drop_slot_at_retained_bytes",
+}
 
 # METADATA
-# title: Limits that are null where the plan declares no such drill
-# description: Retirement asks for them by itself.
-_optional := {"restore_drill_max_age_s", "failover_drill_max_age_s"}
+# title: Limits that are null where the plan declares no such drill, or rehearses nothing
+# description: Retirement and switches by replication ask for them by themselves.
+_optional := {"restore_drill_max_age_s", "failover_drill_max_age_s", "rehearsal_max_age_s"}
+
+# METADATA
+# title: Limits that count from above
+# description: Each with a floor of the same name.
+_floored := {"drop_slot_at_disk_free_bytes"}
 
 # METADATA
 # title: Names of all ceilings
@@ -46,28 +54,28 @@ deny contains finding if {
 }
 
 # METADATA
-# title: A ceiling is no number of seconds
+# title: A ceiling is no number
 # description: Prevents a text, which is greater than every number, from allowing everything.
 # custom:
 #   code: thresholds.ceiling_type
-#   remedy: Write whole seconds, not below zero, into statehub/thresholds/data.json.
+#   remedy: Write whole numbers, not below zero, into statehub/thresholds/data.json.
 deny contains finding if {
 	some name in _names
 	ceiling := data.statehub.thresholds.ceilings[name]
-	not _seconds(ceiling)
+	not _number(ceiling)
 	finding := {
 		"code": "thresholds.ceiling_type",
 		"level": "hard",
-		"message": sprintf("ceiling %s is %v, not a number of seconds", [name, ceiling]),
+		"message": sprintf("ceiling %s is %v, not a number", [name, ceiling]),
 		"step": null,
 		"path": sprintf("thresholds.ceilings.%s", [name]),
 		"evidence": {"ceiling": ceiling},
-		"remedy": "Write whole seconds, not below zero, into statehub/thresholds/data.json.",
+		"remedy": "Write whole numbers, not below zero, into statehub/thresholds/data.json.",
 	}
 }
 
 # METADATA
-# title: A limit is no number of seconds
+# title: A limit is no number
 # description: Prevents a comparison that can only come out one way.
 # custom:
 #   code: thresholds.limit_type
@@ -79,7 +87,7 @@ deny contains finding if {
 	finding := {
 		"code": "thresholds.limit_type",
 		"level": "hard",
-		"message": sprintf("limit %s is %v, not a number of seconds", [name, limit]),
+		"message": sprintf("limit %s is %v, not a number", [name, limit]),
 		"step": null,
 		"path": sprintf("limits.%s", [name]),
 		"evidence": {"limit": limit},
@@ -96,18 +104,61 @@ deny contains finding if {
 deny contains finding if {
 	count(lib.risky) > 0
 	some name, limit in input.limits
-	_seconds(limit)
+	_number(limit)
 	ceiling := data.statehub.thresholds.ceilings[name]
-	_seconds(ceiling)
+	_number(ceiling)
 	limit > ceiling
 	finding := {
 		"code": "thresholds.too_lax",
 		"level": "hard",
-		"message": sprintf("limit %s is %v s, the bundle allows %v s", [name, limit, ceiling]),
+		"message": sprintf("limit %s is %v, the bundle allows %v", [name, limit, ceiling]),
 		"step": null,
 		"path": sprintf("limits.%s", [name]),
-		"evidence": {"limit_s": limit, "ceiling_s": ceiling},
+		"evidence": {"limit": limit, "ceiling": ceiling},
 		"remedy": "Tighten the limit in the plan, then plan and approve again.",
+	}
+}
+
+# METADATA
+# title: A floor is absent or no number
+# description: Prevents a bundle without its data from finding any room on a disk enough.
+# custom:
+#   code: thresholds.floor
+#   remedy: Restore the floors in statehub/thresholds/data.json.
+deny contains finding if {
+	some name in _floored
+	not _is_floor(name)
+	finding := {
+		"code": "thresholds.floor",
+		"level": "hard",
+		"message": sprintf("the bundle has no floor %s", [name]),
+		"step": null,
+		"path": sprintf("thresholds.floors.%s", [name]),
+		"evidence": {},
+		"remedy": "Restore the floors in statehub/thresholds/data.json.",
+	}
+}
+
+# METADATA
+# title: A limit leaves less room than the bundle demands
+# description: Prevents a plan from keeping its slot until the disk is full.
+# custom:
+#   code: thresholds.too_low
+#   remedy: Raise the limit in the plan, then plan and approve again.
+deny contains finding if {
+	count(lib.risky) > 0
+	some name in _floored
+	limit := input.limits[name]
+	floor := data.statehub.thresholds.floors[name]
+	limit < floor
+	finding := {
+		"code": "thresholds.too_low",
+		"level": "hard",
+		"message": sprintf("limit %s is %v, the bundle demands %v", [name, limit, floor]),
+		"step": null,
+		"path": sprintf("limits.%s", [name]),
+		"evidence": {"limit": limit, "floor": floor},
+		"remedy": "Raise the limit in the plan, then plan and approve again.",
 	}
 }
 
@@ -118,7 +169,7 @@ deny contains finding if {
 #   code: thresholds.missing
 #   remedy: Ask with the whole document, as the tool writes it.
 deny contains finding if {
-	some path in lib.absent({sprintf("limits.%s", [name]) | some name in (_required | _optional)} | {
+	some path in lib.absent({sprintf("limits.%s", [name]) | some name in ((_required | _optional) | _floored)} | {
 		"phase",
 		"plan.steps",
 		"plan.trajectory",
@@ -135,17 +186,22 @@ deny contains finding if {
 }
 
 # METADATA
-# title: A number of seconds
+# title: A number
 # description: Not negative.
-_seconds(value) if {
+_number(value) if {
 	is_number(value)
 	value >= 0
 }
 
 # METADATA
+# title: A floor that is a number
+# description: Of the bundle's own data.
+_is_floor(name) if _number(data.statehub.thresholds.floors[name])
+
+# METADATA
 # title: A limit of the right type
 # description: Null is one for a drill that the plan does not declare.
-_allowed_type(_, limit) if _seconds(limit)
+_allowed_type(_, limit) if _number(limit)
 
 # METADATA
 # title: A drill that is not declared

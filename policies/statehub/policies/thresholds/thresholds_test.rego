@@ -21,7 +21,7 @@ test_absent_denies_a_bundle_without_a_ceiling if {
 test_absent_denies_a_bundle_without_its_data if {
 	found := fixture.codes(thresholds.deny) with input as fixture.cutover
 		with data.statehub.thresholds as {}
-	found == {"thresholds.absent"}
+	found == {"thresholds.absent", "thresholds.floor"}
 }
 
 test_absent_allows_all_ceilings if _codes_under(_ceilings) == set()
@@ -69,6 +69,34 @@ test_too_lax_allows_finishing_under_a_bundle_that_became_stricter if {
 
 test_too_lax_misses_the_ceiling if {
 	_codes_under(object.remove(_ceilings, {"hold_max_s"})) == {"thresholds.absent"}
+}
+
+_codes_above(floors) := found if {
+	found := fixture.codes(thresholds.deny) with input as fixture.cutover
+		with data.statehub.thresholds.floors as floors
+}
+
+test_floor_denies_a_text_a_negative_and_null if {
+	every wrong in ["256MB", -1, null] {
+		_codes_above({"drop_slot_at_disk_free_bytes": wrong}) & {"thresholds.floor"} == {"thresholds.floor"}
+	}
+}
+
+test_floor_allows_a_number if _codes_above({"drop_slot_at_disk_free_bytes": 1}) == set()
+
+test_floor_misses_the_data if _codes_above({}) == {"thresholds.floor"}
+
+test_too_low_denies_a_disk_that_may_fill_up if {
+	_codes(fixture.patched(fixture.cutover, "/limits/drop_slot_at_disk_free_bytes", 1024)) == {"thresholds.too_low"}
+}
+
+test_too_low_allows_exactly_the_floor_and_finishing if {
+	_codes(fixture.patched(fixture.cutover, "/limits/drop_slot_at_disk_free_bytes", 268435456)) == set()
+	_codes(fixture.patched(fixture.finishing, "/limits/drop_slot_at_disk_free_bytes", 1024)) == set()
+}
+
+test_too_low_misses_the_limit if {
+	_codes(fixture.removed(fixture.cutover, "/limits/drop_slot_at_disk_free_bytes")) == {"thresholds.missing"}
 }
 
 test_missing_denies_an_empty_document if _codes({}) == {"thresholds.missing"}

@@ -10,8 +10,8 @@ import base64
 import binascii
 import re
 
-from statehub_plan.approvals.sshsig import fingerprint, key_type_of, weakness_of_key
 from statehub_plan.model.base import Frozen
+from statehub_plan.signatures.sshsig import fingerprint, key_type_of, weakness_of_key
 
 _PRINCIPAL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+@:/-]*")
 _OPTIONS = re.compile(r'(?:namespaces|valid-after|valid-before)="[^"\s]*"')

@@ -1,7 +1,7 @@
 """What an SSH signature says about the key that made it (OpenSSH, PROTOCOL.sshsig and PROTOCOL.u2f). Pure.
 
-Only reads; whether the signature is right is for ssh-keygen to say. It is read because ssh-keygen accepts what an
-approval must not be signed with: a security key that nobody touched, a certificate, a short RSA key.
+Only reads; whether the signature is right is for ssh-keygen to say. It is read because ssh-keygen accepts what
+nothing must be signed with here: a security key that nobody touched, a certificate, a short RSA key.
 """
 
 from __future__ import annotations
@@ -10,8 +10,6 @@ import base64
 import binascii
 import hashlib
 from dataclasses import dataclass
-
-NAMESPACE = "statehub-plan-approval@v1"
 
 _BEGIN = "-----BEGIN SSH SIGNATURE-----"
 _END = "-----END SSH SIGNATURE-----"
@@ -77,10 +75,10 @@ def read_signature(text: str) -> SshSignature:
 
 
 def weakness_of_key(key: bytes) -> str | None:
-    """Why this public key may not sign approvals, or None; ValueError when it is no public key."""
+    """Why this public key may sign nothing here, or None; ValueError when it is no public key."""
     key_type = key_type_of(key)
     if "-cert-" in key_type:
-        return f"{key_type} is a certificate; approvals are signed by keys that are listed themselves"
+        return f"{key_type} is a certificate; signatures count of keys that are listed themselves"
     if key_type not in _SIGNATURE_ALGORITHMS:
         return f"keys of type {key_type} are refused; use ed25519, ecdsa, a security key, or RSA of 2048 bits or more"
     if key_type == "ssh-rsa":
@@ -91,13 +89,13 @@ def weakness_of_key(key: bytes) -> str | None:
     return None
 
 
-def weakness_of(signature: SshSignature) -> str | None:
-    """Why this signature may not count even where ssh-keygen finds it good, or None."""
+def weakness_of(signature: SshSignature, namespace: str) -> str | None:
+    """Why this signature may not count for `namespace` even where ssh-keygen finds it good, or None."""
     weakness = weakness_of_key(signature.key)
     if weakness is not None:
         return weakness
-    if signature.namespace != NAMESPACE:
-        return f"it was made for {signature.namespace!r}, not for {NAMESPACE!r}"
+    if signature.namespace != namespace:
+        return f"it was made for {signature.namespace!r}, not for {namespace!r}"
     if signature.algorithm not in _SIGNATURE_ALGORITHMS[signature.key_type]:
         return f"it was made with {signature.algorithm}, which is refused"
     if signature.flags is not None and not signature.flags & _USER_PRESENT:

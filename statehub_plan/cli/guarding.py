@@ -1,0 +1,102 @@
+"""`guard`: one look after the slot of a following fallback, for a timer that goes on when no run does."""
+
+from __future__ import annotations
+
+import secrets
+from pathlib import Path
+
+import click
+from pydantic import JsonValue
+
+from statehub_plan.abstraction import ground
+from statehub_plan.cli.options import document_argument, json_option
+from statehub_plan.cli.output import TerminalReporter, print_json, print_text
+from statehub_plan.cli.runs import LEASE_TTL_S, epochs_taken
+from statehub_plan.cli.workspace import Workspace, author, utc_now
+from statehub_plan.errors import Exit
+from statehub_plan.model.facts import Evidence, Observation
+from statehub_plan.model.output import GuardOutput
+from statehub_plan.model.plan import Plan
+from statehub_plan.model.record import RecordKind
+from statehub_plan.planning import turned
+
+
+@click.command()
+@document_argument
+@json_option
+def guard(document: Path, as_json: bool) -> int:
+    """Look once at the stream into DOCUMENT's fallback, and drop its slot if it is about to fill the primary's disk.
+
+    For cron or a timer, for as long as the fallback follows: a run that stabilizes looks by itself. Needs the lease
+    (exit 6 while a run has it). Changes nothing else.
+    """
+    from statehub_plan.render import told_streams
+    from statehub_plan.streams import stream_between
+
+    with Workspace.load(document) as workspace:
+        seen = workspace.observe(deep=False)
+        plan = _plan(workspace, seen)
+        dropped = _look(workspace, plan, seen, TerminalReporter(quiet=as_json))
+        if dropped is not None:
+            seen = workspace.observe(deep=False)
+        stream = stream_between(seen[0], plan.old, plan.new)
+        if as_json:
+            print_json(GuardOutput(fallback=plan.old, stream=stream, dropped=dropped))
+        else:
+            print_text("\n".join(told_streams(plan.spec, seen[0])) or "nothing follows anything: nothing to guard")
+    return Exit.DONE
+
+
+def _plan(workspace: Workspace, seen: tuple[Observation, tuple[Evidence, ...]]) -> Plan:
+    """As if whoever is primary now were wished so: after a switchback, the other side is the fallback."""
+    from statehub_plan.abstraction import read_register
+
+    primary = read_register(workspace.document, seen[0]).primary or workspace.document.spec.desired.primary
+    return workspace.plan(turned(workspace.document, primary), *seen)
+
+
+def _look(
+    workspace: Workspace, plan: Plan, seen: tuple[Observation, tuple[Evidence, ...]], reporter: TerminalReporter
+) -> dict[str, JsonValue] | None:
+    """What was dropped, under the service's lease."""
+    from statehub_plan.journal import Heartbeat
+    from statehub_plan.steps.guarding import guard_fallback
+    from statehub_plan.steps.stage import Stage
+
+    journal, run = workspace.journal, f"guard-{secrets.token_hex(4)}"
+    lease = journal.acquire(
+        workspace.service, author(), ttl_s=LEASE_TTL_S, now=utc_now(), at_least=epochs_taken(workspace, plan)
+    )
+    try:
+        with Heartbeat(journal, lease) as heartbeat:
+
+            def record_fact(kind: str, state: str, payload: dict[str, JsonValue]) -> None:
+                journal.append(
+                    lease,
+                    service=workspace.service,
+                    plan_name=plan.spec.metadata.name,
+                    run=run,
+                    kind=RecordKind.FACT,
+                    step=None,
+                    payload={**payload, "kind": kind, "state": state},
+                    at=utc_now(),
+                )
+
+            stage = Stage(
+                plan=plan,
+                base_dir=workspace.base_dir,
+                home=workspace.home,
+                run=run,
+                epoch=lease.epoch,
+                owner=run,
+                now=utc_now,
+                record_fact=record_fact,
+                check_lease=heartbeat.check,
+                look=lambda: seen,
+                records=workspace.records,
+                reporter=reporter,
+            )
+            dropped = guard_fallback(stage, seen[0], ground(plan.spec, *seen, now=utc_now()))
+    finally:
+        journal.release(lease)
+    return None if dropped is None else dropped.model_dump(mode="json")

@@ -1,0 +1,333 @@
+"""Which keys changed in a database since a moment, from a logical slot; and whatever makes that knowledge doubtful.
+
+The slot comes first, the baseline comparison afterwards: then every change that the baseline did not see is in the
+slot. Some that it did see are there too, which costs a look and nothing else. A doubt is never taken back: the tables
+that it concerns have to be compared in full.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from types import TracebackType
+from typing import Self
+
+import psycopg
+from psycopg import sql
+
+from statehub_plan.errors import StatehubError
+from statehub_plan.postgres import pgoutput
+from statehub_plan.postgres.catalog_stamp import catalog_stamp
+from statehub_plan.postgres.connect import USER_TABLES, Connection, connect
+from statehub_plan.postgres.relations import read_relations
+from statehub_plan.postgres.snapshot import pin_rendering
+from statehub_plan.redact import redact
+
+__all__ = ["MOST_KEYS", "ChangeLog", "Key"]
+
+MOST_KEYS = 500_000
+"""Above this many changed keys in a database, reading whole tables is no dearer, and memory is better kept."""
+
+_WAIT_S = 10.0
+_POLL_S = 0.02
+_SLOT_PREFIX = "statehub_plan"
+
+Key = tuple[str, ...]
+"""The values of a table's key as text, in the order of `Relation.key`."""
+
+_STORAGE = f"""
+WITH t AS ({USER_TABLES})
+SELECT t.nspname || '.' || t.relname, c.oid::int8, pg_relation_filenode(c.oid)::int8, c.relpersistence = 'p',
+       (SELECT string_agg(format('%s %s %s', a.attnum, quote_ident(a.attname), a.atttypid), ',' ORDER BY a.attnum)
+        FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped)
+FROM t JOIN pg_class c ON c.oid = t.oid::oid WHERE t.kind = 'ordinary'
+"""
+_PUBLISHED = """
+SELECT schemaname || '.' || tablename, to_jsonb(x)->>'rowfilter', to_jsonb(x)->'attnames'
+FROM pg_publication_tables x WHERE pubname = ANY (%s)
+"""
+_PUBLICATIONS = """
+SELECT p.oid::int8, p.xmin::text, p.pubinsert AND p.pubupdate AND p.pubdelete AND p.pubtruncate AND NOT p.pubviaroot,
+       (SELECT string_agg(concat_ws(' ', r.oid, r.xmin), ',' ORDER BY r.oid) FROM pg_publication_rel r
+        WHERE r.prpubid = p.oid)
+FROM pg_publication p WHERE p.pubname = ANY (%s) ORDER BY p.oid
+"""
+_SLOT = """
+SELECT plugin = 'pgoutput' AND database = current_database() AND coalesce(wal_status, '') <> 'lost'
+       AND (to_jsonb(s)->>'invalidation_reason') IS NULL,
+       confirmed_flush_lsn - '0/0'::pg_lsn
+FROM pg_replication_slots s WHERE slot_name = %s
+"""
+
+
+class ChangeLog:
+    """The keys that changed in one database since this log was opened, by table; a context manager. Not thread-safe.
+
+    `doubts` says of tables why their keys are not known, `doubt` why nothing is; both only grow. `stamp`: the catalog's
+    at the beginning. Sessions that write
+    are not disturbed; the slot keeps WAL until `catch_up` has read it.
+    """
+
+    def __init__(self, dsn: str, *, slot: str, publications: Sequence[str]) -> None:
+        """Connects, makes the slot unless it is there, and waits until every transaction that the slot may have missed
+        has ended (10 s; then StatehubError `changes-busy`). Open it before the baseline's snapshot is taken.
+
+        `publications` decide which tables the slot tells of. Needs REPLICATION. The slot belongs to this log alone.
+        """
+        self.keys: dict[str, set[Key]] = {}
+        self.doubts: dict[str, str] = {}
+        self.doubt: str | None = None
+        self.xids: set[int] = set()
+        self.slot = slot
+        self._count = 0
+        self._publications = list(publications)
+        self._described: dict[int, tuple[str, tuple[int, ...] | None]] = {}
+        self._connection = connect(dsn, purpose="changes")
+        try:
+            pin_rendering(self._connection)
+            self._connection.execute("SET synchronous_commit = local")
+            self._position = self._open_slot()
+            self._wait_for_older_transactions()
+            self._relations = {relation.oid: relation for relation in read_relations(self._connection)}
+            self._watched = {relation.qualified for relation in self._relations.values()}
+            self._storage = self._read_storage()
+            self._published = self._read_publications()
+            self._doubt_what_is_not_published()
+            self.stamp = catalog_stamp(self._connection)
+        except BaseException:
+            self._connection.close()
+            raise
+
+    def catch_up(self) -> None:
+        """Takes in everything that was committed before this call; blocks while the server decodes it.
+
+        Memory: one key for each changed row, MOST_KEYS at most. Whatever goes wrong on the way is a doubt, never an
+        exception: what was read from the slot and not understood cannot be read again.
+        """
+        if self.doubt is not None:
+            return
+        self.xids = set()
+        try:
+            self._flush()
+            self._require_slot()
+            self._read()
+        except (psycopg.Error, ValueError) as error:
+            self._doubt_all(f"changes could not be read from slot {self.slot}: {redact(' '.join(str(error).split()))}")
+
+    def verify(self) -> None:
+        """Looks for what a slot does not tell: tables that were rewritten or redefined, publications that were changed.
+        To be called after the last `catch_up`, while nothing changes any more."""
+        if self.doubt is not None:
+            return
+        try:
+            storage, published = self._read_storage(), self._read_publications()
+        except psycopg.Error as error:
+            self._doubt_all(f"tables could not be looked at again: {redact(' '.join(str(error).split()))}")
+            return
+        for table in storage.keys() | self._storage.keys():
+            if storage.get(table) != self._storage.get(table):
+                self._doubt_table(
+                    table, "it was created, dropped, truncated, rewritten or redefined since the baseline"
+                )
+        if published != self._published:
+            self._doubt_all("what is published was changed since the baseline")
+
+    def reason_to_doubt(self, table: str) -> str | None:
+        """Why this table's keys are not known; None when they are."""
+        if table not in self._watched:
+            return self.doubt or "no slot tells of it"
+        return self.doubt or self.doubts.get(table)
+
+    def forget(self, settled: Mapping[str, Iterable[Key]]) -> None:
+        """Drops keys that were found equal on both sides in snapshots that were taken after `catch_up`."""
+        for table, keys in settled.items():
+            self.keys.get(table, set()).difference_update(keys)
+        self._count = sum(map(len, self.keys.values()))
+
+    def all_visible(self, connection: Connection) -> bool:
+        """Whether the snapshot of `connection` sees every transaction that the last `catch_up` took in. A commit is in
+        the WAL before other sessions see it, for as long as a synchronous standby takes to answer."""
+        row = connection.execute(
+            "SELECT pg_snapshot_xmax(s)::text, ARRAY(SELECT x::text FROM pg_snapshot_xip(s) x) "
+            "FROM pg_current_snapshot() s"
+        ).fetchone()
+        if row is None:
+            return False
+        newest, running = int(row[0]), {int(xid) % (1 << 32) for xid in row[1]}
+        return all(xid not in running and ((newest - xid) % (1 << 32)) - 1 < 1 << 31 for xid in self.xids)
+
+    def drop_slot(self) -> None:
+        """Removes the slot, so that it keeps no WAL; nothing happens when it is gone already."""
+        self._connection.execute(
+            "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE slot_name = %s", [self.slot]
+        )
+
+    def close(self) -> None:
+        """Ends the session; the slot stays."""
+        self._connection.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _open_slot(self) -> int:
+        if self._slot_position() is None:
+            self._create_slot()
+        position = self._slot_position()
+        if position is None:
+            raise StatehubError(
+                code="changes-slot-unusable",
+                what=f"the replication slot {self.slot} is not pgoutput's, not in this database, or was invalidated",
+                hint="drop it, or name another one",
+            )
+        return position
+
+    def _create_slot(self) -> None:
+        """Waits for the transactions that write at this moment."""
+        self._connection.execute(sql.SQL("SET statement_timeout = {}").format(sql.Literal(f"{_WAIT_S:g}s")))
+        try:
+            self._connection.execute("SELECT pg_create_logical_replication_slot(%s, 'pgoutput')", [self.slot])
+        except psycopg.errors.QueryCanceled:
+            raise self._busy() from None
+        self._connection.execute("SET statement_timeout = 0")
+
+    def _busy(self) -> StatehubError:
+        return StatehubError(
+            code="changes-busy",
+            what=f"transactions that are older than the slot {self.slot} have not ended within {_WAIT_S:g} s",
+            hint="end the long transactions (pg_stat_activity shows them), or try again later",
+        )
+
+    def _slot_position(self) -> int | None:
+        row = self._connection.execute(_SLOT, [self.slot]).fetchone()
+        return int(row[1]) if row and row[0] and row[1] is not None else None
+
+    def _wait_for_older_transactions(self) -> None:
+        """A transaction that committed just before the slot's first position may not be visible yet, and would be
+        neither in the baseline nor in the slot."""
+        newest = self._number("SELECT pg_snapshot_xmax(pg_current_snapshot())::text")
+        until = time.monotonic() + _WAIT_S
+        while self._number("SELECT pg_snapshot_xmin(pg_current_snapshot())::text") < newest:
+            if time.monotonic() > until:
+                raise self._busy()
+            time.sleep(_POLL_S)
+
+    def _number(self, query: str) -> int:
+        row = self._connection.execute(query.encode()).fetchone()
+        if row is None:
+            raise RuntimeError("a query for one number returned no row")
+        return int(row[0])
+
+    def _read_storage(self) -> dict[str, tuple[object, ...]]:
+        return {row[0]: row[1:] for row in self._connection.execute(_STORAGE)}
+
+    def _read_publications(self) -> list[tuple[object, ...]]:
+        return self._connection.execute(_PUBLICATIONS, [self._publications]).fetchall()
+
+    def _doubt_what_is_not_published(self) -> None:
+        if len(self._published) != len(set(self._publications)) or not all(row[2] for row in self._published):
+            self._doubt_all("a publication is missing, or does not publish every kind of change table by table")
+        published: dict[str, list[list[str] | None]] = {}
+        for table, row_filter, columns in self._connection.execute(_PUBLISHED, [self._publications]):
+            published.setdefault(table, []).extend([columns] if row_filter is None else [])
+        for relation in self._relations.values():
+            name = relation.qualified
+            if name not in published:
+                self._doubt_table(name, "it is in none of the publications")
+            elif not any(columns is None or set(relation.key) <= set(columns) for columns in published[name]):
+                self._doubt_table(name, "it is published with a filter or without its key")
+            elif relation.unlogged:
+                self._doubt_table(name, "it is unlogged, and no slot tells of it")
+
+    def _flush(self) -> None:
+        # The slot is read up to where WAL is flushed, and asynchronous commits are visible before that; a commit of our
+        # own flushes what came before it (manual 30.4), and does not wait for standbys. pgoutput passes it over.
+        self._connection.execute("SELECT pg_logical_emit_message(true, %s, '')", [_SLOT_PREFIX])
+
+    def _require_slot(self) -> None:
+        position = self._slot_position()
+        if position is None:
+            raise ValueError("it is gone, or was invalidated")
+        if position > self._position:
+            raise ValueError("somebody else has read from it, or it was made anew")
+
+    def _read(self) -> None:
+        query = (
+            "SELECT data FROM pg_logical_slot_get_binary_changes(%s, NULL, NULL, "
+            "'proto_version', '1', 'publication_names', %s)"
+        )
+        names = ",".join(sql.Identifier(name).as_string(self._connection) for name in self._publications)
+        with self._connection.cursor(binary=True) as cursor:
+            for (data,) in cursor.stream(query, [self.slot, names]):
+                self._take(pgoutput.parse(data))
+        position = self._slot_position()
+        if position is None:
+            raise ValueError("it is gone")
+        self._position = position
+
+    def _take(self, message: pgoutput.Message | None) -> None:
+        if isinstance(message, pgoutput.Begin):
+            self.xids.add(message.xid)
+        elif isinstance(message, pgoutput.Relation):
+            self._described[message.oid] = self._describe(message)
+        elif isinstance(message, pgoutput.Truncate):
+            for oid in message.oids:
+                self._doubt_table(self._described[oid][0] if oid in self._described else "", "it was truncated")
+        elif message is not None:
+            self._take_row(message)
+
+    def _describe(self, message: pgoutput.Relation) -> tuple[str, tuple[int, ...] | None]:
+        """The table's name and where its key stands in tuples; None when tuples do not tell it."""
+        relation = self._relations.get(message.oid)
+        name = f"{message.schema}.{message.name}"
+        if relation is None or relation.qualified != name:
+            return name, None
+        places = {column.name: place for place, column in enumerate(message.columns) if column.in_identity}
+        if not relation.key or not all(key in places for key in relation.key):
+            return name, None
+        if not all(column.portable for column in relation.key_columns):
+            return name, None  # its operators are an extension's, and cannot be named without a search path
+        return name, tuple(places[key] for key in relation.key)
+
+    def _take_row(self, message: pgoutput.Insert | pgoutput.Update | pgoutput.Delete) -> None:
+        if message.oid not in self._described:
+            raise ValueError(f"a change of the table with OID {message.oid}, which was not described before")
+        table, places = self._described[message.oid]
+        if places is None:
+            self._doubt_table(table, "its rows have no key that its replica identity tells")
+            return
+        old = None if isinstance(message, pgoutput.Insert) else message.old
+        new = None if isinstance(message, pgoutput.Delete) else message.new
+        for row in (old, new):
+            if row is not None:
+                self._add(table, [row[place] for place in places])
+
+    def _add(self, table: str, values: list[str | pgoutput.Absent | None]) -> None:
+        key = tuple(value for value in values if isinstance(value, str))
+        if table in self.doubts:
+            return
+        if len(key) < len(values):
+            self._doubt_table(table, "a change came without the values of its key")
+            return
+        keys = self.keys.setdefault(table, set())
+        if key not in keys:
+            keys.add(key)
+            self._count += 1
+        if self._count > MOST_KEYS:
+            self._doubt_table(max(self.keys, key=lambda name: len(self.keys[name])), "too many of its rows changed")
+
+    def _doubt_table(self, table: str, reason: str) -> None:
+        if not table:
+            self._doubt_all(f"a table that was not described before: {reason}")
+            return
+        self.doubts.setdefault(table, reason)
+        self._count -= len(self.keys.pop(table, ()))
+
+    def _doubt_all(self, reason: str) -> None:
+        self.doubt = self.doubt or reason
+        self.keys.clear()
+        self._count = 0

@@ -1,0 +1,96 @@
+"""Looks after the slot of a following fallback on every look at a stabilizing primary; not a step of its own."""
+
+from __future__ import annotations
+
+from contextlib import closing
+
+import psycopg
+from pydantic import JsonValue
+
+from statehub_plan.abstraction import Grounded, identity_of
+from statehub_plan.errors import Exit, StatehubError
+from statehub_plan.model.facts import Observation
+from statehub_plan.model.spec import FallbackMode, size_bytes
+from statehub_plan.model.stream import stream_name
+from statehub_plan.observe.replication import disk_free_bytes
+from statehub_plan.postgres import state
+from statehub_plan.postgres.connect import connect
+from statehub_plan.postgres.guard import Dropped, guard_slot
+from statehub_plan.redact import redact
+from statehub_plan.steps.stage import Stage
+from statehub_plan.streams import SLOT_DROPPED_KIND
+from statehub_plan.world import Role, Term
+
+
+def guard_fallback(stage: Stage, observation: Observation, grounded: Grounded) -> Dropped | None:
+    """Drops the slot of the stream into the fallback when a hard limit of the plan is reached, records that before and
+    after as a fact, and tells the person; None where nothing had to be done, or it could not be.
+
+    Only once the primary has moved for good: the slot of a cutover under way is never touched. Reads everything it
+    decides by anew, under this run's lease and epoch. What prevents it is told and recorded and ends nothing; losing
+    the lease does (exit 6). Blocks for at most about twenty seconds.
+    """
+    fallback = stage.plan.spec.spec.desired.fallback
+    moved = grounded.world.primary is Role.NEW and grounded.world.term is Term.SETTLED
+    receiver = identity_of(observation, stage.plan.old)
+    if not receiver.known:  # a receiver that is away is the very reason for WAL to pile up
+        receiver = stage.plan.identities[stage.plan.old]
+    if not moved or fallback.mode is not FallbackMode.FOLLOWING or not receiver.known:
+        return None
+    name = stream_name(receiver)
+    try:
+        return _guard(stage, name)
+    except StatehubError as error:
+        if error.exit_status is Exit.LOCKED:
+            raise
+        _told_as_failed(stage, name, f"{error.what}; {error.hint}")
+    except psycopg.Error as error:
+        _told_as_failed(stage, name, redact(" ".join(str(error).split())))
+    return None
+
+
+def _guard(stage: Stage, name: str) -> Dropped | None:
+    sender, limits = stage.plan.new, stage.plan.spec.spec.desired.fallback.limits
+
+    def about_to(dropped: Dropped) -> None:
+        stage.check_lease()
+        state.require_epoch(session, stage.epoch)
+        stage.record_fact(SLOT_DROPPED_KIND, "begun", _payload(stage, dropped))
+
+    with closing(connect(stage.dsn(sender), purpose="guard", statement_timeout_ms=10_000)) as session:
+        dropped = guard_slot(
+            session,
+            name=name,
+            retained_limit_bytes=size_bytes(limits.drop_slot_at_retained),
+            disk_free_bytes=_disk_free(stage, sender),
+            disk_limit_bytes=size_bytes(limits.drop_slot_at_disk_free),
+            before_drop=about_to,
+        )
+    if dropped is not None:
+        stage.record_fact(SLOT_DROPPED_KIND, "passed", _payload(stage, dropped))
+        stage.reporter.note(
+            f"THE WAY BACK IS NO LONGER LOSSLESS: the slot {name} on {sender} was dropped, because {dropped.why}; "
+            f"{stage.plan.old} misses what is written from now on"
+        )
+    return dropped
+
+
+def _disk_free(stage: Stage, endpoint: str) -> int | None:
+    """None where nobody watches that disk, or its command failed; the latter is told."""
+    argv = stage.plan.spec.spec.endpoints[endpoint].database.disk_free
+    if argv is None:
+        return None
+    try:
+        return disk_free_bytes(argv, stage.base_dir)
+    except StatehubError as error:
+        stage.reporter.note(f"how much disk {endpoint} has left is not known: {error.what}")
+        return None
+
+
+def _payload(stage: Stage, dropped: Dropped) -> dict[str, JsonValue]:
+    return {"endpoint": stage.plan.new, **dropped.model_dump(mode="json")}
+
+
+def _told_as_failed(stage: Stage, name: str, why: str) -> None:
+    stage.record_fact(SLOT_DROPPED_KIND, "failed", {"endpoint": stage.plan.new, "slot": name, "why": why})
+    stage.reporter.note(f"the slot {name} on {stage.plan.new} could not be guarded: {why}")

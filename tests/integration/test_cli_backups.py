@@ -1,0 +1,183 @@
+"""`backup`, `backup verify`, `drill restore`, `drill verify` on two real databases: what they say and how they end."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pyrage
+import pytest
+
+from statehub_plan.cli.workspace import Workspace, utc_now
+from statehub_plan.errors import Exit
+from statehub_plan.history import journal_facts
+from statehub_plan.model.base import digest
+from statehub_plan.postgres.evidence import DrillEvidence
+from statehub_plan.postgres.scratch import SCRATCH_PREFIX
+from statehub_plan.schemas import problems
+from statehub_plan.spec import starter
+from tests.integration.applying import ran
+from tests.integration.drilling import BUILDING, SLOW
+from tests.integration.moving import run_script
+
+ENCRYPTION = "\n    encryption: {recipientsFile: ./backup.pub, identityFile: ./backup.key}\n"
+OPERATOR = "operator@state-hub.example"
+
+
+@pytest.fixture
+def document(source_db: str, target_db: str, tmp_path: Path, ssh_keygen: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The starter plan with encrypted backups, whose endpoints are two real databases; keys beside it."""
+    for name in [name for name in os.environ if name.startswith("STATEHUB_PLAN_") and not name.endswith("_BIN")]:
+        monkeypatch.delenv(name)
+    run_script(source_db, "CREATE TABLE public.note AS SELECT n FROM generate_series(1, 100) n")
+    text = starter("hub").replace("\n    maxAge: 24h  # a cutover", ENCRYPTION + "    maxAge: 24h  # a cutover")
+    text = text.replace("\n  transfer:\n", "\n  drills:\n    restore: {maxAge: 7d}\n\n  transfer:\n")
+    for name, dsn in (("old-home", source_db), ("new-home", target_db)):
+        (tmp_path / f"{name}.dsn").write_text(dsn)
+        (tmp_path / f"{name}.dsn").chmod(0o600)
+    identity = pyrage.x25519.Identity.generate()
+    (tmp_path / "backup.pub").write_text(f"{identity.to_public()}\n")
+    (tmp_path / "backup.key").write_text(f"{identity}\n")
+    (tmp_path / "backup.key").chmod(0o600)
+    subprocess.run([ssh_keygen, "-q", "-t", "ed25519", "-N", "", "-f", tmp_path / "operator"], check=True)
+    kind, blob, *_ = (tmp_path / "operator.pub").read_text().split()
+    (tmp_path / "allowed_signers").write_text(f"{OPERATOR} {kind} {blob}\n")
+    path = tmp_path / "plan.yaml"
+    path.write_text(with_dsn_files(text))
+    return path
+
+
+def with_dsn_files(text: str) -> str:
+    """The starter with its connection strings in files beside it."""
+    names = iter(("old-home", "new-home"))
+    return re.sub(r"dsn: \{env: [A-Z0-9_]+\}", lambda _: f"dsn: {{file: ./{next(names)}.dsn}}", text)
+
+
+def test_from_a_backup_to_a_proof_that_anybody_can_check(document: Path) -> None:
+    """Taken, verified, drilled, verified again, each with its schema; the journal names evidence and signer."""
+    folder = document.parent
+    signing = ("--key", folder / "operator")
+    listed = ("--allowed-signers", folder / "allowed_signers")
+    taken = ran("backup", document, "--endpoint", "old-home", *signing, "--json")
+    assert (Exit.DONE, ()) == (taken.status, problems("output-backup", taken.json)), taken.told
+    fingerprint = taken.json["signed_by"]
+    assert fingerprint.startswith("SHA256:")
+    assert "age" == taken.json["manifest"]["encryption"]["method"]
+    for what in (document, taken.json["path"]):
+        checked = ran("backup", "verify", what, *listed, "--json")
+        assert (Exit.DONE, ()) == (checked.status, problems("output-backup-verify", checked.json)), checked.told
+        assert (fingerprint, OPERATOR) == (checked.json["signed_by"], checked.json["principal"])
+        assert (what == document) == checked.json["decrypted"]
+    drilled = ran("drill", "restore", document, "--endpoint", "new-home", *signing, "--json")
+    assert (Exit.DONE, ()) == (drilled.status, problems("output-drill", drilled.json)), drilled.told
+    evidence = Path(drilled.json["evidence"]["file"])
+    verified = ran("drill", "verify", evidence, *listed, "--json")
+    assert (Exit.DONE, ()) == (verified.status, problems("output-drill-verify", verified.json)), verified.told
+    assert (fingerprint, OPERATOR, "same") == tuple(verified.json[key] for key in ("signed_by", "principal", "backup"))
+    fact = recorded(document)
+    assert (True, fingerprint) == (fact["passed"], fact["signed_by"])
+    assert fact["evidence"]["digest"] == digest(DrillEvidence.model_validate_json(evidence.read_bytes()))
+    assert "contents" not in fact["report"]
+
+
+def recorded(document: Path) -> Any:
+    """The fact `drill.restore` as policies see it."""
+    with Workspace.load(document) as workspace:
+        (fact,) = journal_facts(workspace.records(), utc_now())
+    return fact.value
+
+
+def test_what_people_read(document: Path) -> None:
+    """Sizes, durations and rates; that it is encrypted; and that it is unsigned where no key was given."""
+    taken = ran("backup", document, "--endpoint", "old-home")
+    assert "encrypted with age for 1 recipient" in taken.out
+    assert "unsigned" in taken.out
+    assert "MB/s" in taken.out
+    checked = ran("backup", "verify", document)
+    assert ": sound" in checked.out
+    assert "encrypted, decrypted and compared" in checked.out
+    drilled = ran("drill", "restore", document, "--endpoint", "new-home")
+    for expected in ("restores: 1 table, 100 rows", "PostgreSQL ", "MB encrypted", "MB/s", "s in all", "unsigned"):
+        assert expected in drilled.out, drilled.told
+    assert recorded(document)["signed_by"] is None
+    (evidence,) = document.parent.glob("backups/*/drills/*.json")
+    refused = ran("drill", "verify", evidence)
+    assert (Exit.ERROR, True) == (refused.status, "evidence-unsigned" in refused.err)
+
+
+def test_a_drill_that_fails_is_kept_as_such(document: Path) -> None:
+    """Exit 1, one JSON document, the failure on record, and evidence that says so whoever checks it."""
+    assert Exit.DONE == ran("backup", document, "--endpoint", "old-home").status
+    (victim,) = document.parent.glob("backups/*/dump/*")
+    victim.write_bytes(victim.read_bytes()[:-1])
+    checked = ran("backup", "verify", document, "--json")
+    assert (Exit.ERROR, False) == (checked.status, checked.json["sound"])
+    assert "backup-damaged" in checked.err
+    drilled = ran(
+        "drill", "restore", document, "--endpoint", "new-home", "--key", document.parent / "operator", "--json"
+    )
+    assert (Exit.ERROR, False) == (drilled.status, drilled.json["passed"])
+    assert "drill-failed" in drilled.err
+    fact = recorded(document)
+    assert (False, drilled.json["evidence"]["signed_by"]) == (fact["passed"], fact["signed_by"])
+    verified = ran("drill", "verify", drilled.json["evidence"]["file"])
+    assert (Exit.ERROR, True) == (verified.status, "DOES NOT RESTORE" in verified.out)
+
+
+def test_nothing_begins_without_what_it_will_need(document: Path) -> None:
+    """No backup, no key to sign with, no identity, no recipients: told first, recorded nowhere."""
+    folder = document.parent
+    endpoint = ("--endpoint", "new-home")
+    cases = [
+        ("backup-missing", ("drill", "restore", document, *endpoint)),
+        ("backup-missing", ("backup", "verify", document)),
+        ("manifest-key-missing", ("backup", document, *endpoint, "--key", folder / "gone")),
+    ]
+    for code, arguments in cases:
+        assert (Exit.ERROR, code) == ((found := ran(*arguments, "--json")).status, found.json["error"]["code"])
+    assert Exit.DONE == ran("backup", document, "--endpoint", "old-home").status
+    (folder / "backup.key").rename(folder / "backup.key.away")
+    found = ran("drill", "restore", document, *endpoint, "--json")
+    assert (Exit.ERROR, "backup-identity-missing") == (found.status, found.json["error"]["code"])
+    (folder / "backup.pub").unlink()
+    found = ran("backup", document, "--endpoint", "old-home", "--json")
+    assert (Exit.ERROR, "backup-recipients") == (found.status, found.json["error"]["code"])
+    assert 1 == len(list((folder / "backups").iterdir()))
+    with Workspace.load(document) as workspace:
+        assert () == workspace.records()
+
+
+def test_a_drill_that_is_told_to_end_cleans_up(document: Path, source_db: str, target_db: str) -> None:
+    """SIGTERM in the middle of the restore: no scratch database, no evidence, nothing on record."""
+    run_script(source_db, SLOW)
+    assert Exit.DONE == ran("backup", document, "--endpoint", "old-home").status
+    command = [sys.executable, "-m", "statehub_plan", "drill", "restore", str(document), "--endpoint", "new-home"]
+    building = f"SELECT count(*) FROM pg_stat_activity WHERE {BUILDING}".encode()
+    with (
+        psycopg.connect(target_db, autocommit=True) as looking,
+        subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process,
+    ):
+        while looking.execute(building, [SCRATCH_PREFIX]).fetchone() == (0,):
+            assert process.poll() is None
+        process.terminate()
+        assert process.stderr is not None
+        assert "interrupted" in process.stderr.read()
+        assert Exit.ERROR == process.wait()
+        left = looking.execute("SELECT count(*) FROM pg_database WHERE starts_with(datname, %s)", [SCRATCH_PREFIX])
+        assert (0,) == left.fetchone()
+    assert [] == list(document.parent.glob("backups/*/drills"))
+    with Workspace.load(document) as workspace:
+        assert () == workspace.records()
+
+
+def test_doctor_tries_the_keys_out(document: Path) -> None:
+    """An identity that opens nothing of what is encrypted from now on is found on a good day."""
+    assert "1 recipient, and " in ran("doctor", document).out
+    stranger = pyrage.x25519.Identity.generate()
+    (document.parent / "backup.key").write_text(f"{stranger}\n")
+    assert "no identity in " in ran("doctor", document).out
