@@ -27,6 +27,7 @@ from statehub_plan.world import (
     Writes,
     hold_lost,
     other,
+    prepared_by_stream,
     side,
     with_side,
 )
@@ -171,12 +172,18 @@ def _decide_crashes(world: World, role: Role) -> tuple[World, ...]:
 
 
 def _burn(world: World, role: Role) -> World:
-    """What was proved was proved for the burned term only."""
-    burned = replace(world, term=Term.BURNED, transfer=TransferStage.NONE)
+    """What was proved was proved for the burned term only; a stream goes on, and is as good for the next one."""
+    burned = replace(world, term=Term.BURNED)
     away = other(role)
     if side(burned, away).data is Data.EQUAL and side(burned, away).follows is not Follows.STREAMING:
-        return with_side(burned, away, data=Data.STALE)
-    return burned
+        burned = with_side(burned, away, data=Data.STALE)
+    return replace(burned, transfer=_left_prepared(burned, role))
+
+
+def _left_prepared(world: World, role: Role) -> TransferStage:
+    """What is left of a transfer once its term is spent."""
+    prepared = role is Role.OLD and prepared_by_stream(world.new)
+    return TransferStage.PREPARED if prepared else TransferStage.NONE
 
 
 def _open_requires(world: World, role: Role) -> str | None:
@@ -189,11 +196,11 @@ def _open_requires(world: World, role: Role) -> str | None:
 
 
 def _open(world: World, role: Role) -> World:
-    opened = replace(with_side(world, role, writes=Writes.OPEN), term=Term.SETTLED, transfer=TransferStage.NONE)
+    opened = replace(with_side(world, role, writes=Writes.OPEN), term=Term.SETTLED)
     away = side(world, other(role))
     if away.data is Data.EQUAL and away.follows is not Follows.STREAMING:
-        return with_side(opened, other(role), data=Data.STALE)
-    return opened
+        opened = with_side(opened, other(role), data=Data.STALE)
+    return replace(opened, transfer=_left_prepared(opened, role))
 
 
 def _copy_crashes(world: World, role: Role) -> tuple[World, ...]:

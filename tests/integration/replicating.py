@@ -9,14 +9,11 @@ from pathlib import Path
 
 import psycopg
 
-from statehub_plan.cli.runs import run_id
-from statehub_plan.cli.workspace import Workspace, load_plan
 from statehub_plan.components import find_opa
 from statehub_plan.demo.cluster import SUPERUSER
 from statehub_plan.demo.ledger import read_ledger
 from statehub_plan.demo.world import SOURCE, TARGET, DemoWorld
 from statehub_plan.errors import Exit
-from statehub_plan.model.record import RecordKind
 from statehub_plan.policy.bundle import read_bundle
 from statehub_plan.policy.server import OpaServer
 from statehub_plan.postgres.compare import Answer, compare
@@ -117,15 +114,6 @@ def _applied(file: Path) -> int:
     found = ran("apply", file)
     assert found.status in (Exit.DONE, Exit.WAITING), found.told
     return found.status
-
-
-def resumable(file: Path) -> bool:
-    """Whether the run of this plan may be taken up again: its term has not been burned."""
-    plan = load_plan(file)
-    with Workspace.of_plan(plan) as workspace:
-        return not any(
-            record.run == run_id(plan) and record.kind is RecordKind.RUN_ABORTED for record in workspace.records()
-        )
 
 
 def aborted(world: DemoWorld, name: str) -> None:

@@ -26,6 +26,7 @@ from statehub_plan.world import (
     Writes,
     exchange,
     hold_lost,
+    prepared_by_stream,
     side,
     with_side,
 )
@@ -82,6 +83,8 @@ def meanwhile(world: World, wish: Wish) -> Iterator[World]:
             yield with_side(world, role, follows=follows)
         if one.follows not in (Follows.NOBODY, Follows.LOST):
             yield slot_dropped(world, role)
+    if world.primary is Role.OLD and world.transfer is TransferStage.PROVED:
+        yield mark_lost(world)
     for evidence in (Evidence.COMPLETE, Evidence.INCOMPLETE):
         yield replace(world, evidence=evidence)
     yield replace(world, backup=Due.DUE)
@@ -95,6 +98,12 @@ def meanwhile(world: World, wish: Wish) -> Iterator[World]:
         yield replace(world, failover_drill=Due.DUE)
     if wish.method is TransferMethod.REPLICATION:
         yield replace(world, rehearsal=Due.DUE)
+
+
+def mark_lost(world: World) -> World:
+    """The new side's server crashed before the mark of the proof, which nobody waits for, had reached its disk."""
+    stale = with_side(world, Role.NEW, data=Data.STALE)
+    return replace(stale, transfer=TransferStage.PREPARED if prepared_by_stream(stale.new) else TransferStage.NONE)
 
 
 def slot_dropped(world: World, role: Role) -> World:
@@ -133,6 +142,8 @@ class Exploration:
     wish: Wish
     worlds: set[World] = field(default_factory=set)
     transitions: list[tuple[World, Next, World]] = field(default_factory=list)
+    outcomes: list[tuple[World, Next, tuple[World, ...]]] = field(default_factory=list)
+    """Beside the same transitions: every world that the step can leave, done or interrupted anywhere."""
     crashed: int = 0
     refusals: dict[World, Refused] = field(default_factory=dict)
     satisfied: set[World] = field(default_factory=set)
@@ -154,6 +165,7 @@ def explore(wish: Wish) -> Exploration:
             after = effect(step.kind, world, step.role)
             found.transitions.append((world, step, after))
             left = crashes(step.kind, world, step.role)
+            found.outcomes.append((world, step, (after, *left)))
             found.crashed += len(left)
             todo.extend((after, *left))
         elif isinstance(step, Refused):
