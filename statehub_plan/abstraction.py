@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 
 from pydantic import JsonValue
 
-from statehub_plan.model.base import epoch_s
+from statehub_plan.model.base import digest, epoch_s
 from statehub_plan.model.facts import Evidence as ProbeEvidence
 from statehub_plan.model.facts import EvidenceStatus, FactStatus, Observation
 from statehub_plan.model.plan import Identity
@@ -344,8 +344,16 @@ def _follows(observation: Observation, receiver: str, sender: str) -> Follows:
     return Follows(stream_between(observation, receiver, sender).state.value)
 
 
+def compared_as(plan: CutoverPlan) -> str:
+    """Digest of what a comparison under this plan looks at: a proof that looked at less is none for it."""
+    wanted = plan.spec.compare
+    waived = sorted(one.model_dump_json(by_alias=True) for one in wanted.waive)
+    return digest({"content": wanted.content, "waive": waived})
+
+
 def _rehearsal(plan: CutoverPlan, observation: Observation, register: Register, new: str, now: datetime) -> Due:
-    """A rehearsal counts for one decision, one stream and the definitions that both sides had then."""
+    """A rehearsal counts for one decision, one stream, the definitions that both sides had then, and a comparison that
+    looked at what this plan wants looked at."""
     value = _mapping(observation, "rehearsal")
     if not value or value.get("term") != register.next_term:
         return Due.DUE
@@ -355,7 +363,11 @@ def _rehearsal(plan: CutoverPlan, observation: Observation, register: Register, 
     stream = [transfer.get("fill_slot"), transfer.get("fill_point")]
     seen = {name: observation.value(f"{name}.definitions") for name in plan.spec.endpoints}
     fresh = epoch_s(now) - _number(value.get("at")) <= duration_s(plan.spec.transfer.rehearsal.max_age)
-    same = [value.get("stream"), value.get("stream_point")] == stream and value.get("watermarks") == seen
+    same = (
+        value.get("compared_as") == compared_as(plan)
+        and [value.get("stream"), value.get("stream_point")] == stream
+        and value.get("watermarks") == seen
+    )
     return Due.DONE if fresh and same else Due.DUE
 
 

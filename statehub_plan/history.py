@@ -95,8 +95,14 @@ class Rehearsed(NamedTuple):
     at: datetime
     term: int
     stream: str
+    compared_as: str
     watermarks: Mapping[str, str]
+    stream_marks: Mapping[str, str]
     digest: str
+
+
+def _texts(value: JsonValue) -> dict[str, str]:
+    return {key: str(inner) for key, inner in value.items()} if isinstance(value, dict) else {}
 
 
 def newest_rehearsal(records: Iterable[Record]) -> Rehearsed | None:
@@ -105,26 +111,30 @@ def newest_rehearsal(records: Iterable[Record]) -> Rehearsed | None:
     if not found:
         return None
     last = found[-1]
-    watermarks, term = last.payload.get("watermarks"), last.payload.get("term")
+    term = last.payload.get("term")
     return Rehearsed(
         passed=last.payload.get("state") == "passed",
         at=last.at,
         term=term if isinstance(term, int) else 0,
         stream=str(last.payload.get("stream")),
-        watermarks={k: str(v) for k, v in watermarks.items()} if isinstance(watermarks, dict) else {},
+        compared_as=str(last.payload.get("compared_as")),
+        watermarks=_texts(last.payload.get("watermarks")),
+        stream_marks=_texts(last.payload.get("stream_marks")),
         digest=str(last.payload.get("digest")),
     )
 
 
-def evidence_recorded(records: tuple[Record, ...], run: str, evidence_digest: str) -> bool:
-    """True when this run's journal holds exactly this evidence."""
+EVIDENCE_KEPT_S = 24 * 3600
+
+
+def evidence_recorded(records: tuple[Record, ...], run: str, evidence_digest: str, now: datetime) -> bool:
+    """True when this run's journal holds exactly this evidence, and not since more than a day."""
     return any(
-        record.run == run and record.payload.get("evidence_digest") == evidence_digest
+        record.run == run
+        and record.payload.get("evidence_digest") == evidence_digest
+        and epoch_s(now) - epoch_s(record.at) <= EVIDENCE_KEPT_S
         for record in _facts(records, StepKind.CHECK_EVIDENCE)
     )
-
-
-EVIDENCE_KEPT_S = 24 * 3600
 
 
 def with_record(

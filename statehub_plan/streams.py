@@ -40,8 +40,12 @@ class _Ends:
     fill_stage: str | None
 
     def stream(self, state: StreamState, why: str, *, lossless: bool = False, since: int | None = None) -> Stream:
-        """The stream in this state, with the slot's figures."""
+        """The stream in this state, with the slot's figures. Rows of a table that is not published go nowhere."""
         slot = self.slot or {}
+        missing = self.observation.value(f"{self.sender}.unpublished")
+        if lossless and isinstance(missing, list) and missing:
+            lossless = False
+            why = f"{len(missing)} tables of {self.sender} are not in the stream: {', '.join(map(str, missing[:5]))}"
         return Stream(
             state=state,
             why=why,

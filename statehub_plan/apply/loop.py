@@ -28,7 +28,7 @@ from statehub_plan.apply.refusals import (
 from statehub_plan.apply.staleness import changed_evidence, changed_facts, stale
 from statehub_plan.errors import OutcomeUnknown, StatehubError, refused_by_system
 from statehub_plan.history import evidence_recorded
-from statehub_plan.model.plan import Phase, Plan, Refused, Step
+from statehub_plan.model.plan import Direction, Phase, Plan, Refused, Step
 from statehub_plan.model.record import GateState, RecordKind, RunContext
 from statehub_plan.model.spec import FallbackMode, TransferMethod
 from statehub_plan.model.steps import StepKind
@@ -37,7 +37,7 @@ from statehub_plan.planning import SAFETY_KINDS, dress, effect_key, wish_of
 from statehub_plan.postgres.switch import Switch
 from statehub_plan.steps.stage import Stage, Waiting
 from statehub_plan.transitions import effect
-from statehub_plan.world import Data, Due, Follows, Role, World, Writes, difference
+from statehub_plan.world import Data, Due, Follows, Reach, Role, World, Writes, difference
 
 _LOOK_DEEP_AFTER = frozenset({StepKind.BACKUP, StepKind.RESTORE_DRILL, StepKind.PREPARE_TARGET, StepKind.DOCUMENT})
 """After these the slow facts may have changed; under a hold only the quick ones are looked at."""
@@ -204,6 +204,11 @@ class Applying:
             "primary": glance.grounded.register.primary,
         }
         self.around.append(RecordKind.RUN_FINISHED, None, payload)
+        if self.plan.direction is Direction.ABORT and glance.world.old.reach is Reach.UNREACHABLE:
+            self.stage.reporter.note(
+                f"{self.plan.old} is out of reach: a slot that keeps WAL for it may be left on {self.plan.new} "
+                "(`observe` shows slots); run `abort` again once it answers"
+            )
 
     # One turn
 
@@ -287,10 +292,10 @@ class Applying:
                 for step in steps:
                     self._step = step
                     self.stage.reporter.switching(step)
-                    if step.kind is StepKind.REDIRECT:
-                        self.around.append(
-                            RecordKind.STEP_INTENT, step.id, {"kind": step.kind.value, "subject": step.subject}
-                        )
+                    if step.kind is StepKind.REDIRECT:  # clients do not wait for a journal that is out of reach
+                        intent: dict[str, JsonValue] = {"kind": step.kind.value, "subject": step.subject}
+                        for told in recorded(self.around, RecordKind.STEP_INTENT, step.id, intent):
+                            self.stage.later(told)
                     started = time.monotonic()
                     part = self.around.switch_part if step.kind is not StepKind.REDIRECT else self._redirect_at_once
                     done.append((step, part(self.stage, switch, step), time.monotonic() - started))
@@ -326,7 +331,9 @@ class Applying:
     def look(self, *, deep: bool) -> Glance:
         """A fresh look, in the light of this run's own hold and journal."""
         observation, evidence = self.around.observe(deep)
-        recorded = evidence_recorded(self.around.records(), self.stage.run, self.plan.evidence_digest)
+        recorded = evidence_recorded(
+            self.around.records(), self.stage.run, self.plan.evidence_digest, self.around.now()
+        )
         if recorded:  # shown when this run began; what it refills meanwhile shows nothing
             evidence = self.plan.evidence
         grounded = ground(

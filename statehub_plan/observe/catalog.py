@@ -15,6 +15,7 @@ from statehub_plan.model.base import epoch_s
 from statehub_plan.postgres import register, state
 from statehub_plan.postgres.catalog_queries import queries
 from statehub_plan.postgres.connect import Connection, user_tables
+from statehub_plan.postgres.replication import PUBLICATION, published_tables
 from statehub_plan.postgres.sessions import SESSIONS
 from statehub_plan.postgres.watermark import catalog_watermark
 
@@ -164,6 +165,18 @@ def settings(connection: Connection) -> JsonValue:
 def extensions(connection: Connection) -> JsonValue:
     """{name: version}."""
     return dict(connection.execute("SELECT extname, extversion FROM pg_extension ORDER BY extname").fetchall())
+
+
+def unpublished(connection: Connection) -> JsonValue:
+    """["schema.table"] that hold rows, were made since this database publishes to a follower, and are not published;
+    empty where it publishes nothing."""
+    if connection.execute("SELECT FROM pg_publication WHERE pubname = %s", [PUBLICATION]).fetchone() is None:
+        return []
+    published = published_tables(connection)
+    found = (
+        table for table in user_tables(connection) if table.kind == "ordinary" and table.persistence == "permanent"
+    )
+    return [*sorted(table.qualified for table in found if (table.schema, table.name) not in published)]
 
 
 def definitions(connection: Connection) -> JsonValue:

@@ -39,6 +39,7 @@ _SHALLOW: tuple[tuple[str, str, _Read], ...] = (
     ("prepared_transactions", "pg_prepared_xacts", catalog.prepared_transactions),
     ("long_transactions", "pg_stat_activity", catalog.long_transactions),
     ("slots", "pg_replication_slots", replication.slots),
+    ("unpublished", "pg_publication_tables", catalog.unpublished),
     ("subscriptions", "pg_subscription, pg_stat_subscription", replication.subscriptions),
     ("settings", "current_setting()", catalog.settings),
     ("extensions", "pg_extension", catalog.extensions),

@@ -20,6 +20,7 @@ from statehub_plan.model.base import Frozen
 from statehub_plan.model.stream import stream_name
 from statehub_plan.postgres.connect import USER_TABLES, Connection, Table
 from statehub_plan.postgres.slots import ExportedSlot, create_slot, drop_slot
+from statehub_plan.postgres.state import identity
 from statehub_plan.postgres.workers import nothing_to_lose
 from statehub_plan.redact import redact, register_secret
 
@@ -39,6 +40,7 @@ __all__ = [
     "published_tables",
     "read_subscription",
     "refresh_subscription",
+    "stream_marks",
     "stream_name",
     "subscribed_tables",
     "wait_until_streaming",
@@ -209,6 +211,20 @@ def read_subscription(connection: Connection, name: str) -> SubscriptionState | 
         [name],
     ).fetchone()
     return None if row is None else SubscriptionState(**dict(zip(SubscriptionState.model_fields, row, strict=True)))
+
+
+def stream_marks(source: Connection, target: Connection) -> dict[str, str]:
+    """What must not have changed for the stream to have delivered everything: the publication and its tables, by the
+    versions of their catalog rows; the subscription, and how often applying has failed. Two short queries."""
+    published = source.execute(
+        "SELECT string_agg(concat_ws(' ', x.oid, x.xmin), ',' ORDER BY x.oid) FROM ("
+        "SELECT oid, xmin FROM pg_publication WHERE pubname = %s UNION ALL SELECT r.oid, r.xmin "
+        "FROM pg_publication_rel r JOIN pg_publication p ON p.oid = r.prpubid WHERE p.pubname = %s) AS x",
+        [PUBLICATION, PUBLICATION],
+    ).fetchone()
+    subscription = read_subscription(target, stream_name(identity(target)))
+    applied = "" if subscription is None else f"{subscription.oid} {subscription.slot} {subscription.errors}"
+    return {"published": str(published[0]) if published else "", "applied": applied}
 
 
 def advance_origin(connection: Connection, subscription_oid: int, lsn: str) -> None:

@@ -120,6 +120,7 @@ class Switch:
         self.barrier: Barrier | None = None
         self.sequences: tuple[SequenceValue, ...] = ()
         self.proof: str | None = None
+        self._own_from: str | None = None
         self.expected_rest_ms = 0.0
         self._sealing: Future[None] | None = None
         self._deciding: Future[tuple[Outcome, Callable[[], None]]] | None = None
@@ -132,13 +133,15 @@ class Switch:
 
     def close(self) -> None:
         """Releases writers, unless frozen already, and ends every session. Idempotent."""
-        if self.hold is not None:
-            self.hold.release()
-        for under_way in (self._sealing, self._deciding):
-            if under_way is not None:
-                with suppress(StatehubError, psycopg.Error):
-                    under_way.result()
-        self._stack.close()
+        try:
+            if self.hold is not None:
+                self.hold.release()
+            for under_way in (self._sealing, self._deciding):
+                if under_way is not None:
+                    with suppress(Exception):  # it was told already, or is of no interest any more
+                        under_way.result()
+        finally:
+            self._stack.close()
 
     @property
     def timings(self) -> Timings:
@@ -273,9 +276,10 @@ class Switch:
         self._require_time("the end of the rehearsal")
 
     def release(self) -> float:
-        """Ends a rehearsal: writers go on; milliseconds for which they had waited."""
+        """Ends a rehearsal: writers go on; how many milliseconds they had waited. HoldLost if they went on before."""
         hold = self._require_hold()
         gap_ms = (time.monotonic() - self._held_at) * 1000
+        hold.check()
         hold.release()
         self._clock.parts["gap_ms"] = round(gap_ms, 2)
         return gap_ms
@@ -414,6 +418,9 @@ class Switch:
             proof=self.proof,
             also=lambda conn: open_by_gate(conn, term=self._term),
         )
+        # A tool that is stopped here but not dead would keep the register from everybody: the server ends it then.
+        limit = f"{round(self._limits.switch_s * 1000) + 1000}ms"
+        self._target.execute("SELECT set_config('idle_in_transaction_session_timeout', %s, true)", [limit])
         self._moment("decision-prepared")
         return prepared
 
@@ -442,6 +449,9 @@ class Switch:
             # The next commit that is flushed takes this one along; the decision's own transaction looks for it.
             self._target.execute("SET LOCAL synchronous_commit = off")
             self._mark(self.proof)
+            # Before the mark's own commit: where the mark has survived a crash, the log reaches beyond this.
+            row = self._target.execute("SELECT pg_current_wal_insert_lsn()::text").fetchone()
+            self._own_from = str(row[0]) if row is not None else None
             self._target.execute("COMMIT")
         except BaseException:
             if not self._target.closed:
@@ -461,9 +471,9 @@ class Switch:
 
     def _move_origin(self, subscription_oid: int) -> None:
         """What the target commits from here on is its own; all that came down the stream lies before."""
-        row = self._target.execute("SELECT pg_current_wal_insert_lsn()::text").fetchone()
-        if row is not None:
-            advance_origin(self._subscriber, subscription_oid, str(row[0]))
+        if self._own_from is None:
+            raise ValueError("nothing is known to be the target's own before the proof is on record")
+        advance_origin(self._subscriber, subscription_oid, self._own_from)
 
     def _require_decidable(self, primary: str, deciding: Future[tuple[Outcome, Callable[[], None]]]) -> None:
         outcome, _ = deciding.result()

@@ -6,9 +6,13 @@ from pydantic import JsonValue
 
 from statehub_plan.errors import Exit, StatehubError
 from statehub_plan.model.plan import Step
+from statehub_plan.model.spec import TransferMethod
 from statehub_plan.model.steps import StepKind
 from statehub_plan.postgres.connect import connect
+from statehub_plan.postgres.proof import prove_frozen
 from statehub_plan.postgres.register import Outcome, decide
+from statehub_plan.postgres.sequences import sync_sequences
+from statehub_plan.postgres.sessions import end_sessions
 from statehub_plan.postgres.state import read_state
 from statehub_plan.steps.stage import Stage
 
@@ -18,6 +22,8 @@ def execute(stage: Stage, step: Step) -> dict[str, JsonValue]:
     before the freeze. OutcomeUnknown when nobody can tell."""
     endpoint, term = stage.subject(step), stage.plan.term
     hold, proof = _frozen_for(stage, stage.away(endpoint), term)
+    if stage.plan.spec.spec.transfer.method is TransferMethod.REPLICATION:
+        _finish_freeze(stage, stage.away(endpoint), endpoint)
     with connect(stage.dsn(endpoint), purpose="decide") as connection:
         outcome = decide(
             connection, term=term, primary=endpoint, run=stage.run, epoch=stage.epoch, hold=hold, proof=proof
@@ -39,6 +45,23 @@ def execute(stage: Stage, step: Step) -> dict[str, JsonValue]:
     stage.reporter.note(f"the decision register says: term {term}, {endpoint} ({outcome.value})")
     stage.record_fact(StepKind.DECIDE.value, "passed", {"term": term, "primary": endpoint})
     return {"summary": f"term {term}: {endpoint} is primary", "outcome": outcome.value, "term": term}
+
+
+def _finish_freeze(stage: Stage, source: str, target: str) -> None:
+    """What a switch does between its freeze and its decision, in case that it died there: whoever may still use the old
+    side ends, and numbers that were handed out until then are not handed out again."""
+    roles = stage.plan.spec.spec.endpoints[source].app_roles
+    with connect(stage.dsn(source), purpose="prove freeze") as old, connect(stage.dsn(target), purpose="decide") as new:
+        end_sessions(old)
+        problems = prove_frozen(old, app_roles=roles, app_dsn=stage.app_dsn(source))
+        if problems:
+            raise StatehubError(
+                code="freeze-not-proved",
+                what=f"{source} is frozen and something there could still write",
+                hint="remove what is listed; until then nothing opens elsewhere",
+                details=tuple(str(problem) for problem in problems),
+            )
+        sync_sequences(old, new, epoch=stage.epoch)
 
 
 def _frozen_for(stage: Stage, source: str, term: int) -> tuple[str, str]:

@@ -10,6 +10,7 @@ from contextlib import ExitStack
 
 from pydantic import JsonValue
 
+from statehub_plan.abstraction import compared_as
 from statehub_plan.model.base import digest, epoch_s
 from statehub_plan.model.plan import Step
 from statehub_plan.model.spec import FallbackMode
@@ -17,6 +18,7 @@ from statehub_plan.model.steps import StepKind
 from statehub_plan.postgres.compare import Answer, Comparison, compare
 from statehub_plan.postgres.connect import Connection, connect
 from statehub_plan.postgres.filling import read_fill
+from statehub_plan.postgres.replication import stream_marks
 from statehub_plan.postgres.snapshot import Snapshot
 from statehub_plan.postgres.switch import Switch
 from statehub_plan.postgres.watermark import catalog_watermark
@@ -30,9 +32,9 @@ def execute(stage: Stage, step: Step) -> dict[str, JsonValue]:
     following = stage.plan.spec.spec.desired.fallback.mode is FallbackMode.FOLLOWING
     with ExitStack() as stack:
         switch = stack.enter_context(begin_switch(stage, reverse=following))
-        watermarks, snapshots = _held_for_a_moment(stage, switch, stack)
+        watermarks, marks, snapshots = _held_for_a_moment(stage, switch, stack)
         found = _compare(stage, snapshots)
-    payload = _receipt(stage, switch, watermarks, found)
+    payload = _receipt(stage, switch, watermarks, marks, found)
     passed = found.answer is Answer.EQUAL
     stage.record_fact(StepKind.REHEARSE.value, "passed" if passed else "failed", payload)
     require_equal(stage, found)
@@ -43,8 +45,8 @@ def execute(stage: Stage, step: Step) -> dict[str, JsonValue]:
 
 def _held_for_a_moment(
     stage: Stage, switch: Switch, stack: ExitStack
-) -> tuple[dict[str, str], tuple[Snapshot, Snapshot]]:
-    """Both sides' definitions and snapshots as of one moment at which both had the same rows."""
+) -> tuple[dict[str, str], dict[str, str], tuple[Snapshot, Snapshot]]:
+    """Both sides' definitions, the stream's own, and snapshots as of one moment at which both had the same rows."""
     dsns = [stage.dsn(endpoint) for endpoint in (stage.plan.old, stage.plan.new)]
     seen = [stack.enter_context(connect(dsn, purpose="rehearse")) for dsn in dsns]
     stage.check_lease()
@@ -52,10 +54,12 @@ def _held_for_a_moment(
     switch.drain()
     switch.sync_sequences()
     watermarks = {stage.plan.old: "", stage.plan.new: ""}
+    marks: dict[str, str] = {}
 
     def look(source: Connection, target: Connection) -> None:
         watermarks[stage.plan.old] = catalog_watermark(source)
         watermarks[stage.plan.new] = catalog_watermark(target)
+        marks.update(stream_marks(source, target))
 
     switch.rehearse_rest(look)
     ids = [_exported(session) for session in seen]
@@ -65,7 +69,7 @@ def _held_for_a_moment(
         stack.enter_context(Snapshot.of(dsn, exported, purpose="compare"))
         for dsn, exported in zip(dsns, ids, strict=True)
     )
-    return watermarks, (old, new)
+    return watermarks, marks, (old, new)
 
 
 def _exported(session: Connection) -> str:
@@ -91,7 +95,9 @@ def _compare(stage: Stage, snapshots: tuple[Snapshot, Snapshot]) -> Comparison:
     )
 
 
-def _receipt(stage: Stage, switch: Switch, watermarks: dict[str, str], found: Comparison) -> dict[str, JsonValue]:
+def _receipt(
+    stage: Stage, switch: Switch, watermarks: dict[str, str], marks: dict[str, str], found: Comparison
+) -> dict[str, JsonValue]:
     timings = switch.timings
     with connect(stage.dsn(stage.plan.new), purpose="read stream", read_only=True) as target:
         mark = read_fill(target)
@@ -103,6 +109,8 @@ def _receipt(stage: Stage, switch: Switch, watermarks: dict[str, str], found: Co
         "new": stage.plan.new,
         "effects_digest": stage.plan.effects_digest,
         "watermarks": dict(watermarks),
+        "stream_marks": dict(marks),
+        "compared_as": compared_as(stage.plan.spec),
         "gap_ms": timings.gap_ms,
         "drain_ms": timings.drain_ms,
         "proof_ms": timings.proof_ms,

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import psycopg
 from pydantic import JsonValue
 
+from statehub_plan.abstraction import compared_as
 from statehub_plan.errors import Exit, StatehubError
 from statehub_plan.history import newest_rehearsal
 from statehub_plan.model.plan import Step
@@ -18,6 +20,7 @@ from statehub_plan.model.steps import StepKind
 from statehub_plan.postgres.compare import compare
 from statehub_plan.postgres.connect import Connection, connect
 from statehub_plan.postgres.hold import HoldEvent, limits_of
+from statehub_plan.postgres.replication import stream_marks
 from statehub_plan.postgres.sessions import end_sessions
 from statehub_plan.postgres.switch import Switch, SwitchEnds, SwitchLimits
 from statehub_plan.postgres.watermark import catalog_watermark
@@ -89,12 +92,16 @@ def _prove(stage: Stage, switch: Switch, _step: Step) -> dict[str, JsonValue]:
     receipt = newest_rehearsal(stage.records())
     if receipt is None or not receipt.passed or receipt.term != stage.plan.term:
         raise _no_longer_proved("no rehearsal of this move has passed")
+    if receipt.compared_as != compared_as(stage.plan.spec):
+        raise _no_longer_proved("it compared other things than this plan wants compared")
     whole = stage.plan.spec.spec.compare.under_hold is UnderHold.CONTENT
 
     def check(source: Connection, target: Connection) -> None:
         for endpoint, session in ((stage.plan.old, source), (stage.plan.new, target)):
             if catalog_watermark(session) != receipt.watermarks.get(endpoint):
                 raise _no_longer_proved(f"a definition in {endpoint} has changed since")
+        if stream_marks(source, target) != receipt.stream_marks:
+            raise _no_longer_proved("the stream was changed since, or has failed to apply something")
         if whole:
             _compare_again(stage)
 
@@ -146,9 +153,13 @@ def _open(stage: Stage, switch: Switch, step: Step) -> dict[str, JsonValue]:
     """It accepts writes since the decision; sessions that began while it was frozen would stay read-only."""
     endpoint = stage.subject(step)
     timings = switch.timings
-    with connect(stage.dsn(endpoint), purpose="open") as connection:
-        ended = end_sessions(connection)
-    count = len(ended.ended)
+    count = 0
+    try:  # clients are to be told of the new primary whatever becomes of sessions that were there before
+        with connect(stage.dsn(endpoint), purpose="open") as connection:
+            row = connection.execute("SELECT clock_timestamp()").fetchone()
+            count = len(end_sessions(connection, began_before=row[0] if row else None, timeout_s=1.0).ended)
+    except (StatehubError, psycopg.Error) as error:
+        stage.later(f"sessions that began while {endpoint} was frozen were not ended: {' '.join(str(error).split())}")
     return {
         "summary": f"{endpoint} accepts writes after {timings.gap_ms:.0f} ms; {count} read-only sessions ended",
         "term": stage.plan.term,
