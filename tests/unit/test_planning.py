@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from statehub_plan.abstraction import ground, read_register
+from statehub_plan.abstraction import compared_as, ground, read_register
 from statehub_plan.apply.staleness import changed_facts
 from statehub_plan.errors import Exit, StatehubError
 from statehub_plan.model.base import canonical
@@ -16,7 +16,7 @@ from statehub_plan.model.facts import EvidenceStatus
 from statehub_plan.model.plan import Direction, PlanFile
 from statehub_plan.model.steps import StepKind
 from statehub_plan.planning import read_plan_file, turned
-from statehub_plan.world import Access, Data, Role, Term, TransferStage, Writes
+from statehub_plan.world import Access, Data, Due, Role, Term, TransferStage, Writes
 from tests.unit.facts import DOCUMENT, NOW, document, evidence, facts, identity, observation, plan
 
 FULL = [
@@ -316,3 +316,41 @@ def test_a_backup_of_another_endpoint_proves_nothing_before_the_fallback_is_reti
         "drill.restore": drilled,
     }
     assert ["backup", "restore-drill", "failover-drill", "retire"] == kinds(plan(values, wish))
+
+
+def rehearsed(**changes: Any) -> dict[str, Any]:
+    """A receipt that counts for the document's own move by replication, but for `changes`."""
+    receipt = {
+        "state": "passed",
+        "passed": True,
+        "at": int(NOW.timestamp()) - 60,
+        "term": 1,
+        "stream": "slot",
+        "stream_point": "0/1",
+        "watermarks": {"home": "a", "away": "b"},
+        "compared_as": compared_as(document()),
+    }
+    return receipt | changes
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({}, Due.DONE),
+        ({"compared_as": compared_as(document(compare={"content": False}))}, Due.DUE),
+        ({"term": 2}, Due.DUE),
+        ({"stream_point": "0/2"}, Due.DUE),
+        ({"watermarks": {"home": "a", "away": "c"}}, Due.DUE),
+        ({"at": int(NOW.timestamp()) - 90_000}, Due.DUE),
+        ({"passed": False}, Due.FAILED),
+    ],
+)
+def test_a_rehearsal_counts_for_what_it_was_of_and_no_more(changes: dict[str, Any], expected: Due) -> None:
+    """One that compared counts only, or another stream, decision or definition, proves nothing for this plan."""
+    values = facts(
+        rehearsal=rehearsed(**changes),
+        home__definitions="a",
+        away__definitions="b",
+        away__transfer={"fill_slot": "slot", "fill_point": "0/1"},
+    )
+    assert expected is ground(document(), observation(values), evidence(), now=NOW).world.rehearsal

@@ -220,3 +220,10 @@ def test_orphans_are_the_tools_idle_slots_that_belong_to_no_stream() -> None:
 def test_what_cannot_be_seen_makes_no_slot_an_orphan() -> None:
     """The receiver may have its subscription while it does not answer."""
     assert () == orphans(seen([slot(active=False)], [], "home.subscriptions"), ("home", "away"))
+
+
+def test_a_table_that_is_not_published_makes_the_way_back_not_lossless() -> None:
+    """What came after the cutover is in no publication: its rows go nowhere, and nothing fails."""
+    found = stream([slot()], [subscription()], away__unpublished=["public.new"])
+    assert (StreamState.STREAMING, False) == (found.state, found.lossless)
+    assert "public.new" in found.why
