@@ -16,7 +16,8 @@ from statehub_plan.render.plan_words import (
     why,
     wish_text,
 )
-from statehub_plan.render.preflight import preparing, remark_lines, remarks_of
+from statehub_plan.render.preflight import remark_lines
+from statehub_plan.render.preflight_words import preparing, remarks_of
 from statehub_plan.render.stream_words import told_streams
 from statehub_plan.render.text import RenderableType, columns, hanging, heading, line, stack
 from statehub_plan.render.unknowns import gather_unknown

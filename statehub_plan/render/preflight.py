@@ -2,63 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from itertools import groupby
 
-from pydantic import JsonValue
-
-from statehub_plan.model.facts import Observation
 from statehub_plan.model.output import CheckOutput, PreflightOutput
-from statehub_plan.model.plan import Plan
 from statehub_plan.model.preflight import Severity
-from statehub_plan.model.steps import StepKind
+from statehub_plan.render.preflight_words import Remark
 from statehub_plan.render.text import RenderableType, columns, hanging, heading, line, stack
 from statehub_plan.render.words import counted
 
-__all__ = ["Remark", "checks_view", "preflight_said", "preflight_view", "preparing", "remark_lines", "remarks_of"]
+__all__ = ["checks_view", "preflight_said", "preflight_view", "remark_lines"]
 
 _NAMED = 3  # objects per check and side; the others are counted
 _STYLES = {Severity.ERROR: "red", Severity.WARNING: "yellow", Severity.INFO: "dim"}
 _WORDS = {Severity.ERROR: "ERROR", Severity.WARNING: "warning", Severity.INFO: "told"}
-
-
-@dataclass(frozen=True, slots=True)
-class Remark:
-    """One thing that was found; `where` is the endpoint's name."""
-
-    id: str
-    severity: Severity
-    where: str
-    what: str
-    remedy: str
-
-
-def preparing(plan: Plan) -> bool:
-    """Whether the target is still to be made ready, so that what the checks say matters to this plan."""
-    return any(step.kind in (StepKind.PREPARE_TARGET, StepKind.FOLLOW) for step in plan.steps)
-
-
-def remarks_of(observation: Observation, old: str, new: str) -> tuple[Remark, ...]:
-    """Errors and warnings among the facts, if they are about moving `old` to `new`; nothing while they are unknown."""
-    value = observation.value("preflight")
-    if not isinstance(value, dict) or (value.get("source"), value.get("target")) != (old, new):
-        return ()
-    found = value.get("found")
-    names = {"source": old, "target": new}
-    remarks = tuple(_remark(one, names) for one in found if isinstance(one, dict)) if isinstance(found, list) else ()
-    return tuple(one for one in remarks if one.severity is not Severity.INFO)
-
-
-def _remark(one: Mapping[str, JsonValue], names: Mapping[str, str]) -> Remark:
-    side = str(one["side"])
-    return Remark(
-        id=str(one["id"]),
-        severity=Severity(str(one["severity"])),
-        where=names.get(side, side),
-        what=str(one["what"]),
-        remedy=str(one["remedy"]),
-    )
 
 
 def preflight_said(output: PreflightOutput) -> str:

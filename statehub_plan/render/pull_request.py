@@ -17,7 +17,7 @@ from statehub_plan.render.plan_words import (
     why,
     wish_text,
 )
-from statehub_plan.render.preflight import preparing, remarks_of
+from statehub_plan.render.preflight_words import preparing, remarks_of
 from statehub_plan.render.stream_words import told_streams
 from statehub_plan.render.unknowns import gather_unknown
 from statehub_plan.render.words import identity_text, mark, moment, named
