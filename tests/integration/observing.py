@@ -55,6 +55,7 @@ def plan_of(old: dict[str, Any], new: dict[str, Any], **more: Any) -> CutoverPla
             "spec": {
                 "endpoints": {"old": old, "new": new},
                 "desired": {"primary": "new", "fallback": {"endpoint": "old", "mode": "frozen"}},
+                "transfer": {"method": "dump"},
                 "backup": {"directory": "backups"},
                 **more,
             },

@@ -133,18 +133,6 @@ def test_a_target_with_content_of_its_own_is_not_overwritten_by_accident(world: 
     assert_old_primary_serves(world)
 
 
-def test_a_plan_with_a_step_that_this_version_cannot_take_is_refused_whole(world: DemoWorld) -> None:
-    """Replication is planned and shown, and not begun: the target keeps what it has."""
-    following = world.directory / "plans" / "following.yaml"
-    text = world.plan_file.read_text().replace("method: dump", "method: replication")
-    following.write_text(text.replace("name: cust-wp-0011", "name: following"))
-    applied = ran("apply", approved(world, "following", document=following), "--json")
-    following.unlink()
-    assert (Exit.ERROR, "step-not-available") == (applied.status, applied.json["error"]["code"])
-    assert 0 == fences_enabled(world, TARGET)
-    assert_old_primary_serves(world)
-
-
 # What the tool stands on
 
 

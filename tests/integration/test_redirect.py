@@ -74,7 +74,7 @@ def _unprivileged() -> Iterator[None]:
 @pytest.fixture
 def place(tmp_path: Path) -> Iterator[Path]:
     """A directory that an unprivileged user may search but not write."""
-    for directory in (tmp_path, *tmp_path.parents[:2]):
+    for directory in (tmp_path, *tmp_path.parents[:3]):
         if directory.owner() != "root" or os.geteuid() == 0:
             directory.chmod(directory.stat().st_mode | 0o055)
     yield tmp_path
