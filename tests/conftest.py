@@ -16,6 +16,7 @@ import psycopg
 import pytest
 from psycopg import sql
 
+from statehub_plan import redact
 from statehub_plan.components import PgInstallation, find_opa, find_ssh_keygen, server_installations
 from statehub_plan.demo.cluster import CHEAP_SETTINGS, Cluster, scratch_directory
 from statehub_plan.errors import StatehubError
@@ -36,6 +37,12 @@ def _component(find: Callable[[], T]) -> T:
         if error.code != "component-missing":
             raise
         _missing(str(error))
+
+
+@pytest.fixture(autouse=True)
+def _secrets_of_one_test_hide_nothing_in_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One process is one command for a user; here it runs many, and what one registered is a word in another's text."""
+    monkeypatch.setattr(redact, "_registered", redact._registered)
 
 
 @pytest.fixture(scope="session")

@@ -36,8 +36,12 @@ from statehub_plan.planner import Next, next_step, unfold
 from statehub_plan.planning import SAFETY_KINDS, dress, effect_key, wish_of
 from statehub_plan.postgres.switch import Switch
 from statehub_plan.steps.stage import Stage, Waiting
+from statehub_plan.steps.switching import OUTDATED
 from statehub_plan.transitions import effect
 from statehub_plan.world import Data, Due, Follows, Reach, Role, World, Writes, difference
+
+_REHEARSALS_AGAIN = 2
+"""So often one run proves everything anew when something came between its rehearsal and its hold."""
 
 _LOOK_DEEP_AFTER = frozenset({StepKind.BACKUP, StepKind.RESTORE_DRILL, StepKind.PREPARE_TARGET, StepKind.DOCUMENT})
 """After these the slow facts may have changed; under a hold only the quick ones are looked at."""
@@ -84,6 +88,7 @@ class Applying:
         self._step: Step | None = None
         self._step_count = 0
         self._after_section = 0
+        self._rehearsed_again = 0
 
     def run(self) -> None:
         """Returns when the wish holds. Waiting (8), Refusal (3, 4, 5) or StatehubError otherwise; before the decision
@@ -264,13 +269,32 @@ class Applying:
             steps[0].id,
             {"kind": steps[0].kind.value, "subject": steps[0].subject, "section": [step.id for step in steps]},
         )
-        self._carry_out_section(steps)
+        try:
+            self._carry_out_section(steps)
+        except StatehubError as error:
+            if error.code != OUTDATED or self._rehearsed_again == _REHEARSALS_AGAIN:
+                raise
+            return self._rehearse_again(error)
         after = self.look(deep=False)
         surprises = unexplained(expected, after.world)
         if surprises:
             raise world_differs(steps[-1], surprises)
         self._step = None
         return after
+
+    def _rehearse_again(self, outdated: StatehubError) -> Glance:
+        """What came between the rehearsal and the hold (a server that was restarted, a migration) costs a comparison
+        more and no new approvals: a rehearsal decides nothing, and the switch that was approved asks for it again."""
+        self._rehearsed_again += 1
+        self.stage.release()
+        if self._step is not None:
+            payload: dict[str, JsonValue] = {"code": outdated.code, "what": outdated.what}
+            self.around.append(RecordKind.STEP_FAILED, self._step.id, payload)
+        self._step = None
+        self.stage.reporter.note(f"{outdated.what}; it is rehearsed again")
+        return self._turn(
+            self.look(deep=False), Next(StepKind.REHEARSE, Role.OLD, "transfer.rehearsal", "the last one is outdated")
+        )
 
     def _section(self, glance: Glance) -> tuple[list[tuple[Next, World]], World]:
         """The steps that are done without a look in between, each with the world before it, and the world after all."""
@@ -324,9 +348,14 @@ class Applying:
         for shown in self.plan.steps:
             if effect_key(shown) == effect_key(step) or _same_preparation(shown, step, glance.world):
                 return shown
-        if step.kind not in SAFETY_KINDS and not (self.rehearsing and step.kind is StepKind.REHEARSE):
+        if step.kind not in SAFETY_KINDS and not self._may_rehearse(step):
             raise stale((f"needed now and not in the plan: {step.title} ({step.because})",))
         return step.model_copy(update={"id": f"x{step.id}"})
+
+    def _may_rehearse(self, step: Step) -> bool:
+        """A rehearsal does less than the switch that everybody has seen, and is asked for again by what came between."""
+        switches = any(shown.kind is StepKind.HOLD for shown in self.plan.steps)
+        return step.kind is StepKind.REHEARSE and (self.rehearsing or switches)
 
     def look(self, *, deep: bool) -> Glance:
         """A fresh look, in the light of this run's own hold and journal."""

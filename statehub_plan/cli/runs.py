@@ -91,7 +91,7 @@ def carry_out(
     from statehub_plan.journal import Heartbeat
     from statehub_plan.steps import executor
     from statehub_plan.steps.stage import Stage
-    from statehub_plan.steps.switching import begin_switch, carry_out_part
+    from statehub_plan.steps.switching import begin_proved_switch, carry_out_part
 
     journal, run, who = workspace.journal, run_id(plan), author()
     _require_outside(journal, plan)
@@ -155,7 +155,7 @@ def carry_out(
                 records=workspace.records,
                 append=append,
                 executor=executor,
-                begin_switch=lambda stage, reverse: begin_switch(stage, reverse=reverse),
+                begin_switch=lambda stage, reverse: begin_proved_switch(stage, reverse=reverse),
                 switch_part=carry_out_part,
                 now=utc_now,
             )

@@ -176,6 +176,11 @@ class Switch:
         self._stack.callback(session.close)
         return session
 
+    def look(self, check: Callable[[Connection, Connection], None]) -> None:
+        """`check` is given sessions of both sides while nobody waits, and raises where there is no use in a hold."""
+        with self._explaining("the preparation"):
+            check(self._source, self._target)
+
     def take_hold(self) -> Hold:
         """Every table of the source locked; from here on writers wait, and the clock of `switch_s` runs. When it has
         run out the hold ends by itself, wherever this thread may be stuck then."""

@@ -13,7 +13,7 @@ from pydantic import JsonValue
 
 from statehub_plan.abstraction import compared_as
 from statehub_plan.errors import Exit, StatehubError
-from statehub_plan.history import newest_rehearsal
+from statehub_plan.history import Rehearsed, newest_rehearsal
 from statehub_plan.model.plan import Step
 from statehub_plan.model.spec import UnderHold, duration_s
 from statehub_plan.model.steps import StepKind
@@ -28,7 +28,10 @@ from statehub_plan.steps.compare import require_equal
 from statehub_plan.steps.prepare_reverse import reverse_ends
 from statehub_plan.steps.stage import Stage
 
-__all__ = ["PARTS", "SWITCH_KINDS", "begin_switch", "carry_out_part"]
+__all__ = ["OUTDATED", "PARTS", "SWITCH_KINDS", "begin_proved_switch", "begin_switch", "carry_out_part"]
+
+OUTDATED = "rehearsal-outdated"
+"""The code of the error after which another rehearsal proves everything anew; nothing is held any more then."""
 
 Part = Callable[[Stage, Switch, Step], dict[str, JsonValue]]
 
@@ -50,6 +53,18 @@ def begin_switch(stage: Stage, *, reverse: bool) -> Switch:
     )
     try:
         switch.prepare()
+    except BaseException:
+        switch.close()
+        raise
+    return switch
+
+
+def begin_proved_switch(stage: Stage, *, reverse: bool) -> Switch:
+    """The same, once what the rehearsal proved still holds: StatehubError `OUTDATED` before any writer waits."""
+    switch = begin_switch(stage, reverse=reverse)
+    try:
+        receipt = _receipt(stage)
+        switch.look(lambda source, target: _require_still_proved(stage, receipt, source, target))
     except BaseException:
         switch.close()
         raise
@@ -89,19 +104,11 @@ def _sequences(_stage: Stage, switch: Switch, _step: Step) -> dict[str, JsonValu
 
 
 def _prove(stage: Stage, switch: Switch, _step: Step) -> dict[str, JsonValue]:
-    receipt = newest_rehearsal(stage.records())
-    if receipt is None or not receipt.passed or receipt.term != stage.plan.term:
-        raise _no_longer_proved("no rehearsal of this move has passed")
-    if receipt.compared_as != compared_as(stage.plan.spec):
-        raise _no_longer_proved("it compared other things than this plan wants compared")
+    receipt = _receipt(stage)
     whole = stage.plan.spec.spec.compare.under_hold is UnderHold.CONTENT
 
     def check(source: Connection, target: Connection) -> None:
-        for endpoint, session in ((stage.plan.old, source), (stage.plan.new, target)):
-            if catalog_watermark(session) != receipt.watermarks.get(endpoint):
-                raise _no_longer_proved(f"a definition in {endpoint} has changed since")
-        if stream_marks(source, target) != receipt.stream_marks:
-            raise _no_longer_proved("the stream was changed since, or has failed to apply something")
+        _require_still_proved(stage, receipt, source, target)
         if whole:
             _compare_again(stage)
 
@@ -114,6 +121,24 @@ def _prove(stage: Stage, switch: Switch, _step: Step) -> dict[str, JsonValue]:
         "under_hold": stage.plan.spec.spec.compare.under_hold.value,
         "proof_ms": switch.timings.proof_ms,
     }
+
+
+def _receipt(stage: Stage) -> Rehearsed:
+    receipt = newest_rehearsal(stage.records())
+    if receipt is None or not receipt.passed or receipt.term != stage.plan.term:
+        raise _no_longer_proved("no rehearsal of this move has passed")
+    if receipt.compared_as != compared_as(stage.plan.spec):
+        raise _no_longer_proved("it compared other things than this plan wants compared")
+    return receipt
+
+
+def _require_still_proved(stage: Stage, receipt: Rehearsed, source: Connection, target: Connection) -> None:
+    """Since the rehearsal nothing has changed the two sides but the stream: three short queries."""
+    for endpoint, session in ((stage.plan.old, source), (stage.plan.new, target)):
+        if catalog_watermark(session) != receipt.watermarks.get(endpoint):
+            raise _no_longer_proved(f"a definition in {endpoint} has changed since")
+    if stream_marks(source, target) != receipt.stream_marks:
+        raise _no_longer_proved("the stream was changed or interrupted since, or has failed to apply something")
 
 
 def _compare_again(stage: Stage) -> None:
@@ -181,8 +206,9 @@ SWITCH_KINDS = tuple(PARTS)
 
 def _no_longer_proved(why: str) -> StatehubError:
     return StatehubError(
-        code="rehearsal-outdated",
-        what=f"what the rehearsal proved does not hold any more: {why}; everything was released",
-        hint="make a new plan: it rehearses again, which compares the content of both sides online",
+        code=OUTDATED,
+        what=f"what the rehearsal proved does not hold any more: {why}; nothing is held",
+        hint="run apply again: it rehearses again, which compares the content of both sides online; let migrations end "
+        "first, and the stream run without errors",
         exit_status=Exit.STALE_PLAN,
     )
