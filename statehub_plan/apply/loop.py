@@ -353,7 +353,7 @@ class Applying:
         return step.model_copy(update={"id": f"x{step.id}"})
 
     def _may_rehearse(self, step: Step) -> bool:
-        """A rehearsal does less than the switch that everybody has seen, and is asked for again by what came between."""
+        """It does less than the switch that everybody has seen, and what came between asks for it again."""
         switches = any(shown.kind is StepKind.HOLD for shown in self.plan.steps)
         return step.kind is StepKind.REHEARSE and (self.rehearsing or switches)
 
