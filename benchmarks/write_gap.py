@@ -41,7 +41,7 @@ from statehub_plan.postgres.replication import (
 )
 from statehub_plan.postgres.reverse import ReverseEnds, prepare_reverse
 from statehub_plan.postgres.schema import prepare_schema
-from statehub_plan.postgres.sessions import end_others_at_once
+from statehub_plan.postgres.sessions import end_others_at_once, end_sessions
 from statehub_plan.postgres.slots import create_slot, drop_slot
 from statehub_plan.postgres.state import identity
 from statehub_plan.postgres.switch import Switch, SwitchEnds, SwitchLimits, Timings
@@ -95,7 +95,7 @@ class Mover:
             assert switch.decide().stands
             timings = switch.timings
         with connect(self.new, purpose="bench") as new, connect(self.old, purpose="bench") as old:
-            end_others_at_once(new)
+            end_sessions(new, began_before=switch.opened_at)
             end_others_at_once(old)
             forward, back = stream_name(identity(new)), stream_name(identity(old))
             drop_subscription(new, forward)

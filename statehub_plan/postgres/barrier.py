@@ -38,7 +38,8 @@ def send_barrier(source: Connection) -> Barrier:
     # Flushed, because a walsender sends nothing else; the log's end is read once the barrier is in it.
     cursor = source.execute(
         f"BEGIN; SET LOCAL synchronous_commit = on; UPDATE statehub_plan.barrier SET token = '{token}'; COMMIT; "
-        "SELECT pg_current_wal_lsn()::text".encode()
+        "SELECT pg_current_wal_lsn()::text".encode(),
+        prepare=False,
     )
     while cursor.nextset():
         pass

@@ -171,6 +171,14 @@ def owned_by(dsn: str, owner: str) -> str:
     return make_conninfo(dsn, options=f"{options} -c {OWNER_SETTING}={escaped}".lstrip())
 
 
+def keep_plans(connection: Connection) -> None:
+    """From now on each statement is planned once in this session: for those that ask the same again while others wait.
+    A text of several statements needs `prepare=False`."""
+    connection.prepare_threshold = 0
+    connection.prepared_max = None
+    connection.execute("SET plan_cache_mode = force_generic_plan")
+
+
 def connect_again(lost: Connection, *, purpose: str) -> Connection:
     """A new session to where `lost` went, also after the other side closed it; for observing what became of it."""
     return connect(make_conninfo(lost.info.dsn, password=lost.info.password or None), purpose=purpose)

@@ -10,7 +10,7 @@ from statehub_plan.postgres.fence import canary, fence_status
 from statehub_plan.postgres.proof import Probes, unfenced_count
 from statehub_plan.postgres.sessions import end_open_transactions, end_others_at_once
 
-__all__ = ["require_frozen", "require_no_writer"]
+__all__ = ["end_all_others", "require_frozen", "require_no_writer", "why_not_fenced"]
 
 _GONE_S = 2.0
 _ACTIVE_GONE_S = 0.5
@@ -32,22 +32,31 @@ def require_no_writer(source: Connection, *, timeout_s: float) -> None:
         )
 
 
-def require_frozen(source: Connection, tables: Sequence[Table], probes: Probes) -> None:
-    """After the freeze was committed: all other sessions end, and StatehubError `freeze-not-proved` if something could
-    still write. `probes` are those of `find_probes`.
+def end_all_others(source: Connection) -> tuple[str, ...]:
+    """After the freeze was committed: all other sessions end; what has a transaction still, for people.
 
     By the locks that were held, nobody had written to a table and not ended; what is left to exclude is a table made by
-    a transaction that was open all the while, and a fence that does not hold. Whoever waited for a sequence's lock gets
-    a number now, unless it ends first, for the fence does not bind nextval(): so sessions at work are waited for."""
+    a transaction that was open all the while. Whoever waited for a sequence's lock gets a number now, unless it ends
+    first, for the fence does not bind nextval(): so sessions at work are waited for."""
     end_others_at_once(source)
     left = end_open_transactions(source, timeout_s=_GONE_S, active_s=_ACTIVE_GONE_S)
-    details = [f"{who} still has a transaction" for who in left]
+    return tuple(f"{who} still has a transaction" for who in left)
+
+
+def why_not_fenced(source: Connection, tables: Sequence[Table], probes: Probes) -> tuple[str, ...]:
+    """After the freeze was committed: what speaks against the fence. `probes` are those of `find_probes`."""
+    details = []
     if unfenced_count(source):
         details += [f"table {name} has come without a fence" for name in fence_status(source).unfenced]
     # One is enough here: the fences are alike, each was just seen enabled, and whoever waits is paying.
     for one in canary(source, tables=tables[:1], probes=probes):
         if one.result not in ("frozen", "no-privilege"):
             details.append(f"a write on {one.table} as {one.role}: {one.result} {one.detail or ''}")
+    return tuple(details)
+
+
+def require_frozen(details: Sequence[str]) -> None:
+    """StatehubError `freeze-not-proved` with what could still write, if anything could."""
     if details:
         raise StatehubError(
             code="freeze-not-proved",

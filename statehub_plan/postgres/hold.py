@@ -20,7 +20,7 @@ from statehub_plan.errors import Refusal, StatehubError
 from statehub_plan.model.base import Frozen
 from statehub_plan.model.spec import Freeze, duration_s
 from statehub_plan.postgres import state
-from statehub_plan.postgres.connect import Connection, Table, connect, user_tables
+from statehub_plan.postgres.connect import Connection, Table, connect, keep_plans, user_tables
 from statehub_plan.postgres.fence import is_marked, mark_sealed, seal_tables
 from statehub_plan.postgres.order import Edge, lock_order
 from statehub_plan.postgres.privileges import LOCKABLE_SEQUENCES, require_privileges
@@ -29,6 +29,7 @@ from statehub_plan.postgres.sessions import (
     HOLD_LOCK,
     HOLD_PURPOSE,
     Ended,
+    end_others_at_once,
     end_sessions,
     held_by,
     prepared_transactions,
@@ -106,6 +107,7 @@ class Hold:
         self._frozen = False
         self._mutex = threading.RLock()
         self._connection = connect(dsn, purpose=HOLD_PURPOSE + hold_id)
+        keep_plans(self._connection)
         self._backend = backend_of(self._connection)
         try:
             self._watch = Watch(dsn, self._backend, limits, on_event, self._ended, self._name_of)
@@ -202,7 +204,8 @@ class Hold:
         with self._mutex:
             self.check()
             try:
-                self._seal()
+                with self._connection.pipeline():
+                    self._seal()
             except psycopg.errors.QueryCanceled as error:
                 self._freezing_failed(error)
                 raise self._seal_waited() from error
@@ -210,17 +213,25 @@ class Hold:
                 self._freezing_failed(error)
                 raise
 
-    def commit_freeze(self, *, term: int, proof: str | None, primary: str | None) -> None:
+    def commit_freeze(self, *, term: int, proof: str | None, primary: str | None, end_waiting: bool = False) -> None:
         """Marks and commits what `seal` has prepared; the hold is over either way. A connection lost at COMMIT is
-        answered by observing; OutcomeUnknown when nobody can tell."""
+        answered by observing; OutcomeUnknown when nobody can tell.
+
+        `end_waiting`: other sessions are asked to end in the same breath. Awake, each of them would first meet the
+        fence, and all at once take the processors from what clients wait for."""
         with self._mutex:
             self.check()
             try:
                 if unfenced_count(self._connection):  # made since the seal, and committed: it would stay writable
                     self._refuse_late_tables()
                 mark_sealed(self._connection, term=term, run=self._run, hold=self.hold_id, primary=primary, proof=proof)
-                what = f"the freeze for term {term}"
-                commit(self._connection, self._backend, lambda conn: is_marked(conn, term, self._run), what=what)
+                commit(
+                    self._connection,
+                    self._backend,
+                    lambda conn: is_marked(conn, term, self._run),
+                    what=f"the freeze for term {term}",
+                    last=end_others_at_once if end_waiting else None,
+                )
             except BaseException as error:
                 self._freezing_failed(error)
                 raise
@@ -278,7 +289,7 @@ class Hold:
         connection.execute("SELECT pg_advisory_xact_lock(%s, %s)", HOLD_LOCK)
         _lock(connection, order)
         if sequences is not None:
-            connection.execute(sequences)
+            connection.execute(sequences, prepare=False)
         for _ in range(_LISTINGS):  # what was created until the locks stood
             if not unknown_tables(connection, list(tables)):
                 break

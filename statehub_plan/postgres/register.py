@@ -42,11 +42,12 @@ class Outcome(StrEnum):
         return self in (Outcome.WON, Outcome.ALREADY_OURS)
 
 
-def read_decisions(connection: Connection) -> tuple[Decision, ...]:
-    """All rows, lowest term first; none where the tool was never installed."""
-    present = connection.execute("SELECT to_regclass('statehub_plan.decision') IS NOT NULL").fetchone()
-    if present is None or not present[0]:
-        return ()
+def read_decisions(connection: Connection, *, current: bool = False) -> tuple[Decision, ...]:
+    """All rows, lowest term first; none where the tool was never installed. `current`: it is known to be."""
+    if not current:
+        present = connection.execute("SELECT to_regclass('statehub_plan.decision') IS NOT NULL").fetchone()
+        if present is None or not present[0]:
+            return ()
     rows = connection.execute(
         "SELECT term, primary_endpoint, identity, run, decided_at FROM statehub_plan.decision ORDER BY term"
     )
@@ -99,14 +100,18 @@ def begin_decision(
     proof: str,
     also: Callable[[Connection], None],
 ) -> tuple[Outcome, Callable[[], None]]:
-    """`decide` up to its commit, which is returned with what it would come to: until then nobody sees it.
+    """`decide` up to its commit, which is returned with what it would come to: until then nobody sees it. For a session
+    whose epoch was claimed there before, which has brought the tool's schema up to date.
 
     Until then the transaction is the caller's to roll back, which closing the session does too."""
-    begin(connection)
+    proved = partial(_is_proved, term=term, hold=hold, proof=proof)
     try:
-        backend = backend_of(connection)
-        proved = partial(_is_proved, term=term, hold=hold, proof=proof)
-        outcome = _insert(connection, proved, term=term, primary=primary, run=run, epoch=epoch, also=also)
+        with connection.pipeline():
+            begin(connection)
+            backend = backend_of(connection)
+            outcome = _insert(
+                connection, proved, term=term, primary=primary, run=run, epoch=epoch, also=also, current=True
+            )
     except BaseException:
         roll_back(connection)
         raise
@@ -141,9 +146,12 @@ def _insert(
     run: str,
     epoch: int,
     also: Callable[[Connection], None] | None = None,
+    current: bool = False,
 ) -> Outcome:
-    claim_epoch(connection, epoch)  # its row lock makes deciding, burning and preparing of two runs take turns
-    found = _outcome(connection, term, primary, run)
+    claim_epoch(
+        connection, epoch, current=current
+    )  # its row lock makes deciding, burning and preparing of two runs take turns
+    found = _outcome(connection, term, primary, run, current=current)
     if found is None and not allowed(connection):
         return Outcome.UNPROVED
     if found is None:
@@ -160,9 +168,11 @@ def _landed(connection: Connection, *, outcome: Outcome, term: int, primary: str
     return outcome is not Outcome.WON or _outcome(connection, term, primary, run) is Outcome.ALREADY_OURS
 
 
-def _outcome(connection: Connection, term: int, primary: str | None, run: str) -> Outcome | None:
+def _outcome(
+    connection: Connection, term: int, primary: str | None, run: str, *, current: bool = False
+) -> Outcome | None:
     """What the register says about writing this row; None when nothing stands in the way."""
-    decisions = {decision.term: decision for decision in read_decisions(connection)}
+    decisions = {decision.term: decision for decision in read_decisions(connection, current=current)}
     present = decisions.get(term)
     if present is not None:
         ours = present.primary == primary and (primary is None or present.run == run)
@@ -173,9 +183,9 @@ def _outcome(connection: Connection, term: int, primary: str | None, run: str) -
 def _is_proved(connection: Connection, *, term: int, hold: str, proof: str) -> bool:
     """Under the state row's lock: whoever refills, empties or opens this database says so in that row. A side that
     follows has been frozen since an earlier term, a side that was filled since this one."""
-    current = read_state(connection)
-    if current is None or current.fence is None or current.transfer is None:
+    state = read_state(connection, current=True)  # it was just locked
+    if state is None or state.fence is None or state.transfer is None:
         return False
-    mark = current.transfer
+    mark = state.transfer
     found = (mark.stage, mark.term, mark.hold, mark.proof)
-    return current.fence.term <= term and found == (TransferStage.PROVED, term, hold, proof)
+    return state.fence.term <= term and found == (TransferStage.PROVED, term, hold, proof)

@@ -115,16 +115,15 @@ _MAY_END = (
 )
 
 
-def end_others_at_once(connection: Connection) -> int:
-    """Asks every other client session of this database to end that this role may end, in one round trip, without
-    waiting for any; how many were asked. Spares whom `end_sessions` spares."""
-    row = connection.execute(
+def end_others_at_once(connection: Connection) -> None:
+    """Asks every other client session of this database to end that this role may end, in one statement, without waiting
+    for any. Spares whom `end_sessions` spares."""
+    connection.execute(
         f"SELECT count(pg_terminate_backend(o.pid)) FROM ({_OTHERS.replace('ORDER BY a.pid', '')}) AS o "
         "JOIN pg_roles other ON other.rolname = o.usename, pg_roles me WHERE me.rolname = current_user "
         f"AND {_MAY_END}".encode(),
         [APPLICATION_PREFIX],
-    ).fetchone()
-    return int(row[0]) if row is not None else 0
+    )
 
 
 _AT_WORK = f"""

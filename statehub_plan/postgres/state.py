@@ -7,7 +7,7 @@ from importlib.resources import files
 
 import psycopg
 from psycopg import sql
-from psycopg.pq import TransactionStatus
+from psycopg.pq import PipelineStatus, TransactionStatus
 from psycopg.rows import dict_row
 from psycopg.types.json import Jsonb
 
@@ -80,7 +80,7 @@ def install(connection: Connection) -> None:
     try:
         with connection.transaction():
             connection.execute("SELECT pg_advisory_xact_lock(%s)", [_INSTALL_LOCK])
-            connection.execute(text.encode())
+            connection.execute(text.encode(), prepare=False)
     except psycopg.errors.InsufficientPrivilege as error:
         raise StatehubError(
             code="privilege-missing",
@@ -89,9 +89,9 @@ def install(connection: Connection) -> None:
         ) from error
 
 
-def read_state(connection: Connection) -> EndpointState | None:
-    """The state row; None where the tool was never installed."""
-    if _layout(connection) is None:
+def read_state(connection: Connection, *, current: bool = False) -> EndpointState | None:
+    """The state row; None where the tool was never installed. `current`: the layout is known to be."""
+    if not current and _layout(connection) is None:
         return None
     with connection.cursor(row_factory=dict_row) as cursor:
         row = cursor.execute("SELECT * FROM statehub_plan.state").fetchone()
@@ -259,7 +259,10 @@ def is_installed(connection: Connection) -> bool:
 
 
 def require_transaction(connection: Connection) -> None:
-    """ValueError unless the caller has a transaction open: a lock taken outside one is gone at once."""
+    """ValueError unless the caller has a transaction open: a lock taken outside one is gone at once. In a pipeline the
+    state of the session is told at its end only."""
+    if connection.pgconn.pipeline_status != PipelineStatus.OFF:
+        return
     if connection.info.transaction_status is not TransactionStatus.INTRANS:
         raise ValueError("this needs the caller's own open transaction")
 

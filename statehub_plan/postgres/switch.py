@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
+from datetime import datetime
 
 import psycopg
 
@@ -19,19 +20,19 @@ from statehub_plan.errors import Exit, StatehubError
 from statehub_plan.model.base import Frozen, digest
 from statehub_plan.moments import Moment, passed_by
 from statehub_plan.postgres.barrier import Barrier, await_barrier, send_barrier
-from statehub_plan.postgres.connect import Connection, connect, user_tables
+from statehub_plan.postgres.connect import Connection, connect, keep_plans, user_tables
 from statehub_plan.postgres.fence import open_by_gate
-from statehub_plan.postgres.frozen import require_frozen, require_no_writer
+from statehub_plan.postgres.frozen import end_all_others, require_frozen, require_no_writer, why_not_fenced
 from statehub_plan.postgres.hindered import hindered
 from statehub_plan.postgres.hold import Hold, HoldLimits
-from statehub_plan.postgres.proof import find_probes, unfenced_count
+from statehub_plan.postgres.proof import canary, find_probes, unfenced_count
 from statehub_plan.postgres.register import Outcome, begin_decision
 from statehub_plan.postgres.replication import advance_origin, read_subscription, stream_name
 from statehub_plan.postgres.reverse import ReverseEnds, forget_reverse_slot_lag
 from statehub_plan.postgres.sequences import SequenceValue, read_sequences, set_sequences
 from statehub_plan.postgres.sessions import end_open_transactions
 from statehub_plan.postgres.state import claim_epoch, identity, set_transfer
-from statehub_plan.postgres.transaction import begin
+from statehub_plan.postgres.transaction import begin, roll_back
 from statehub_plan.postgres.watch import OnEvent
 from statehub_plan.world import TransferStage
 
@@ -120,6 +121,7 @@ class Switch:
         self.barrier: Barrier | None = None
         self.sequences: tuple[SequenceValue, ...] = ()
         self.proof: str | None = None
+        self.opened_at: datetime | None = None
         self._own_from: str | None = None
         self.expected_rest_ms = 0.0
         self._sealing: Future[None] | None = None
@@ -158,6 +160,7 @@ class Switch:
     def _prepare(self) -> None:
         timeout_ms = round(self._limits.switch_s * 1000) + 1000
         self._source = self._session(self._ends.source_dsn, timeout_ms)
+        self._second = self._session(self._ends.source_dsn, timeout_ms)
         self._target = self._session(self._ends.target_dsn, timeout_ms)
         self._pool = self._stack.enter_context(ThreadPoolExecutor(2, thread_name_prefix="statehub-plan switch"))
         self._source_identity = identity(self._source)
@@ -174,6 +177,7 @@ class Switch:
         be the decision."""
         session = connect(dsn, purpose="switch", statement_timeout_ms=timeout_ms)
         self._stack.callback(session.close)
+        keep_plans(session)
         return session
 
     def look(self, check: Callable[[Connection, Connection], None]) -> None:
@@ -211,7 +215,7 @@ class Switch:
         """Every sequence of the target has its value on the source, which the hold keeps still where it can."""
         self._require_hold()
         with self._explaining("setting the sequences"):
-            self._clock.measure("sequences_ms", lambda: self._set_sequences(read_sequences(self._source)))
+            self._clock.measure("sequences_ms", self._read_and_set_sequences)
         return self.sequences
 
     def prove(self, evidence: str, check: Callable[[Connection, Connection], None]) -> str:
@@ -251,17 +255,20 @@ class Switch:
             self._require_sealing().result()
             self._require_decidable(primary, self._deciding)
             self._require_time("the freeze")
-            hold.commit_freeze(term=self._term, proof=self.proof, primary=primary)
+            hold.commit_freeze(term=self._term, proof=self.proof, primary=primary, end_waiting=True)
             self._moment("freeze-committed")
-            require_frozen(self._source, self._tables, self._probes)
+            refusing = self._pool.submit(why_not_fenced, self._second, self._tables, self._probes)
+            left = end_all_others(self._source)
             self._overtake_sequences()
+            require_frozen([*left, *refusing.result()])
             self._moment("proved-frozen")
 
         with self._explaining("the freeze"):
             self._clock.measure("freeze_ms", work)
 
     def decide(self) -> Outcome:
-        """The decision falls, and opens the target with the same commit; `gap_ms` is known from here on."""
+        """The decision falls, and opens the target with the same commit; `gap_ms` is known from here on, and when by
+        the target's clock (`opened_at`): sessions that began before are read-only by default."""
         deciding = self._deciding
         if deciding is None:
             raise ValueError("nothing is decided before the freeze")
@@ -270,7 +277,14 @@ class Switch:
             self._clock.measure("decide_ms", commit)
             self._moment("decision-committed")
             self._clock.parts["gap_ms"] = round((time.monotonic() - self._held_at) * 1000, 2)
+            self.opened_at = self._time_of_opening()
         return outcome
+
+    def _time_of_opening(self) -> datetime | None:
+        with suppress(psycopg.Error):  # the decision stands, whoever asks for the time of day afterwards
+            row = self._target.execute("SELECT clock_timestamp()").fetchone()
+            return row[0] if row is not None else None
+        return None
 
     def rehearse_rest(self, check: Callable[[Connection, Connection], None]) -> None:
         """What comes between the barrier and the freeze, as far as it leaves no trace: `check`, and the sealing."""
@@ -355,10 +369,12 @@ class Switch:
         self._tables = user_tables(self._source)
         self._probes = find_probes(self._source, self._source.info.user)
         self.expected_rest_ms = self._measure_rest()
-        begin(self._target)
-        self._mark(None)
-        open_by_gate(self._target, term=self._term)
+        with self._target.pipeline():
+            begin(self._target)
+            self._mark(None)
+            open_by_gate(self._target, term=self._term)
         self._target.execute("ROLLBACK")
+        read_sequences(self._source, names=self._sequence_names())
 
     def _measure_rest(self) -> float:
         """Milliseconds for what a rehearsal leaves out: both commits, and looking whether the freeze holds."""
@@ -371,7 +387,8 @@ class Switch:
         return round((time.monotonic() - began) * 1000, 2)
 
     def _look_for_writers(self) -> None:
-        unfenced_count(self._source)
+        canary(self._second, tables=self._tables[:1], probes=self._probes)
+        unfenced_count(self._second)
         end_open_transactions(self._source, timeout_s=0.0, end=False)
 
     # Under the hold
@@ -449,18 +466,18 @@ class Switch:
             )
 
     def _mark_proved(self, hold: Hold) -> None:
-        begin(self._target)
         try:
-            # The next commit that is flushed takes this one along; the decision's own transaction looks for it.
-            self._target.execute("SET LOCAL synchronous_commit = off")
-            self._mark(self.proof)
-            # Before the mark's own commit: where the mark has survived a crash, the log reaches beyond this.
-            row = self._target.execute("SELECT pg_current_wal_insert_lsn()::text").fetchone()
-            self._own_from = str(row[0]) if row is not None else None
-            self._target.execute("COMMIT")
+            with self._target.pipeline():
+                begin(self._target)
+                # The next commit that is flushed takes this one along; the decision's own transaction looks for it.
+                self._target.execute("SET LOCAL synchronous_commit = off")
+                self._mark(self.proof)
+                # Before the mark's own commit: where the mark has survived a crash, the log reaches beyond this.
+                row = self._target.execute("SELECT pg_current_wal_insert_lsn()::text").fetchone()
+                self._own_from = str(row[0]) if row is not None else None
+                self._target.execute("COMMIT")
         except BaseException:
-            if not self._target.closed:
-                self._target.execute("ROLLBACK")
+            roll_back(self._target)
             raise
 
     def _mark(self, proof: str | None) -> None:
@@ -494,5 +511,11 @@ class Switch:
         """Whoever called nextval() until the freeze has a number that the target must not hand out again: an identity
         column's sequence cannot be locked, and who waited for another's lock may have gone on until its session ended.
         In the decision's transaction, whose commit takes this along."""
-        names = [(one.schema_name, one.name) for one in self.sequences]
-        self._set_sequences(read_sequences(self._source, names=names))
+        self._read_and_set_sequences()
+
+    def _read_and_set_sequences(self) -> None:
+        """Those that there were before the hold: a sequence that has come since is a change of definitions."""
+        self._set_sequences(read_sequences(self._source, names=self._sequence_names()))
+
+    def _sequence_names(self) -> list[tuple[str, str]]:
+        return [(one.schema_name, one.name) for one in self.sequences]
