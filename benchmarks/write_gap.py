@@ -1,7 +1,8 @@
 """The write gap of a cutover by replication, there and back again, with writers that keep a ledger.
 
-    python -m benchmarks.write_gap [--megabytes 100] [--rate 2000] [--writers 8] [--moves 20]
+    python -m benchmarks.write_gap [--megabytes 100] [--rate 2000] [--writers 8] [--moves 20] [--prove-changes]
 
+With `--prove-changes` the contents are compared online before each move, and every row written since inside its hold.
 What is measured is what the writers saw: from the last commit acknowledged by the old side to the first one
 acknowledged by the new. In the end every acknowledged row is looked for on the side that is primary then.
 """
@@ -19,13 +20,15 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import psycopg
 
 from benchmarks.two_clusters import Pair, size_of, two_clusters
+from statehub_plan.postgres.baseline import Baseline
+from statehub_plan.postgres.compare import Answer, compare
 from statehub_plan.postgres.connect import connect, user_tables
 from statehub_plan.postgres.copy import copy_data
 from statehub_plan.postgres.fence import fence, install, settle_fence
@@ -43,8 +46,10 @@ from statehub_plan.postgres.reverse import ReverseEnds, prepare_reverse
 from statehub_plan.postgres.schema import prepare_schema
 from statehub_plan.postgres.sessions import end_others_at_once, end_sessions
 from statehub_plan.postgres.slots import create_slot, drop_slot
+from statehub_plan.postgres.snapshot import Snapshot
 from statehub_plan.postgres.state import identity
 from statehub_plan.postgres.switch import Switch, SwitchEnds, SwitchLimits, Timings
+from statehub_plan.steps.rehearse import exported
 
 _LIMITS = SwitchLimits(hold=HoldLimits(session_grace_s=0.05))
 
@@ -56,6 +61,7 @@ class Mover:
     old: str
     new: str
     term: int = 1
+    prove_changes: bool = False
 
     def fill(self, jobs: int) -> None:
         """`new` filled and following, while nobody writes."""
@@ -81,16 +87,16 @@ class Mover:
 
     def move(self) -> Timings:
         """The primary moves; afterwards the other side follows it."""
-        ends = SwitchEnds(self.old, self.new, self._reverse())
-        hold_id = secrets.token_hex(6)
-        with Switch(
-            ends, run="bench", epoch=1, term=self.term, hold_id=hold_id, limits=_LIMITS, on_event=lambda _: None
-        ) as switch:
+        with ExitStack() as stack:
+            baseline = stack.enter_context(self._baseline()) if self.prove_changes else None
+            switch = stack.enter_context(self._switch(self._reverse()))
             switch.prepare()
+            if baseline is not None:
+                baseline.settle(2, lambda: None)
             switch.take_hold()
             switch.drain()
             switch.sync_sequences()
-            switch.prove("bench", lambda *_: None)
+            switch.prove("bench", lambda *_: self._require_equal(baseline))
             switch.freeze("new")
             assert switch.decide().stands
             timings = switch.timings
@@ -105,6 +111,38 @@ class Mover:
             wait_until_streaming(old, back, timeout_s=30)
         self.old, self.new, self.term = self.new, self.old, self.term + 1
         return timings
+
+    def _switch(self, reverse: ReverseEnds | None) -> Switch:
+        ends, hold_id = SwitchEnds(self.old, self.new, reverse), secrets.token_hex(6)
+        return Switch(
+            ends, run="bench", epoch=1, term=self.term, hold_id=hold_id, limits=_LIMITS, on_event=lambda _: None
+        )
+
+    def _baseline(self) -> Baseline:
+        """Both contents compared while writing goes on, as of one moment."""
+        baseline = Baseline(self.old, self.new)
+        with ExitStack() as stack:
+            seen = [stack.enter_context(connect(dsn, purpose="bench")) for dsn in (self.old, self.new)]
+            with self._switch(None) as switch:
+                switch.prepare()
+                switch.take_hold()
+                switch.drain()
+                ids = [exported(session) for session in seen]
+                switch.release()
+            old, new = (
+                stack.enter_context(Snapshot.of(dsn, one, purpose="bench"))
+                for dsn, one in zip((self.old, self.new), ids, strict=True)
+            )
+            found = compare(self.old, self.new, snapshots=(old, new), sequences=False)
+        assert found.answer is Answer.EQUAL, found
+        baseline.proved_by(found)
+        return baseline
+
+    def _require_equal(self, baseline: Baseline | None) -> None:
+        if baseline is not None:
+            found = compare(self.old, self.new, changes=baseline.changes, sequences=False)
+            assert found.answer is Answer.EQUAL, found
+            assert not any("was read whole" in note for note in found.notes), found.notes
 
     def end(self) -> None:
         """No stream is left, so that both databases can be dropped."""
@@ -152,12 +190,12 @@ def percentile(values: list[float], share: float) -> float:
     return ordered[min(len(ordered) - 1, int(len(ordered) * share))]
 
 
-def measure(pair: Pair, rate: float, writers: int, moves: int) -> None:
+def measure(pair: Pair, rate: float, writers: int, moves: int, prove_changes: bool) -> None:
     """Prints one line of the table."""
     with psycopg.connect(pair.source, autocommit=True) as connection:
         connection.execute("CREATE TABLE hub.ledger (writer int, seq int, PRIMARY KEY (writer, seq))")
     with pair.target() as target:
-        mover = Mover(pair.source, target)
+        mover = Mover(pair.source, target, prove_changes=prove_changes)
         mover.fill(2)
         timings = []
         with writing((pair.source, target), rate, writers) as ledger:
@@ -188,11 +226,12 @@ def main() -> None:
     parser.add_argument("--rate", type=float, default=2000)
     parser.add_argument("--writers", type=int, default=8)
     parser.add_argument("--moves", type=int, default=20)
+    parser.add_argument("--prove-changes", action="store_true")
     options = parser.parse_args()
     with two_clusters(options.megabytes) as pair:
         print(f"{size_of(pair.source)}\n\n| writes/s wished | acknowledged | moves | p50 ms | p99 ms | max ms | lost |")
         print("|---|---|---|---|---|---|---|", flush=True)
-        measure(pair, options.rate, options.writers, options.moves)
+        measure(pair, options.rate, options.writers, options.moves, options.prove_changes)
 
 
 if __name__ == "__main__":

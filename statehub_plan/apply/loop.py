@@ -107,7 +107,7 @@ class Applying:
             self._ended_by(error)
             raise
         finally:
-            self.stage.release()
+            self.stage.close()
 
     def _carry_out(self) -> None:
         glance = self._begin()

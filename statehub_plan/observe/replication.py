@@ -47,7 +47,7 @@ def slots(connection: Connection) -> JsonValue:
         "inactive_since": _EPOCH.format("inactive_since") if version >= 170000 else "NULL::int8",
         "ours": f"starts_with(slot_name, '{STREAM_PREFIX}')",
     }
-    return _table(connection, columns, "pg_replication_slots ORDER BY slot_name")
+    return _table(connection, columns, "pg_replication_slots WHERE NOT temporary ORDER BY slot_name")
 
 
 def subscriptions(connection: Connection) -> JsonValue:

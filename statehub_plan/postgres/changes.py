@@ -63,22 +63,25 @@ FROM pg_replication_slots s WHERE slot_name = %s
 class ChangeLog:
     """The keys that changed in one database since this log was opened, by table; a context manager. Not thread-safe.
 
-    `doubts` says of tables why their keys are not known, `doubt` why nothing is; both only grow. `stamp`: the catalog's
-    at the beginning. Sessions that write
+    `doubts` says of tables why their keys are not known, `doubt` why nothing is; both only grow. `lasting` are tables
+    of which the same would be said after another baseline. `stamp`: the catalog's at the beginning. Sessions that write
     are not disturbed; the slot keeps WAL until `catch_up` has read it.
     """
 
-    def __init__(self, dsn: str, *, slot: str, publications: Sequence[str]) -> None:
+    def __init__(self, dsn: str, *, slot: str, publications: Sequence[str], temporary: bool = False) -> None:
         """Connects, makes the slot unless it is there, and waits until every transaction that the slot may have missed
         has ended (10 s; then StatehubError `changes-busy`). Open it before the baseline's snapshot is taken.
 
-        `publications` decide which tables the slot tells of. Needs REPLICATION. The slot belongs to this log alone.
+        `publications` decide which tables the slot tells of. Needs REPLICATION (StatehubError `changes-slot-refused`).
+        The slot belongs to this log alone; a `temporary` one goes with its session, however that ends.
         """
         self.keys: dict[str, set[Key]] = {}
         self.doubts: dict[str, str] = {}
+        self.lasting: set[str] = set()
         self.doubt: str | None = None
         self.xids: set[int] = set()
         self.slot = slot
+        self._temporary = temporary
         self._count = 0
         self._publications = list(publications)
         self._described: dict[int, tuple[str, tuple[int, ...] | None]] = {}
@@ -190,9 +193,18 @@ class ChangeLog:
         """Waits for the transactions that write at this moment."""
         self._connection.execute(sql.SQL("SET statement_timeout = {}").format(sql.Literal(f"{_WAIT_S:g}s")))
         try:
-            self._connection.execute("SELECT pg_create_logical_replication_slot(%s, 'pgoutput')", [self.slot])
+            self._connection.execute(
+                "SELECT pg_create_logical_replication_slot(%s, 'pgoutput', %s)", [self.slot, self._temporary]
+            )
         except psycopg.errors.QueryCanceled:
             raise self._busy() from None
+        except psycopg.Error as error:
+            raise StatehubError(
+                code="changes-slot-refused",
+                what=f"no slot could be made to learn which keys change: {redact(' '.join(str(error).split()))}",
+                hint="ALTER ROLE … REPLICATION for the tool's role, raise max_replication_slots, or choose another "
+                "compare.underHold",
+            ) from error
         self._connection.execute("SET statement_timeout = 0")
 
     def _busy(self) -> StatehubError:
@@ -298,6 +310,7 @@ class ChangeLog:
             raise ValueError(f"a change of the table with OID {message.oid}, which was not described before")
         table, places = self._described[message.oid]
         if places is None:
+            self.lasting.add(table)
             self._doubt_table(table, "its rows have no key that its replica identity tells")
             return
         old = None if isinstance(message, pgoutput.Insert) else message.old
@@ -311,6 +324,7 @@ class ChangeLog:
         if table in self.doubts:
             return
         if len(key) < len(values):
+            self.lasting.add(table)
             self._doubt_table(table, "a change came without the values of its key")
             return
         keys = self.keys.setdefault(table, set())

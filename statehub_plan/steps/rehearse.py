@@ -6,15 +6,17 @@ for as long as that takes. The receipt in the journal says how long the gap was,
 
 from __future__ import annotations
 
-from contextlib import ExitStack
+import time
+from contextlib import ExitStack, nullcontext
 
 from pydantic import JsonValue
 
 from statehub_plan.abstraction import compared_as
 from statehub_plan.model.base import digest, epoch_s
 from statehub_plan.model.plan import Step
-from statehub_plan.model.spec import FallbackMode
+from statehub_plan.model.spec import FallbackMode, UnderHold
 from statehub_plan.model.steps import StepKind
+from statehub_plan.postgres.baseline import Baseline
 from statehub_plan.postgres.compare import Answer, Comparison, compare
 from statehub_plan.postgres.connect import Connection, connect
 from statehub_plan.postgres.filling import read_fill
@@ -30,17 +32,38 @@ from statehub_plan.steps.switching import begin_switch
 def execute(stage: Stage, step: Step) -> dict[str, JsonValue]:
     """Recorded whether it passes or fails; StatehubError when it fails, or when something stood in its way."""
     following = stage.plan.spec.spec.desired.fallback.mode is FallbackMode.FOLLOWING
+    stage.keep_baseline(_baseline(stage))
     with ExitStack() as stack:
         switch = stack.enter_context(begin_switch(stage, reverse=following))
         watermarks, marks, snapshots = _held_for_a_moment(stage, switch, stack)
-        found = _compare(stage, snapshots)
-    payload = _receipt(stage, switch, watermarks, marks, found)
+        with stage.baseline.kept_up() if stage.baseline else nullcontext():
+            found = _compare(stage, snapshots)
     passed = found.answer is Answer.EQUAL
+    proof_ms = 0.0
+    if stage.baseline is not None and passed:
+        stage.baseline.proved_by(found)
+        proof_ms = _time_of_a_proof(stage, stage.baseline)
+    payload = _receipt(stage, switch, watermarks, marks, found, proof_ms)
     stage.record_fact(StepKind.REHEARSE.value, "passed" if passed else "failed", payload)
     require_equal(stage, found)
     gap, predicted = payload["gap_ms"], payload["predicted_gap_ms"]
     rows = sum(table.rows_source or 0 for table in found.tables)
     return {"summary": f"writers waited {gap} ms, expected {predicted} ms; {rows} rows proved equal", **payload}
+
+
+def _baseline(stage: Stage) -> Baseline | None:
+    """Opened before the snapshots are taken, so that no change is in neither of them."""
+    if stage.plan.spec.spec.compare.under_hold is not UnderHold.CHANGES:
+        return None
+    return Baseline(stage.dsn(stage.plan.old), stage.dsn(stage.plan.new))
+
+
+def _time_of_a_proof(stage: Stage, baseline: Baseline) -> float:
+    """Milliseconds that comparing a few changed keys takes here, which no rehearsal's hold has to wait for."""
+    for _ in range(2):  # the first one takes in what was written during the whole comparison
+        began = time.monotonic()
+        baseline.settle(stage.plan.spec.spec.compare.jobs, stage.check_lease)
+    return (time.monotonic() - began) * 1000
 
 
 def _held_for_a_moment(
@@ -62,17 +85,17 @@ def _held_for_a_moment(
         marks.update(stream_marks(source, target))
 
     switch.rehearse_rest(look)
-    ids = [_exported(session) for session in seen]
+    ids = [exported(session) for session in seen]
     switch.release()
     stage.tell_later()
     old, new = (
-        stack.enter_context(Snapshot.of(dsn, exported, purpose="compare"))
-        for dsn, exported in zip(dsns, ids, strict=True)
+        stack.enter_context(Snapshot.of(dsn, one, purpose="compare")) for dsn, one in zip(dsns, ids, strict=True)
     )
     return watermarks, marks, (old, new)
 
 
-def _exported(session: Connection) -> str:
+def exported(session: Connection) -> str:
+    """The id of a snapshot that this session keeps open from now on."""
     session.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
     row = session.execute("SELECT pg_export_snapshot()").fetchone()
     if row is None:
@@ -96,7 +119,12 @@ def _compare(stage: Stage, snapshots: tuple[Snapshot, Snapshot]) -> Comparison:
 
 
 def _receipt(
-    stage: Stage, switch: Switch, watermarks: dict[str, str], marks: dict[str, str], found: Comparison
+    stage: Stage,
+    switch: Switch,
+    watermarks: dict[str, str],
+    marks: dict[str, str],
+    found: Comparison,
+    proof_ms: float,
 ) -> dict[str, JsonValue]:
     timings = switch.timings
     with connect(stage.dsn(stage.plan.new), purpose="read stream", read_only=True) as target:
@@ -114,7 +142,7 @@ def _receipt(
         "gap_ms": timings.gap_ms,
         "drain_ms": timings.drain_ms,
         "proof_ms": timings.proof_ms,
-        "predicted_gap_ms": round(timings.gap_ms + switch.expected_rest_ms, 1),
+        "predicted_gap_ms": round(timings.gap_ms + switch.expected_rest_ms + proof_ms, 1),
         "compared_ms": found.elapsed_ms,
         "rehearsed_at": epoch_s(stage.now()),
         "proof": proof_payload(found),

@@ -14,6 +14,7 @@ from statehub_plan.model.facts import Evidence, Observation
 from statehub_plan.model.plan import Plan, Step
 from statehub_plan.model.record import Record
 from statehub_plan.moments import Moment, passed_by
+from statehub_plan.postgres.baseline import Baseline
 from statehub_plan.postgres.connect import owned_by, resolve_dsn
 from statehub_plan.postgres.hold import Hold
 from statehub_plan.reporter import Reporter
@@ -36,7 +37,7 @@ Look = Callable[[], tuple[Observation, tuple[Evidence, ...]]]
 
 @dataclass
 class Stage:
-    """One run's means. Mutable in one respect only: the hold, which lives in this process or nowhere.
+    """One run's means. Mutable in two respects only: the hold and the baseline, which live in this process or nowhere.
 
     `owner` names this process's lease among those of all journals: two of them may issue the same `epoch`."""
 
@@ -55,6 +56,7 @@ class Stage:
     moment: Moment = passed_by
     hold: Hold | None = None
     hold_id: str | None = None
+    baseline: Baseline | None = None
     _told_later: list[str] = field(default_factory=list)
     _dsns: dict[str, str] = field(default_factory=dict)
 
@@ -112,6 +114,19 @@ class Stage:
         hold, self.hold, self.hold_id = self.hold, None, None
         if hold is not None:
             hold.release()
+
+    def keep_baseline(self, baseline: Baseline | None) -> None:
+        """What the next hold may stand on, instead of what was there before."""
+        before, self.baseline = self.baseline, baseline
+        if before is not None:
+            before.close()
+
+    def close(self) -> None:
+        """Releases writers and leaves no session. Idempotent."""
+        try:
+            self.release()
+        finally:
+            self.keep_baseline(None)
 
 
 Execute = Callable[[Stage, Step], dict[str, JsonValue]]

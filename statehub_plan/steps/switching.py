@@ -17,7 +17,8 @@ from statehub_plan.history import Rehearsed, newest_rehearsal
 from statehub_plan.model.plan import Step
 from statehub_plan.model.spec import UnderHold, duration_s
 from statehub_plan.model.steps import StepKind
-from statehub_plan.postgres.compare import compare
+from statehub_plan.postgres.baseline import Baseline
+from statehub_plan.postgres.compare import Comparison, compare
 from statehub_plan.postgres.connect import Connection, connect
 from statehub_plan.postgres.hold import HoldEvent, limits_of
 from statehub_plan.postgres.replication import stream_marks
@@ -32,6 +33,12 @@ __all__ = ["OUTDATED", "PARTS", "SWITCH_KINDS", "begin_proved_switch", "begin_sw
 
 OUTDATED = "rehearsal-outdated"
 """The code of the error after which another rehearsal proves everything anew; nothing is held any more then."""
+
+_WHAT_WAS_PROVED = {
+    UnderHold.STREAM: "nothing but the stream has changed anything",
+    UnderHold.CHANGES: "every row that was written since was compared",
+    UnderHold.CONTENT: "content compared again",
+}
 
 Part = Callable[[Stage, Switch, Step], dict[str, JsonValue]]
 
@@ -65,6 +72,8 @@ def begin_proved_switch(stage: Stage, *, reverse: bool) -> Switch:
     try:
         receipt = _receipt(stage)
         switch.look(lambda source, target: _require_still_proved(stage, receipt, source, target))
+        if stage.plan.spec.spec.compare.under_hold is UnderHold.CHANGES:
+            _come_near(stage)
     except BaseException:
         switch.close()
         raise
@@ -105,22 +114,26 @@ def _sequences(_stage: Stage, switch: Switch, _step: Step) -> dict[str, JsonValu
 
 def _prove(stage: Stage, switch: Switch, _step: Step) -> dict[str, JsonValue]:
     receipt = _receipt(stage)
-    whole = stage.plan.spec.spec.compare.under_hold is UnderHold.CONTENT
+    how = stage.plan.spec.spec.compare.under_hold
+    compared: list[Comparison] = []
 
     def check(source: Connection, target: Connection) -> None:
         _require_still_proved(stage, receipt, source, target)
-        if whole:
-            _compare_again(stage)
+        if how is not UnderHold.STREAM:
+            compared.append(_compare_again(stage, stage.baseline if how is UnderHold.CHANGES else None))
 
     proof = switch.prove(receipt.digest, check)
-    what = "content compared again" if whole else "nothing but the stream has changed anything"
-    return {
-        "summary": f"equal since {receipt.at:%Y-%m-%d %H:%M:%S} UTC: {what}",
+    payload: dict[str, JsonValue] = {
+        "summary": f"equal since {receipt.at:%Y-%m-%d %H:%M:%S} UTC: {_WHAT_WAS_PROVED[how]}",
         "digest": proof,
         "rehearsal": receipt.digest,
-        "under_hold": stage.plan.spec.spec.compare.under_hold.value,
+        "under_hold": how.value,
         "proof_ms": switch.timings.proof_ms,
     }
+    for one in compared:
+        whole: list[JsonValue] = [note for note in one.notes if "was read whole" in note]
+        payload |= {"compared": one.digest, "compared_ms": one.elapsed_ms, "read_whole": whole}
+    return payload
 
 
 def _receipt(stage: Stage) -> Rehearsed:
@@ -141,7 +154,21 @@ def _require_still_proved(stage: Stage, receipt: Rehearsed, source: Connection, 
         raise _no_longer_proved("the stream was changed or interrupted since, or has failed to apply something")
 
 
-def _compare_again(stage: Stage) -> None:
+def _come_near(stage: Stage) -> None:
+    """What was written since the baseline is compared before anybody has to wait for it; StatehubError `OUTDATED` where
+    this run has no baseline, or another one would know more."""
+    baseline = stage.baseline
+    if baseline is None:
+        raise _no_longer_proved("which rows were written since is known to the run alone that rehearsed")
+    baseline.settle(stage.plan.spec.spec.compare.jobs, stage.check_lease)
+    if curable := baseline.curable():
+        raise _no_longer_proved("; ".join(curable))
+    for one in baseline.read_whole():
+        stage.reporter.note(f"read whole while writers wait: {one}")
+
+
+def _compare_again(stage: Stage, baseline: Baseline | None) -> Comparison:
+    """Everything, or what `baseline` does not vouch for. Sequences were set under this hold, from what is there now."""
     wanted = stage.plan.spec.spec.compare
     found = compare(
         stage.dsn(stage.plan.old),
@@ -149,10 +176,13 @@ def _compare_again(stage: Stage) -> None:
         jobs=wanted.jobs,
         content=wanted.content,
         waive=wanted.waive,
+        changes=None if baseline is None else baseline.changes,
+        sequences=baseline is None,
         timeout_s=duration_s(stage.plan.spec.spec.freeze.switch_timeout),
         check=stage.check_lease,
     )
     require_equal(stage, found)
+    return found
 
 
 def _freeze(stage: Stage, switch: Switch, _step: Step) -> dict[str, JsonValue]:

@@ -1,0 +1,113 @@
+"""A comparison that both sides' change logs vouch for from then on: what the proof inside a hold stands on.
+
+Its slots are temporary, so nothing of it outlives this process, and whoever comes after makes a baseline of its own.
+"""
+
+from __future__ import annotations
+
+import secrets
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Self
+
+from statehub_plan.postgres.by_keys import Changes, settle
+from statehub_plan.postgres.changes import ChangeLog
+from statehub_plan.postgres.comparison import Comparison
+from statehub_plan.postgres.replication import PUBLICATION
+from statehub_plan.postgres.sides import CHUNK_BYTES, Labour
+from statehub_plan.postgres.workers import nobody_looks
+
+__all__ = ["Baseline"]
+
+_CATCH_UP_S = 0.5
+_FEW_KEYS = 500
+_SETTLINGS = 5
+
+
+class Baseline:
+    """Both change logs, and the comparison once there is one. A context manager, for one thread."""
+
+    def __init__(self, source_dsn: str, target_dsn: str) -> None:
+        """Opens both logs, before the snapshots of the comparison; StatehubError `changes-busy` or
+        `changes-slot-refused`."""
+        self._dsns = source_dsn, target_dsn
+        self._changes: Changes | None = None
+        self._stack = ExitStack()
+        name = f"statehub_plan_changes_{secrets.token_hex(4)}"
+        try:
+            self._source, self._target = (self._opened(dsn, name) for dsn in self._dsns)
+        except BaseException:
+            self._stack.close()
+            raise
+        self._known_doubts = set(self._doubts())
+
+    def _opened(self, dsn: str, slot: str) -> ChangeLog:
+        log = ChangeLog(dsn, slot=slot, publications=[PUBLICATION], temporary=True)
+        return self._stack.enter_context(log)
+
+    @property
+    def changes(self) -> Changes:
+        """What to compare with; ValueError before `proved_by`."""
+        if self._changes is None:
+            raise ValueError("nothing was compared yet")
+        return self._changes
+
+    def proved_by(self, comparison: Comparison) -> None:
+        """That comparison, made of snapshots taken since this was opened, is what the logs count from."""
+        self._changes = Changes(self._source, self._target, comparison)
+
+    @contextmanager
+    def kept_up(self) -> Iterator[None]:
+        """While the comparison reads on, which may take hours, both slots are read too, so that neither keeps WAL."""
+        over = threading.Event()
+
+        def follow() -> None:
+            while not over.wait(_CATCH_UP_S):
+                self._source.catch_up()
+                self._target.catch_up()
+
+        thread = threading.Thread(target=follow, name="statehub-plan baseline", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            over.set()
+            thread.join()
+
+    def settle(self, jobs: int, check: Callable[[], None]) -> int:
+        """Compares what was written so far, while writing goes on; how many keys are left for the hold."""
+        labour = Labour(jobs, CHUNK_BYTES, check, nobody_looks)
+        left = settle(*self._dsns, self.changes, labour)
+        for _ in range(_SETTLINGS):
+            if left <= _FEW_KEYS:
+                break
+            left = settle(*self._dsns, self.changes, labour)
+        return left
+
+    def curable(self) -> tuple[str, ...]:
+        """What came between that another baseline would not have, for people: a truncation, a slot that was lost."""
+        lasting = self._source.lasting | self._target.lasting | self._known_doubts
+        return tuple(f"{name}: {why}" for name, why in sorted(self._doubts().items()) if name not in lasting)
+
+    def read_whole(self) -> tuple[str, ...]:
+        """Tables whose changed keys nobody tells, for people: they are compared whole inside the hold."""
+        return tuple(f"{name}: {why}" for name, why in sorted(self._doubts().items()))
+
+    def _doubts(self) -> dict[str, str]:
+        found: dict[str, str] = {}
+        for log in (self._source, self._target):
+            found |= {name: why for name, why in log.doubts.items() if not name.startswith("statehub_plan.")}
+            if log.doubt is not None:
+                found["all tables"] = log.doubt
+        return found
+
+    def close(self) -> None:
+        """Ends both sessions, and with them their slots. Idempotent."""
+        self._stack.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
