@@ -1,8 +1,9 @@
 """The write gap of a cutover by replication, there and back again, with writers that keep a ledger.
 
-    python -m benchmarks.write_gap [--megabytes 100] [--rate 2000] [--writers 8] [--moves 20] [--prove-changes]
+    python -m benchmarks.write_gap [--megabytes 100] [--rate 2000] [--moves 20] [--prove-changes] [--rehearse]
 
-With `--prove-changes` the contents are compared online before each move, and every row written since inside its hold.
+With `--rehearse` each move is rehearsed right before, and what it forecast is set beside what the move took. With
+`--prove-changes` the contents are compared online before each move, and every row written since inside its hold.
 What is measured is what the writers saw: from the last commit acknowledged by the old side to the first one
 acknowledged by the new. In the end every acknowledged row is looked for on the side that is primary then.
 """
@@ -112,6 +113,16 @@ class Mover:
         self.old, self.new, self.term = self.new, self.old, self.term + 1
         return timings
 
+    def rehearse(self) -> float:
+        """Milliseconds that the move will take, by a rehearsal."""
+        with self._switch(self._reverse()) as switch:
+            switch.prepare()
+            switch.take_hold()
+            switch.drain()
+            switch.sync_sequences()
+            switch.rehearse_rest(lambda *_: None)
+            return switch.release() + switch.expected_rest_ms
+
     def _switch(self, reverse: ReverseEnds | None) -> Switch:
         ends, hold_id = SwitchEnds(self.old, self.new, reverse), secrets.token_hex(6)
         return Switch(
@@ -190,8 +201,9 @@ def percentile(values: list[float], share: float) -> float:
     return ordered[min(len(ordered) - 1, int(len(ordered) * share))]
 
 
-def measure(pair: Pair, rate: float, writers: int, moves: int, prove_changes: bool) -> None:
+def measure(pair: Pair, rate: float, writers: int, moves: int, prove_changes: bool, rehearse: bool) -> None:
     """Prints one line of the table."""
+    forecasts = []
     with psycopg.connect(pair.source, autocommit=True) as connection:
         connection.execute("CREATE TABLE hub.ledger (writer int, seq int, PRIMARY KEY (writer, seq))")
     with pair.target() as target:
@@ -202,6 +214,9 @@ def measure(pair: Pair, rate: float, writers: int, moves: int, prove_changes: bo
             time.sleep(1.0)
             for _ in range(moves):
                 mover.prepare()
+                if rehearse:
+                    forecasts.append(mover.rehearse())
+                    time.sleep(0.3)
                 timings.append(mover.move())
                 time.sleep(0.3)
             time.sleep(0.5)
@@ -214,6 +229,11 @@ def measure(pair: Pair, rate: float, writers: int, moves: int, prove_changes: bo
         mover.end()
     p50, p99, most = statistics.median(found), percentile(found, 0.99), max(found)
     print(f"| {rate:.0f} | {acknowledged} | {len(found)} | {p50:.1f} | {p99:.1f} | {most:.1f} | {missing} |")
+    if forecasts:
+        errors = [forecast / each.gap_ms - 1 for forecast, each in zip(forecasts, timings, strict=True)]
+        near = sum(abs(error) <= 0.25 for error in errors)
+        told = ", ".join(f"{error:+.0%}" for error in sorted(errors))
+        print(f"\nforecast within 25 % in {near} of {len(errors)}, median {statistics.median(errors):+.0%}: {told}")
     for part in Timings.model_fields:
         values = [getattr(each, part) for each in timings]
         print(f"  {part}: median {statistics.median(values):.1f}, max {max(values):.1f}", file=sys.stderr)
@@ -227,11 +247,12 @@ def main() -> None:
     parser.add_argument("--writers", type=int, default=8)
     parser.add_argument("--moves", type=int, default=20)
     parser.add_argument("--prove-changes", action="store_true")
+    parser.add_argument("--rehearse", action="store_true")
     options = parser.parse_args()
     with two_clusters(options.megabytes) as pair:
         print(f"{size_of(pair.source)}\n\n| writes/s wished | acknowledged | moves | p50 ms | p99 ms | max ms | lost |")
         print("|---|---|---|---|---|---|---|", flush=True)
-        measure(pair, options.rate, options.writers, options.moves, options.prove_changes)
+        measure(pair, options.rate, options.writers, options.moves, options.prove_changes, options.rehearse)
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import signal
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -22,6 +23,9 @@ from statehub_plan.demo.cluster import CHEAP_SETTINGS, Cluster, scratch_director
 from statehub_plan.errors import StatehubError
 
 T = TypeVar("T")
+
+# Whoever starts the tests in the background may have had this ignored, and children inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def _missing(reason: str) -> NoReturn:
