@@ -30,7 +30,7 @@ from statehub_plan.postgres.register import Outcome, begin_decision
 from statehub_plan.postgres.replication import advance_origin, read_subscription, stream_name
 from statehub_plan.postgres.reverse import ReverseEnds, forget_reverse_slot_lag
 from statehub_plan.postgres.sequences import SequenceValue, read_sequences, set_sequences
-from statehub_plan.postgres.sessions import end_open_transactions
+from statehub_plan.postgres.sessions import end_open_transactions, other_sessions
 from statehub_plan.postgres.state import claim_epoch, identity, set_transfer
 from statehub_plan.postgres.transaction import begin, roll_back
 from statehub_plan.postgres.watch import OnEvent
@@ -368,23 +368,32 @@ class Switch:
         """Each statement of the hold once, where nobody waits, so that no plan and no catalog page is cold."""
         self._tables = user_tables(self._source)
         self._probes = find_probes(self._source, self._source.info.user)
+        read_sequences(self._source, names=self._sequence_names())
+        self._open_and_roll_back()
         self.expected_rest_ms = self._measure_rest()
+
+    def _open_and_roll_back(self) -> None:
         with self._target.pipeline():
             begin(self._target)
             self._mark(None)
             open_by_gate(self._target, term=self._term)
         self._target.execute("ROLLBACK")
-        read_sequences(self._source, names=self._sequence_names())
 
     def _measure_rest(self) -> float:
-        """Milliseconds for what a rehearsal leaves out: both commits, and looking whether the freeze holds."""
+        """Milliseconds for what a rehearsal leaves out: looking for writers before and after the freeze, and a decision
+        and a freeze that cost about three times what opening the target does. Ending a session costs half of that
+        (measured in docs/benchmarks.md, "Forecast")."""
         self._look_for_writers()
         began = time.monotonic()
         self._look_for_writers()
         flush = "SELECT pg_logical_emit_message(true, 'statehub_plan', 'flush')"
         for session in (self._source, self._target):
             session.execute(flush)
-        return round((time.monotonic() - began) * 1000, 2)
+        looked = time.monotonic()
+        self._open_and_roll_back()
+        opening_s = time.monotonic() - looked
+        rest_s = 2 * (looked - began) + opening_s * (3 + len(other_sessions(self._source)) / 2)
+        return round(rest_s * 1000, 2)
 
     def _look_for_writers(self) -> None:
         canary(self._second, tables=self._tables[:1], probes=self._probes)
