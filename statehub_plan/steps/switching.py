@@ -211,7 +211,8 @@ def _open(stage: Stage, switch: Switch, step: Step) -> dict[str, JsonValue]:
     count = 0
     try:  # clients are to be told of the new primary whatever becomes of sessions that were there before
         with connect(stage.dsn(endpoint), purpose="open") as connection:
-            count = len(end_sessions(connection, began_before=switch.opened_at, timeout_s=1.0).ended)
+            row = connection.execute("SELECT coalesce(%s, clock_timestamp())", [switch.opened_at]).fetchone()
+            count = len(end_sessions(connection, began_before=row[0] if row else None, timeout_s=1.0).ended)
     except (StatehubError, psycopg.Error) as error:
         stage.later(f"sessions that began while {endpoint} was frozen were not ended: {' '.join(str(error).split())}")
     return {
