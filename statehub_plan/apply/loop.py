@@ -275,6 +275,7 @@ class Applying:
             if error.code != OUTDATED or self._rehearsed_again == _REHEARSALS_AGAIN:
                 raise
             return self._rehearse_again(error)
+        self.stage.keep_baseline(None)  # its slots keep WAL, and nobody asks again
         after = self.look(deep=False)
         surprises = unexplained(expected, after.world)
         if surprises:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Self
 
+from statehub_plan.errors import StatehubError
 from statehub_plan.postgres.by_keys import Changes, settle
 from statehub_plan.postgres.changes import ChangeLog
 from statehub_plan.postgres.comparison import Comparison
@@ -22,15 +23,17 @@ __all__ = ["Baseline"]
 
 _CATCH_UP_S = 0.5
 _FEW_KEYS = 500
-_SETTLINGS = 5
+_SETTLINGS = 20
+_MOST_KEYS = 20_000
+_ALL = "all tables"
 
 
 class Baseline:
     """Both change logs, and the comparison once there is one. A context manager, for one thread."""
 
     def __init__(self, source_dsn: str, target_dsn: str) -> None:
-        """Opens both logs, before the snapshots of the comparison; StatehubError `changes-busy` or
-        `changes-slot-refused`."""
+        """Opens both logs, before the snapshots of the comparison; StatehubError `changes-busy`, `changes-slot-refused`
+        or `changes-not-known`."""
         self._dsns = source_dsn, target_dsn
         self._changes: Changes | None = None
         self._stack = ExitStack()
@@ -41,6 +44,14 @@ class Baseline:
             self._stack.close()
             raise
         self._known_doubts = set(self._doubts())
+        if _ALL in self._known_doubts:
+            self._stack.close()
+            raise StatehubError(
+                code="changes-not-known",
+                what=f"nobody would tell which rows change: {self._doubts()[_ALL]}",
+                hint="`compare.underHold: changes` needs a fallback that follows (desired.fallback.mode), whose "
+                "preparation publishes the target's tables; otherwise choose `stream` or `content`",
+            )
 
     def _opened(self, dsn: str, slot: str) -> ChangeLog:
         log = ChangeLog(dsn, slot=slot, publications=[PUBLICATION], temporary=True)
@@ -76,13 +87,20 @@ class Baseline:
             thread.join()
 
     def settle(self, jobs: int, check: Callable[[], None]) -> int:
-        """Compares what was written so far, while writing goes on; how many keys are left for the hold."""
+        """Compares what was written so far, while writing goes on, until little is left; how many keys are.
+        StatehubError `changes-behind` where it remains too much."""
         labour = Labour(jobs, CHUNK_BYTES, check, nobody_looks)
         left = settle(*self._dsns, self.changes, labour)
         for _ in range(_SETTLINGS):
             if left <= _FEW_KEYS:
                 break
             left = settle(*self._dsns, self.changes, labour)
+        if left > _MOST_KEYS:
+            raise StatehubError(
+                code="changes-behind",
+                what=f"{left} rows that were written lately could not be compared before the hold; nothing was held",
+                hint="wait until the burst of writes is over and has arrived, then run again",
+            )
         return left
 
     def curable(self) -> tuple[str, ...]:
@@ -99,7 +117,7 @@ class Baseline:
         for log in (self._source, self._target):
             found |= {name: why for name, why in log.doubts.items() if not name.startswith("statehub_plan.")}
             if log.doubt is not None:
-                found["all tables"] = log.doubt
+                found[_ALL] = log.doubt
         return found
 
     def close(self) -> None:

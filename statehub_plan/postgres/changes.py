@@ -82,6 +82,7 @@ class ChangeLog:
         self.xids: set[int] = set()
         self.slot = slot
         self._temporary = temporary
+        self._opened = False
         self._count = 0
         self._publications = list(publications)
         self._described: dict[int, tuple[str, tuple[int, ...] | None]] = {}
@@ -97,6 +98,7 @@ class ChangeLog:
             self._published = self._read_publications()
             self._doubt_what_is_not_published()
             self.stamp = catalog_stamp(self._connection)
+            self._opened = True
         except BaseException:
             self._connection.close()
             raise
@@ -109,13 +111,16 @@ class ChangeLog:
         """
         if self.doubt is not None:
             return
-        self.xids = set()
         try:
+            self.xids = self._unseen(self._connection)
             self._flush()
             self._require_slot()
             self._read()
         except (psycopg.Error, ValueError) as error:
             self._doubt_all(f"changes could not be read from slot {self.slot}: {redact(' '.join(str(error).split()))}")
+        except BaseException as error:  # whoever calls from a thread of its own may never hear of it
+            self._doubt_all(f"changes were not read to their end: {error!r}")
+            raise
 
     def verify(self) -> None:
         """Looks for what a slot does not tell: tables that were rewritten or redefined, publications that were changed.
@@ -148,16 +153,21 @@ class ChangeLog:
         self._count = sum(map(len, self.keys.values()))
 
     def all_visible(self, connection: Connection) -> bool:
-        """Whether the snapshot of `connection` sees every transaction that the last `catch_up` took in. A commit is in
-        the WAL before other sessions see it, for as long as a synchronous standby takes to answer."""
+        """Whether the snapshot of `connection` sees every transaction that was ever taken in. A commit is in the WAL
+        before other sessions see it, for as long as a synchronous standby takes to answer."""
+        return not self._unseen(connection)
+
+    def _unseen(self, connection: Connection) -> set[int]:
+        """Of the transactions that were taken in, those that a snapshot does not see. What one sees, each later one
+        does."""
         row = connection.execute(
             "SELECT pg_snapshot_xmax(s)::text, ARRAY(SELECT x::text FROM pg_snapshot_xip(s) x) "
             "FROM pg_current_snapshot() s"
         ).fetchone()
         if row is None:
-            return False
+            return self.xids
         newest, running = int(row[0]), {int(xid) % (1 << 32) for xid in row[1]}
-        return all(xid not in running and ((newest - xid) % (1 << 32)) - 1 < 1 << 31 for xid in self.xids)
+        return {xid for xid in self.xids if xid in running or ((newest - xid) % (1 << 32)) - 1 >= 1 << 31}
 
     def drop_slot(self) -> None:
         """Removes the slot, so that it keeps no WAL; nothing happens when it is gone already."""
@@ -345,3 +355,5 @@ class ChangeLog:
         self.doubt = self.doubt or reason
         self.keys.clear()
         self._count = 0
+        if self._temporary and self._opened:
+            self._connection.close()  # nobody reads this slot any more, and it would keep WAL

@@ -10,7 +10,7 @@ from statehub_plan.postgres.fence import canary, fence_status
 from statehub_plan.postgres.proof import Probes, unfenced_count
 from statehub_plan.postgres.sessions import end_open_transactions, end_others_at_once
 
-__all__ = ["end_all_others", "require_frozen", "require_no_writer", "why_not_fenced"]
+__all__ = ["end_all_others", "require_frozen", "require_no_writer", "unfenced_tables", "why_not_refused"]
 
 _GONE_S = 2.0
 _ACTIVE_GONE_S = 0.5
@@ -43,16 +43,21 @@ def end_all_others(source: Connection) -> tuple[str, ...]:
     return tuple(f"{who} still has a transaction" for who in left)
 
 
-def why_not_fenced(source: Connection, tables: Sequence[Table], probes: Probes) -> tuple[str, ...]:
-    """After the freeze was committed: what speaks against the fence. `probes` are those of `find_probes`."""
-    details = []
-    if unfenced_count(source):
-        details += [f"table {name} has come without a fence" for name in fence_status(source).unfenced]
-    # One is enough here: the fences are alike, each was just seen enabled, and whoever waits is paying.
-    for one in canary(source, tables=tables[:1], probes=probes):
-        if one.result not in ("frozen", "no-privilege"):
-            details.append(f"a write on {one.table} as {one.role}: {one.result} {one.detail or ''}")
-    return tuple(details)
+def why_not_refused(source: Connection, tables: Sequence[Table], probes: Probes) -> tuple[str, ...]:
+    """After the freeze was committed: whether a write is let through. `probes` are those of `find_probes`.
+
+    One is enough here: the fences are alike, each is seen enabled, and whoever waits is paying."""
+    return tuple(
+        f"a write on {one.table} as {one.role}: {one.result} {one.detail or ''}"
+        for one in canary(source, tables=tables[:1], probes=probes)
+        if one.result not in ("frozen", "no-privilege")
+    )
+
+
+def unfenced_tables(source: Connection) -> tuple[str, ...]:
+    """Once nobody is left who could bring a table: those that came without a fence, for people."""
+    names = fence_status(source).unfenced if unfenced_count(source) else ()
+    return tuple(f"table {name} has come without a fence" for name in names)
 
 
 def require_frozen(details: Sequence[str]) -> None:

@@ -174,7 +174,7 @@ class Hold:
         with self._mutex:
             if self._over is None:
                 try:
-                    self._connection.execute("SELECT")
+                    self._connection.execute("SELECT", prepare=False)
                 except psycopg.Error as error:
                     self._end("lost", f"its session was lost: {' '.join(str(error).split())}")
             if self._over is not None:
@@ -204,8 +204,7 @@ class Hold:
         with self._mutex:
             self.check()
             try:
-                with self._connection.pipeline():
-                    self._seal()
+                self._seal()
             except psycopg.errors.QueryCanceled as error:
                 self._freezing_failed(error)
                 raise self._seal_waited() from error

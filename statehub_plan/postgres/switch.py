@@ -22,7 +22,13 @@ from statehub_plan.moments import Moment, passed_by
 from statehub_plan.postgres.barrier import Barrier, await_barrier, send_barrier
 from statehub_plan.postgres.connect import Connection, connect, keep_plans, user_tables
 from statehub_plan.postgres.fence import open_by_gate
-from statehub_plan.postgres.frozen import end_all_others, require_frozen, require_no_writer, why_not_fenced
+from statehub_plan.postgres.frozen import (
+    end_all_others,
+    require_frozen,
+    require_no_writer,
+    unfenced_tables,
+    why_not_refused,
+)
 from statehub_plan.postgres.hindered import hindered
 from statehub_plan.postgres.hold import Hold, HoldLimits
 from statehub_plan.postgres.proof import canary, find_probes, unfenced_count
@@ -257,10 +263,11 @@ class Switch:
             self._require_time("the freeze")
             hold.commit_freeze(term=self._term, proof=self.proof, primary=primary, end_waiting=True)
             self._moment("freeze-committed")
-            refusing = self._pool.submit(why_not_fenced, self._second, self._tables, self._probes)
+            refusing = self._pool.submit(why_not_refused, self._second, self._tables, self._probes)
             left = end_all_others(self._source)
+            unfenced = unfenced_tables(self._source)  # of those who are gone now, none can bring another
             self._overtake_sequences()
-            require_frozen([*left, *refusing.result()])
+            require_frozen([*left, *unfenced, *refusing.result()])
             self._moment("proved-frozen")
 
         with self._explaining("the freeze"):
@@ -377,7 +384,7 @@ class Switch:
             begin(self._target)
             self._mark(None)
             open_by_gate(self._target, term=self._term)
-        self._target.execute("ROLLBACK")
+        self._target.execute("ROLLBACK", prepare=False)
 
     def _measure_rest(self) -> float:
         """Milliseconds for what a rehearsal leaves out: looking for writers before and after the freeze, and a decision
@@ -397,7 +404,7 @@ class Switch:
 
     def _look_for_writers(self) -> None:
         canary(self._second, tables=self._tables[:1], probes=self._probes)
-        unfenced_count(self._second)
+        unfenced_count(self._source)
         end_open_transactions(self._source, timeout_s=0.0, end=False)
 
     # Under the hold
@@ -451,7 +458,9 @@ class Switch:
         )
         # A tool that is stopped here but not dead would keep the register from everybody: the server ends it then.
         limit = f"{round(self._limits.switch_s * 1000) + 1000}ms"
-        self._target.execute("SELECT set_config('idle_in_transaction_session_timeout', %s, true)", [limit])
+        self._target.execute(
+            "SELECT set_config('idle_in_transaction_session_timeout', %s, true)", [limit], prepare=False
+        )
         self._moment("decision-prepared")
         return prepared
 

@@ -68,12 +68,16 @@ def begin_switch(stage: Stage, *, reverse: bool) -> Switch:
 
 def begin_proved_switch(stage: Stage, *, reverse: bool) -> Switch:
     """The same, once what the rehearsal proved still holds: StatehubError `OUTDATED` before any writer waits."""
+    by_changes = stage.plan.spec.spec.compare.under_hold is UnderHold.CHANGES
+    if by_changes:
+        _come_near(stage)  # may take a while, after which the stream has to be near
     switch = begin_switch(stage, reverse=reverse)
     try:
         receipt = _receipt(stage)
         switch.look(lambda source, target: _require_still_proved(stage, receipt, source, target))
-        if stage.plan.spec.spec.compare.under_hold is UnderHold.CHANGES:
-            _come_near(stage)
+        if by_changes:
+            for one in _come_near(stage).read_whole():
+                stage.later(f"read whole while writers waited: {one}")
     except BaseException:
         switch.close()
         raise
@@ -154,7 +158,7 @@ def _require_still_proved(stage: Stage, receipt: Rehearsed, source: Connection, 
         raise _no_longer_proved("the stream was changed or interrupted since, or has failed to apply something")
 
 
-def _come_near(stage: Stage) -> None:
+def _come_near(stage: Stage) -> Baseline:
     """What was written since the baseline is compared before anybody has to wait for it; StatehubError `OUTDATED` where
     this run has no baseline, or another one would know more."""
     baseline = stage.baseline
@@ -163,8 +167,7 @@ def _come_near(stage: Stage) -> None:
     baseline.settle(stage.plan.spec.spec.compare.jobs, stage.check_lease)
     if curable := baseline.curable():
         raise _no_longer_proved("; ".join(curable))
-    for one in baseline.read_whole():
-        stage.reporter.note(f"read whole while writers wait: {one}")
+    return baseline
 
 
 def _compare_again(stage: Stage, baseline: Baseline | None) -> Comparison:

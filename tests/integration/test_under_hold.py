@@ -148,10 +148,21 @@ def test_another_process_makes_a_baseline_of_its_own(world: DemoWorld) -> None:
 
 def test_a_role_that_may_not_replicate_learns_what_to_do(world: DemoWorld) -> None:
     """Before anything is compared, and by name."""
-    primary = world.sites[Told.primary]
+    app = world.sites[Told.primary].dsn("statehub_app")
     with pytest.raises(StatehubError) as caught:
-        Baseline(primary.dsn("statehub_app"), primary.dsn("statehub_app"))
-    assert "changes-slot-refused" == caught.value.code or "privilege" in caught.value.code, caught.value
+        Baseline(app, app)
+    assert ("changes-slot-refused", True) == (caught.value.code, "REPLICATION" in caught.value.hint)
+    assert [] == slots(world)
+
+
+def test_a_side_that_publishes_nothing_is_refused_before_anybody_waits(source_db: str, target_db: str) -> None:
+    """Without a fallback that follows, nothing is published on the new side, and nobody tells what is written there."""
+    with pytest.raises(StatehubError) as caught:
+        Baseline(source_db, target_db)
+    assert ("changes-not-known", True) == (caught.value.code, "desired.fallback.mode" in caught.value.hint)
+    for dsn in (source_db, target_db):
+        with psycopg.connect(dsn, autocommit=True) as session:
+            assert [] == session.execute("SELECT slot_name FROM pg_replication_slots WHERE temporary").fetchall()
 
 
 def test_after_all_of_this_nothing_is_lost(world: DemoWorld) -> None:
