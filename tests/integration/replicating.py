@@ -89,6 +89,14 @@ def stream_into(world: DemoWorld, receiver: str) -> str:
         return stream_name(identity(session))
 
 
+def run_at(world: DemoWorld, site: str, *statements: str) -> None:
+    """As a superuser, each by itself, also where new sessions are read-only."""
+    with psycopg.connect(world.sites[site].dsn(SUPERUSER), autocommit=True) as session:
+        session.execute("SET default_transaction_read_only = off")
+        for statement in statements:
+            session.execute(statement.encode())
+
+
 def drop_slot_into(world: DemoWorld, receiver: str) -> None:
     """Somebody drops the slot of the stream into a site."""
     with connect(world.sites[away_from(receiver)].dsn(SUPERUSER), purpose="test") as sender:

@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-import psycopg
 import pytest
 
 from statehub_plan.cli.workspace import Workspace, load_plan
 from statehub_plan.components import PgInstallation
-from statehub_plan.demo.cluster import SUPERUSER
 from statehub_plan.demo.world import SOURCE, TARGET, DemoWorld
 from statehub_plan.errors import Exit
 from statehub_plan.model.record import RecordKind
@@ -22,6 +20,7 @@ from tests.integration.replicating import (
     carried_out,
     following_world,
     keeps_writing,
+    run_at,
     writable,
 )
 
@@ -38,14 +37,6 @@ class Told:
     """What the tests tell each other: who is primary."""
 
     primary = SOURCE
-
-
-def run_at(world: DemoWorld, site: str, *statements: str) -> None:
-    """As a superuser, each by itself, also where new sessions are read-only."""
-    with psycopg.connect(world.sites[site].dsn(SUPERUSER), autocommit=True) as session:
-        session.execute("SET default_transaction_read_only = off")
-        for statement in statements:
-            session.execute(statement.encode())
 
 
 def change_and_undo(world: DemoWorld, site: str) -> None:

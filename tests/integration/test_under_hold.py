@@ -26,6 +26,7 @@ from tests.integration.replicating import (
     carried_out,
     following_world,
     keeps_writing,
+    run_at,
     writable,
 )
 
@@ -50,14 +51,6 @@ class Told:
     """What the tests tell each other: who is primary."""
 
     primary = SOURCE
-
-
-def run_at(world: DemoWorld, site: str, *statements: str) -> None:
-    """As a superuser, each by itself, past the fence."""
-    with psycopg.connect(world.sites[site].dsn(SUPERUSER), autocommit=True) as session:
-        session.execute("SET default_transaction_read_only = off")
-        for statement in statements:
-            session.execute(statement.encode())
 
 
 def proofs(file: Path) -> list[dict[str, Any]]:
