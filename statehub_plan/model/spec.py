@@ -255,7 +255,7 @@ class Waiver(SpecModel):
 class UnderHold(StrEnum):
     """What a cutover by replication proves while writers wait. `stream`: everything sent has arrived and no definition
     changed since the content was proved equal online. `changes`: also every row whose key was written on either side
-    since then, read from slots that live as long as the run; it needs a fallback that follows, or reads everything.
+    since then, read from slots that live as long as the run; it needs a fallback that follows.
     `content`: the whole content once more."""
 
     STREAM = "stream"

@@ -34,6 +34,9 @@ __all__ = ["OUTDATED", "PARTS", "SWITCH_KINDS", "begin_proved_switch", "begin_sw
 OUTDATED = "rehearsal-outdated"
 """The code of the error after which another rehearsal proves everything anew; nothing is held any more then."""
 
+_MOST_KEYS = 20_000
+"""Comparing more of them would take about half a second of the hold."""
+
 _WHAT_WAS_PROVED = {
     UnderHold.STREAM: "nothing but the stream has changed anything",
     UnderHold.CHANGES: "every row that was written since was compared",
@@ -160,11 +163,17 @@ def _require_still_proved(stage: Stage, receipt: Rehearsed, source: Connection, 
 
 def _come_near(stage: Stage) -> Baseline:
     """What was written since the baseline is compared before anybody has to wait for it; StatehubError `OUTDATED` where
-    this run has no baseline, or another one would know more."""
+    this run has no baseline, or another one would know more, `changes-behind` where too much is left for the hold."""
     baseline = stage.baseline
     if baseline is None:
         raise _no_longer_proved("which rows were written since is known to the run alone that rehearsed")
-    baseline.settle(stage.plan.spec.spec.compare.jobs, stage.check_lease)
+    left = baseline.settle(stage.plan.spec.spec.compare.jobs, stage.check_lease)
+    if left > _MOST_KEYS:
+        raise StatehubError(
+            code="changes-behind",
+            what=f"{left} rows that were written lately could not be compared before the hold; nothing was held",
+            hint="wait until the burst of writes is over and has arrived, then run again",
+        )
     if curable := baseline.curable():
         raise _no_longer_proved("; ".join(curable))
     return baseline
