@@ -172,10 +172,11 @@ def owned_by(dsn: str, owner: str) -> str:
 
 
 def keep_plans(connection: Connection) -> None:
-    """From now on each statement is planned once in this session: for those that ask the same again while others wait.
-    A text of several statements needs `prepare=False`."""
+    """From now on each statement is planned once in this session: for one that asks the same again while others wait.
+
+    A text of several statements needs `prepare=False`. Of no use where something is rolled back or altered: psycopg
+    forgets all plans then."""
     connection.prepare_threshold = 0
-    connection.prepared_max = None
     connection.execute("SET plan_cache_mode = force_generic_plan")
 
 

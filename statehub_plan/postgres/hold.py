@@ -20,7 +20,7 @@ from statehub_plan.errors import Refusal, StatehubError
 from statehub_plan.model.base import Frozen
 from statehub_plan.model.spec import Freeze, duration_s
 from statehub_plan.postgres import state
-from statehub_plan.postgres.connect import Connection, Table, connect, keep_plans, user_tables
+from statehub_plan.postgres.connect import Connection, Table, connect, user_tables
 from statehub_plan.postgres.fence import is_marked, mark_sealed, seal_tables
 from statehub_plan.postgres.order import Edge, lock_order
 from statehub_plan.postgres.privileges import LOCKABLE_SEQUENCES, require_privileges
@@ -107,7 +107,6 @@ class Hold:
         self._frozen = False
         self._mutex = threading.RLock()
         self._connection = connect(dsn, purpose=HOLD_PURPOSE + hold_id)
-        keep_plans(self._connection)
         self._backend = backend_of(self._connection)
         try:
             self._watch = Watch(dsn, self._backend, limits, on_event, self._ended, self._name_of)
@@ -174,7 +173,7 @@ class Hold:
         with self._mutex:
             if self._over is None:
                 try:
-                    self._connection.execute("SELECT", prepare=False)
+                    self._connection.execute("SELECT")
                 except psycopg.Error as error:
                     self._end("lost", f"its session was lost: {' '.join(str(error).split())}")
             if self._over is not None:
@@ -288,7 +287,7 @@ class Hold:
         connection.execute("SELECT pg_advisory_xact_lock(%s, %s)", HOLD_LOCK)
         _lock(connection, order)
         if sequences is not None:
-            connection.execute(sequences, prepare=False)
+            connection.execute(sequences)
         for _ in range(_LISTINGS):  # what was created until the locks stood
             if not unknown_tables(connection, list(tables)):
                 break

@@ -310,7 +310,7 @@ def _ask(connection: Connection, role: str | None, probes: dict[int, sql.Compose
     )
     try:
         with connection.cursor() as cursor:
-            cursor.execute(script, prepare=False)
+            cursor.execute(script)
             rows = [row for each in cursor.results() if each.description for row in each.fetchall()]
     except psycopg.Error as error:
         if connection.closed:

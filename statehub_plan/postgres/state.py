@@ -80,7 +80,7 @@ def install(connection: Connection) -> None:
     try:
         with connection.transaction():
             connection.execute("SELECT pg_advisory_xact_lock(%s)", [_INSTALL_LOCK])
-            connection.execute(text.encode(), prepare=False)
+            connection.execute(text.encode())
     except psycopg.errors.InsufficientPrivilege as error:
         raise StatehubError(
             code="privilege-missing",

@@ -166,6 +166,7 @@ class Switch:
     def _prepare(self) -> None:
         timeout_ms = round(self._limits.switch_s * 1000) + 1000
         self._source = self._session(self._ends.source_dsn, timeout_ms)
+        keep_plans(self._source)
         self._second = self._session(self._ends.source_dsn, timeout_ms)
         self._target = self._session(self._ends.target_dsn, timeout_ms)
         self._pool = self._stack.enter_context(ThreadPoolExecutor(2, thread_name_prefix="statehub-plan switch"))
@@ -183,7 +184,6 @@ class Switch:
         be the decision."""
         session = connect(dsn, purpose="switch", statement_timeout_ms=timeout_ms)
         self._stack.callback(session.close)
-        keep_plans(session)
         return session
 
     def look(self, check: Callable[[Connection, Connection], None]) -> None:
@@ -384,7 +384,7 @@ class Switch:
             begin(self._target)
             self._mark(None)
             open_by_gate(self._target, term=self._term)
-        self._target.execute("ROLLBACK", prepare=False)
+        self._target.execute("ROLLBACK")
 
     def _measure_rest(self) -> float:
         """Milliseconds for what a rehearsal leaves out: looking for writers before and after the freeze, and a decision
@@ -458,9 +458,7 @@ class Switch:
         )
         # A tool that is stopped here but not dead would keep the register from everybody: the server ends it then.
         limit = f"{round(self._limits.switch_s * 1000) + 1000}ms"
-        self._target.execute(
-            "SELECT set_config('idle_in_transaction_session_timeout', %s, true)", [limit], prepare=False
-        )
+        self._target.execute("SELECT set_config('idle_in_transaction_session_timeout', %s, true)", [limit])
         self._moment("decision-prepared")
         return prepared
 

@@ -70,7 +70,7 @@ def commit(
     """Commits the open transaction; a session lost meanwhile is answered by observing, as in `commit_once`. `last` asks
     for something that belongs before it, and is sent together with it."""
     try:
-        tag = _commit_with(connection, last) if last else connection.execute("COMMIT", prepare=False).statusmessage
+        tag = _commit_with(connection, last) if last else connection.execute("COMMIT").statusmessage
     except psycopg.Error as error:
         if not connection.closed:
             raise
