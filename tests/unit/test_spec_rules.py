@@ -119,6 +119,11 @@ CONTRADICTIONS = [
         "mode: ▸following",
         "following needs transfer.method: replication (or auto); with dump, choose frozen",
     ),
+    (
+        "  compare:\n",
+        "  compare:\n    underHold: ▸changes\n",
+        "choose stream or content, or desired.fallback.mode: following",
+    ),
     ("lockTimeout: 5s ", "lockTimeout: ▸31m ", "spec.freeze.lockTimeout is longer than maxDuration"),
     ("writerWait: 5s ", "writerWait: ▸1h ", "spec.freeze.writerWait is longer than maxDuration"),
     ("switchTimeout: 5s ", "switchTimeout: ▸31m ", "spec.freeze.switchTimeout is longer than maxDuration"),
