@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from statehub_plan.cli.workspace import Workspace, load_plan
-from statehub_plan.components import PgInstallation
 from statehub_plan.demo.world import SOURCE, TARGET, DemoWorld
 from statehub_plan.errors import Exit
 from statehub_plan.model.record import RecordKind
@@ -18,19 +16,10 @@ from tests.integration.replicating import (
     approved_move,
     away_from,
     carried_out,
-    following_world,
     keeps_writing,
     run_at,
     writable,
 )
-
-
-@pytest.fixture(scope="module")
-def world(pg_installations: tuple[PgInstallation, ...], opa_path: Path, ssh_keygen: Path) -> Iterator[DemoWorld]:
-    """Two sites with few rows and a client that writes during everything."""
-    with following_world() as built:
-        built.start_client()
-        yield built
 
 
 class Told:

@@ -7,13 +7,11 @@ databases are looked at. A client writes through the access path all the time an
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from statehub_plan.components import PgInstallation
 from statehub_plan.demo.cluster import Cluster
 from statehub_plan.demo.world import SOURCE, TARGET, DemoWorld
 from statehub_plan.errors import Exit
@@ -27,7 +25,6 @@ from tests.integration.replicating import (
     carried_out,
     drop_slot_into,
     equal_after_a_drain,
-    following_world,
     keeps_writing,
     streams,
     writable,
@@ -117,14 +114,6 @@ CRASHES = (
     (Crash("ended:unfollow", "new"), Crash("ended:stabilize", "old")),
     (Crash("decision-committed:switch", "old", tool_lives=True), Crash("ended:stabilize", "new")),
 )
-
-
-@pytest.fixture(scope="module")
-def world(pg_installations: tuple[PgInstallation, ...], opa_path: Path, ssh_keygen: Path) -> Iterator[DemoWorld]:
-    """Two sites with few rows, one client that writes during everything, one verdict at the end."""
-    with following_world() as built:
-        built.start_client()
-        yield built
 
 
 class Told:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,6 @@ import psycopg
 import pytest
 
 from statehub_plan.cli.workspace import Workspace, load_plan
-from statehub_plan.components import PgInstallation
 from statehub_plan.demo.cluster import SUPERUSER
 from statehub_plan.demo.world import SOURCE, DemoWorld
 from statehub_plan.errors import StatehubError
@@ -24,7 +22,6 @@ from tests.integration.replicating import (
     approved_move,
     away_from,
     carried_out,
-    following_world,
     keeps_writing,
     run_at,
     writable,
@@ -32,19 +29,17 @@ from tests.integration.replicating import (
 
 
 @pytest.fixture(scope="module")
-def world(pg_installations: tuple[PgInstallation, ...], opa_path: Path, ssh_keygen: Path) -> Iterator[DemoWorld]:
-    """The demo's document asks for it; a table without a key is there too, and a client writes during everything."""
-    with following_world() as built:
-        run_at(
-            built,
-            SOURCE,
-            "CREATE TABLE public.no_key (v text)",
-            "ALTER TABLE public.no_key OWNER TO statehub_owner",
-            "ALTER TABLE public.no_key REPLICA IDENTITY FULL",
-            "INSERT INTO public.no_key SELECT 'x' FROM generate_series(1, 5)",
-        )
-        built.start_client()
-        yield built
+def world(world: DemoWorld) -> DemoWorld:
+    """The demo's document asks for it; a table without a key is there too."""
+    run_at(
+        world,
+        SOURCE,
+        "CREATE TABLE public.no_key (v text)",
+        "ALTER TABLE public.no_key OWNER TO statehub_owner",
+        "ALTER TABLE public.no_key REPLICA IDENTITY FULL",
+        "INSERT INTO public.no_key SELECT 'x' FROM generate_series(1, 5)",
+    )
+    return world
 
 
 class Told:
