@@ -57,14 +57,14 @@ def _identities(endpoint: Node) -> Iterator[tuple[tuple[str, ...], str, Position
 
 def transfer(root: Node) -> Iterator[Problem]:
     """A fallback can only follow by the stream that a dump does not leave behind, and only where it is to follow does
-    the new side tell of what is written there."""
+    the new side tell of what is written there (a dump is compared whole in any case)."""
     spec = root.child("spec")
     mode = spec.child("desired", "fallback", "mode")
-    under_hold = spec.child("compare", "underHold")
-    if under_hold.text == "changes" and mode.text not in (None, "following"):
+    under_hold, dumps = spec.child("compare", "underHold"), spec.child("transfer", "method").text == "dump"
+    if under_hold.text == "changes" and not dumps and mode.text not in (None, "following"):
         what = "nobody tells which rows change on the new side, unless the fallback is to follow it"
         yield Problem(under_hold.at, what, "choose stream or content, or desired.fallback.mode: following")
-    if mode.text == "following" and spec.child("transfer", "method").text == "dump":
+    if mode.text == "following" and dumps:
         what = "a fallback cannot follow after a dump"
         yield Problem(mode.at, what, "following needs transfer.method: replication (or auto); with dump, choose frozen")
 

@@ -221,6 +221,12 @@ def test_a_contradiction_is_told_where_it_stands(old: str, new: str, what: str) 
     assert_marked(text, *_whats(text, what))
 
 
+def test_a_dump_is_compared_whole_whatever_a_stream_would_be() -> None:
+    """Then it does not matter that nobody tells which rows change."""
+    text = changed("  compare:\n", "  compare:\n    underHold: changes\n", changed("method: auto  ", "method: dump  "))
+    assert parse(text.encode(), FILE).document.metadata.name == "hub"
+
+
 def test_a_primary_does_not_move_without_a_human() -> None:
     """A cutover needs a gate in front of the hold and of the decision."""
     assert_marked(
