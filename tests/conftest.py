@@ -34,7 +34,8 @@ def _missing(reason: str) -> NoReturn:
     pytest.skip(reason)
 
 
-def _component(find: Callable[[], T]) -> T:
+def component(find: Callable[[], T]) -> T:
+    """What was found; a test without it is skipped, or fails in CI."""
     try:
         return find()
     except StatehubError as error:
@@ -52,7 +53,7 @@ def _secrets_of_one_test_hide_nothing_in_the_next(monkeypatch: pytest.MonkeyPatc
 @pytest.fixture(scope="session")
 def pg_installations() -> tuple[PgInstallation, ...]:
     """One server installation per major, lowest first; at least two majors in CI, at least one elsewhere."""
-    found = _component(server_installations)
+    found = component(server_installations)
     if len(found) < 2 and os.environ.get("CI") == "true":
         pytest.fail(f"CI needs two PostgreSQL majors, found only {found[0].version}", pytrace=False)
     return found
@@ -94,13 +95,13 @@ def target_db(target_cluster: Cluster) -> Iterator[str]:
 @pytest.fixture(scope="session")
 def opa_path() -> Path:
     """A real OPA, 1.0 or newer."""
-    return _component(find_opa)
+    return component(find_opa)
 
 
 @pytest.fixture(scope="session")
 def ssh_keygen() -> Path:
     """OpenSSH's ssh-keygen."""
-    return _component(find_ssh_keygen)
+    return component(find_ssh_keygen)
 
 
 def _fresh_database(cluster: Cluster) -> Iterator[str]:

@@ -17,6 +17,7 @@ from statehub_plan.postgres.dump import Entry, SchemaDump, for_this_transaction
 from statehub_plan.postgres.fence import FENCE_ALL_SQL
 from statehub_plan.postgres.filling import forget_fill
 from statehub_plan.postgres.proof import unsound_tables
+from statehub_plan.postgres.tools import major_of
 from statehub_plan.postgres.transaction import begin, commit_once, roll_back
 from statehub_plan.redact import redact
 from statehub_plan.world import TransferStage
@@ -26,6 +27,7 @@ __all__ = ["Load", "explained", "is_bare", "load_bare", "source_settings", "try_
 _LOCK_WAIT = "SET LOCAL lock_timeout = '10s'"
 _LISTS = {"search_path", "temp_tablespaces", "local_preload_libraries", "session_preload_libraries"}
 _DROPPED_AT_ONCE = 200
+_PUBLIC_CLOSED_SINCE = 15
 
 _Setting = tuple[str | None, str, str]
 """Role (None: every role), name, value."""
@@ -37,6 +39,7 @@ class Load:
 
     bare: SchemaDump
     source_identity: Identity
+    source_major: int
     settings: tuple[_Setting, ...]
     term: int
     epoch: int
@@ -58,6 +61,7 @@ def try_out(target: Connection, load: Load, post: SchemaDump) -> bool:
     try:
         target.execute(_LOCK_WAIT)
         drop_some(target)
+        _make_public(target, load)
         for part in (load.bare, post):
             _run(target, part)
         _apply_settings(target, load.settings)
@@ -91,6 +95,7 @@ def _replace(target: Connection, load: Load, expected: tuple[UserObject, ...] | 
         conn.execute(_LOCK_WAIT)
         _require_unchanged(conn, expected)
         drop_some(conn)
+        _make_public(conn, load)
         _run(conn, load.bare)
         conn.execute("SET LOCAL search_path = pg_catalog")
         _fence_all(conn)
@@ -148,6 +153,27 @@ def _fence_all(target: Connection) -> None:
             hint="something on the target's server changes triggers as they are made; look for event triggers",
             details=tuple(name for _, name in unfenced),
         )
+
+
+def _make_public(target: Connection, load: Load) -> None:
+    """Schema public as 15 and later make it, on a target that makes it as earlier ones did: of what is usual on the
+    source pg_dump says nothing."""
+    if not major_of(target) < _PUBLIC_CLOSED_SINCE <= load.source_major:
+        return
+    open_to_all = target.execute(
+        "SELECT FROM pg_namespace n, aclexplode(coalesce(n.nspacl, acldefault('n', n.nspowner))) a "
+        "WHERE n.nspname = 'public' AND a.grantee = 0 AND a.privilege_type = 'CREATE'"
+    ).fetchone()
+    if open_to_all is None:
+        return
+    try:
+        target.execute(
+            "REVOKE CREATE ON SCHEMA public FROM PUBLIC; ALTER SCHEMA public OWNER TO pg_database_owner", prepare=False
+        )
+    except psycopg.Error as error:
+        if target.closed:
+            raise
+        raise explained(error, Entry("public", "SCHEMA", "-", "")) from error
 
 
 def _run(target: Connection, dump: SchemaDump) -> None:

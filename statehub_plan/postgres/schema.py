@@ -122,7 +122,7 @@ def _read_source(
         dump_schema(source, section, target_major=major_of(target), check=check)
         for section in ("pre-data", "post-data")
     )
-    return Load(pre, state.identity(source), source_settings(source), term, epoch), post
+    return Load(pre, state.identity(source), major_of(source), source_settings(source), term, epoch), post
 
 
 def _require_frozen(target: Connection) -> None:

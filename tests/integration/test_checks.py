@@ -107,22 +107,8 @@ INSERT INTO plans VALUES (1, 'first', now());
 
 def test_a_sound_pair_trips_nothing(sound: tuple[Cluster, Cluster]) -> None:
     """Both methods, both directions, roles that are no superusers, with the privileges that the checks ask for."""
-    source, target = sound
-    for cluster in sound:
-        tripped.on(
-            cluster.dsn(),
-            f"CREATE ROLE tool LOGIN REPLICATION PASSWORD '{tripped.PASSWORD}' IN ROLE pg_signal_backend, "
-            "pg_read_all_stats",
-            f"CREATE ROLE app LOGIN PASSWORD '{tripped.PASSWORD}'",
-            "CREATE DATABASE hub TEMPLATE template0 OWNER tool",
-        )
-        tripped.on(
-            cluster.dsn("hub"),
-            "GRANT EXECUTE ON FUNCTION pg_catalog.pg_replication_origin_advance(text, pg_lsn) TO tool",
-            "GRANT CREATE ON SCHEMA public TO tool",
-        )
-    tripped.on(target.dsn(), "GRANT pg_create_subscription TO tool")
-    as_tool = [cluster.dsn("hub", "tool", tripped.PASSWORD) for cluster in sound]
+    source, _ = sound
+    as_tool = [tripped.sound_hub(cluster) for cluster in sound]
     with psycopg.connect(as_tool[0]) as connection:
         connection.execute(SOUND_TABLES)
     with ExitStack() as stack:

@@ -14,6 +14,7 @@ import psycopg
 from psycopg.conninfo import make_conninfo
 
 from statehub_plan.demo.cluster import Cluster
+from statehub_plan.demo.site import SUBSCRIBERS_SINCE
 from statehub_plan.model.preflight import Found, Side
 from statehub_plan.model.spec import TransferMethod
 from statehub_plan.postgres import state
@@ -35,6 +36,28 @@ def on(dsn: str, *statements: str) -> None:
     with psycopg.connect(dsn, autocommit=True, options="-c synchronous_commit=local") as connection:
         for statement in statements:
             connection.execute(statement.encode())
+
+
+def sound_hub(cluster: Cluster) -> str:
+    """An empty database `hub` and roles with all the privileges that the checks ask for; its DSN for the tool's."""
+    on(
+        cluster.dsn(),
+        f"CREATE ROLE tool LOGIN REPLICATION PASSWORD '{PASSWORD}' IN ROLE pg_signal_backend, pg_read_all_stats",
+        f"CREATE ROLE app LOGIN PASSWORD '{PASSWORD}'",
+        "CREATE DATABASE hub TEMPLATE template0 OWNER tool",
+    )
+    on(
+        cluster.dsn("hub"),
+        "GRANT EXECUTE ON FUNCTION pg_catalog.pg_replication_origin_advance(text, pg_lsn) TO tool",
+        "GRANT CREATE ON SCHEMA public TO tool"
+        if cluster.installation.major >= 15
+        else "DROP SCHEMA public; "
+        "CREATE SCHEMA public AUTHORIZATION pg_database_owner; GRANT USAGE ON SCHEMA public TO PUBLIC; "
+        "GRANT CREATE ON SCHEMA public TO tool",
+    )
+    if cluster.installation.major >= SUBSCRIBERS_SINCE:
+        on(cluster.dsn(), "GRANT pg_create_subscription TO tool")
+    return cluster.dsn("hub", "tool", PASSWORD)
 
 
 def look(source: str, target: str, move: Move) -> tuple[Found, ...]:
