@@ -45,7 +45,6 @@ from statehub_plan.postgres.replication import (
 )
 from statehub_plan.postgres.reverse import ReverseEnds, prepare_reverse
 from statehub_plan.postgres.schema import prepare_schema
-from statehub_plan.postgres.sessions import end_others_at_once, end_sessions
 from statehub_plan.postgres.slots import create_slot, drop_slot
 from statehub_plan.postgres.snapshot import Snapshot
 from statehub_plan.postgres.state import identity
@@ -100,10 +99,9 @@ class Mover:
             switch.prove("bench", lambda *_: self._require_equal(baseline))
             switch.freeze("new")
             assert switch.decide().stands
+            switch.end_read_only_sessions(timeout_s=5.0)
             timings = switch.timings
         with connect(self.new, purpose="bench") as new, connect(self.old, purpose="bench") as old:
-            end_sessions(new, began_before=switch.opened_at)
-            end_others_at_once(old)
             forward, back = stream_name(identity(new)), stream_name(identity(old))
             drop_subscription(new, forward)
             drop_slot(old, forward)

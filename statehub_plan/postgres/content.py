@@ -78,7 +78,7 @@ def digest_rows(connection: Connection, relation: Relation, pages: PageRange) ->
         return ContentDigest(count_rows(connection, relation, pages), (0, 0))
     # OFFSET 0 keeps the planner from rendering the row once per hash.
     query = sql.SQL("SELECT count(*), coalesce(sum({}), 0), coalesce(sum({}), 0) FROM ({} OFFSET 0) s").format(
-        *_hashes(connection), _rendered(relation, pages)
+        *_hashes(connection), _rendered(connection, relation, pages)
     )
     row = connection.execute(query).fetchone()
     if row is None:
@@ -96,7 +96,7 @@ def bucket_digests(
     if buckets.keyed:
         key = key_hash(relation)
         number = sql.SQL("{} AS b").format(_number(buckets.bits, key))
-        inner = _rendered(relation, pages, number, _chosen(buckets, key))
+        inner = _rendered(connection, relation, pages, number, _chosen(buckets, key))
         summed = sql.SQL("SELECT b, count(*), sum({})::text, sum({})::text FROM ({} OFFSET 0) s GROUP BY b")
         query = summed.format(*hashes, inner)
     else:
@@ -104,7 +104,7 @@ def bucket_digests(
         query = sql.SQL(
             "SELECT b, count(*), sum(h0)::text, sum(h1)::text "
             "FROM (SELECT {} AS b, h0, h1 FROM ({}) h{} OFFSET 0) g GROUP BY b"
-        ).format(_number(buckets.bits, by), _hashed(hashes, relation, pages), _where(_chosen(buckets, by)))
+        ).format(_number(buckets.bits, by), _hashed(connection, relation, pages), _where(_chosen(buckets, by)))
     rows = connection.execute(query)
     return {row[0]: ContentDigest(row[1], (int(row[2]), int(row[3]))) for row in rows}
 
@@ -116,11 +116,11 @@ def row_hashes(
     hashes = _hashes(connection)
     if buckets.keyed:
         key = sql.SQL("{} AS k").format(key_text(relation))
-        inner = _rendered(relation, pages, key, _chosen(buckets, key_hash(relation)))
+        inner = _rendered(connection, relation, pages, key, _chosen(buckets, key_hash(relation)))
         query = sql.SQL("SELECT k, {}, {}, 1::pg_catalog.int8 FROM ({} OFFSET 0) s").format(*hashes, inner)
     else:
         query = sql.SQL("SELECT NULL::pg_catalog.text, h0, h1, count(*) FROM ({}) h{} GROUP BY h0, h1").format(
-            _hashed(hashes, relation, pages), _where(_chosen(buckets, sql.SQL("h0")))
+            _hashed(connection, relation, pages), _where(_chosen(buckets, sql.SQL("h0")))
         )
     return connection.execute(query).fetchall()
 
@@ -138,7 +138,7 @@ def row_values(
         where = _where([*pages.bounds, *conditions])
         keyed = sql.SQL("SELECT {}, {} FROM {}{}").format(key, values, relation.rows, where)
         return connection.execute(keyed).fetchall()
-    inner = _rendered(relation, pages, values)
+    inner = _rendered(connection, relation, pages, values)
     chosen = sql.SQL("h0 = ANY ({})").format(_integers(_signed(int(each[:16], 16)) for each in wanted))
     query = sql.SQL(
         "SELECT DISTINCT ON (h0, h1) h0, h1, v FROM "
@@ -151,7 +151,7 @@ def row_values(
 def key_digest(connection: Connection, relation: Relation, keys: Sequence[Sequence[str]]) -> ContentDigest:
     """The digest of the rows with these keys (texts in the order of `relation.key`); looked up by the key's index."""
     query = sql.SQL("SELECT count(*), coalesce(sum({}), 0), coalesce(sum({}), 0) FROM ({} OFFSET 0) s").format(
-        *_hashes(connection), _looked_up(relation, keys)
+        *_hashes(connection), _looked_up(connection, relation, keys)
     )
     row = connection.execute(query).fetchone()
     if row is None:
@@ -163,7 +163,7 @@ def key_hashes(
     connection: Connection, relation: Relation, keys: Sequence[Sequence[str]]
 ) -> list[tuple[str | None, int, int, int]]:
     """The same row by row, as `row_hashes`."""
-    rendered = _looked_up(relation, keys, sql.SQL(", {} AS k").format(key_text(relation)))
+    rendered = _looked_up(connection, relation, keys, sql.SQL(", {} AS k").format(key_text(relation)))
     query = sql.SQL("SELECT DISTINCT k, {}, {}, 1::pg_catalog.int8 FROM ({} OFFSET 0) s")
     return connection.execute(query.format(*_hashes(connection), rendered)).fetchall()
 
@@ -202,43 +202,58 @@ _PLAIN_HASHES = {
 
 
 def _hashes(connection: Connection) -> tuple[sql.Composed, sql.Composed]:
-    # The hash of bytea has no SQL name before 18; a record of one bytea gives exactly it (rowtypes.c: 31 · 0 + h), at
-    # the price of making and taking apart a record.
-    named = connection.info.server_version >= _BYTEA_HASH_SINCE
-    call = sql.SQL("hashbyteaextended(r, {})" if named else "hash_record_extended(ROW(r), {})")
+    call = sql.SQL("hashbyteaextended(r, {})" if _has_bytea_hash(connection) else "hash_record_extended(r, {})")
     return call.format(sql.Literal(_SEEDS[0])), call.format(sql.Literal(_SEEDS[1]))
 
 
-def _hashed(hashes: tuple[sql.Composed, sql.Composed], relation: Relation, pages: PageRange) -> sql.Composed:
+def _row(connection: Connection, columns: Iterable[Column]) -> sql.Composed:
+    """The row as one value that `_hashes` takes, named r."""
+    # The hash of bytea has no SQL name before 18; a record of one bytea gives exactly it (rowtypes.c: 31 · 0 + h), at
+    # the price of making a record, once for both hashes, and taking it apart.
+    made = sql.SQL("record_send(ROW({})) AS r" if _has_bytea_hash(connection) else "ROW(record_send(ROW({}))) AS r")
+    return made.format(_exact(sorted(columns, key=lambda column: column.name)))
+
+
+def _has_bytea_hash(connection: Connection) -> bool:
+    return connection.info.server_version >= _BYTEA_HASH_SINCE
+
+
+def _hashed(connection: Connection, relation: Relation, pages: PageRange) -> sql.Composed:
     return sql.SQL("SELECT {} AS h0, {} AS h1 FROM ({} OFFSET 0) s OFFSET 0").format(
-        *hashes, _rendered(relation, pages)
+        *_hashes(connection), _rendered(connection, relation, pages)
     )
 
 
 def _rendered(
+    connection: Connection,
     relation: Relation,
     pages: PageRange,
     more: sql.Composable | None = None,
     conditions: Sequence[sql.Composable] = (),
 ) -> sql.Composed:
-    columns = sorted(relation.columns, key=lambda column: column.name)
     also = sql.SQL("") if more is None else sql.SQL(", {}").format(more)
-    return sql.SQL("SELECT record_send(ROW({})) AS r{} FROM {}{}").format(
-        _exact(columns), also, relation.rows, _where([*pages.bounds, *conditions])
+    return sql.SQL("SELECT {}{} FROM {}{}").format(
+        _row(connection, relation.columns), also, relation.rows, _where([*pages.bounds, *conditions])
     )
 
 
-def _looked_up(relation: Relation, keys: Sequence[Sequence[str]], more: sql.Composable | None = None) -> sql.Composed:
+def _looked_up(
+    connection: Connection, relation: Relation, keys: Sequence[Sequence[str]], more: sql.Composable | None = None
+) -> sql.Composed:
     # A name that no column has: columns stand unqualified in `exact`.
     names = [sql.Identifier(f"statehub_plan key {place}") for place in range(len(relation.key))]
-    columns = sorted(relation.columns, key=lambda column: column.name)
     joined = sql.SQL(" AND ").join(
         sql.SQL("{} = {}::{}").format(sql.Identifier(column.name), name, sql.SQL(column.type_name))
         for column, name in zip(relation.key_columns, names, strict=True)
     )
     arrays = sql.SQL(", ").join(_texts([key[place] for key in keys]) for place in range(len(relation.key)))
-    return sql.SQL("SELECT record_send(ROW({})) AS r{} FROM unnest({}) AS wanted({}), {} WHERE {}").format(
-        _exact(columns), more or sql.SQL(""), arrays, sql.SQL(", ").join(names), relation.rows, joined
+    return sql.SQL("SELECT {}{} FROM unnest({}) AS wanted({}), {} WHERE {}").format(
+        _row(connection, relation.columns),
+        more or sql.SQL(""),
+        arrays,
+        sql.SQL(", ").join(names),
+        relation.rows,
+        joined,
     )
 
 

@@ -40,6 +40,7 @@ __all__ = [
     "FenceStatus",
     "Installed",
     "Opened",
+    "arm",
     "canary",
     "fence",
     "fence_status",
@@ -64,6 +65,8 @@ FENCE_ALL_SQL = "SELECT statehub_plan.fence_tables(true)"
 _INSTALL_WAITS_MS = (100, 200, 400, 800, 1500)
 """Longest wait for one table's lock, round by round. The last exceeds deadlock_timeout's default: only then does the
 server cancel an autovacuum that is in the way (manual, 24.1.6)."""
+_ARM_WAITS_MS = (10, 25, 50)
+"""As above, where a table that could not be had costs a hold no more than it would have anyway."""
 _LOCK_WAIT_MS = 3000
 _LOCK_ATTEMPTS = 5
 
@@ -229,19 +232,43 @@ def open_by_gate(connection: Connection, *, term: int) -> None:
     )
 
 
-def settle_fence(connection: Connection, *, epoch: int) -> tuple[str, ...]:
-    """Disables the fence's triggers on a database that was opened by its gate, one table at a time between writers,
-    and shuts the gate behind them. Returns the tables that could not be had; repeat for those. Idempotent."""
+def arm(connection: Connection, *, epoch: int) -> None:
+    """Enables the fence's triggers on a database that accepts writes, one table at a time between writers, and lets
+    everybody through: a freeze then has no table to touch, only the gate to shut, however many tables there are.
+
+    Tables that could not be had within 50 ms are left to the freeze, as is everything where the database is frozen.
+    Until `settle_fence` each statement pays for its fence. Idempotent."""
+    with connection.transaction():
+        state.claim_epoch(connection, epoch)
+        current = state.read_state(connection, current=True)
+        if current is None or current.fence is not None or current.retired_run is not None:
+            return
+        if not _fenced_tables(connection, enabled=False):
+            return
+        if not _gate_is_open(connection):
+            set_gate(connection, open_to_all=True)
+    for wait_ms in _ARM_WAITS_MS:
+        tables = _fenced_tables(connection, enabled=False)
+        busy = [name for oid, name in tables if not _switch_fence(connection, oid, wait_ms, enable=True)]
+        if not busy:
+            break
+
+
+def settle_fence(connection: Connection, *, epoch: int, at_once: bool = False) -> tuple[str, ...]:
+    """Disables the fence's triggers on a database that was opened by its gate or armed, one table at a time between
+    writers, and shuts the gate behind them. Returns the tables that could not be had; repeat for those. Idempotent.
+    `at_once`: only those that can be had within 50 ms each."""
     left: list[str] = []
-    for wait_ms in _INSTALL_WAITS_MS:
-        left = [name for oid, name in _enabled_tables(connection) if not _unfence_table(connection, oid, wait_ms)]
+    for wait_ms in _ARM_WAITS_MS if at_once else _INSTALL_WAITS_MS:
+        tables = _fenced_tables(connection, enabled=True)
+        left = [name for oid, name in tables if not _switch_fence(connection, oid, wait_ms, enable=False)]
         if not left:
             break
     if not left:
         with connection.transaction():
             state.claim_epoch(connection, epoch)
             current = state.read_state(connection)
-            if current is not None and current.fence is None and not _enabled_tables(connection):
+            if current is not None and current.fence is None and not _fenced_tables(connection, enabled=True):
                 set_gate(connection, open_to_all=False)
     return tuple(left)
 
@@ -293,23 +320,33 @@ def _fence_table(connection: Connection, oid: int, enabled: bool, wait_ms: int) 
     return True
 
 
-def _enabled_tables(connection: Connection) -> list[tuple[int, str]]:
+def _fenced_tables(connection: Connection, *, enabled: bool) -> list[tuple[int, str]]:
+    """OID and name of the tables whose fence is, or is not, enabled."""
     rows = connection.execute(
-        "SELECT t.tgrelid::int8, t.tgrelid::regclass::text FROM pg_trigger t "
-        "WHERE t.tgname = 'statehub_plan_fence' AND NOT t.tgisinternal AND t.tgenabled <> 'D' ORDER BY 2"
+        "SELECT t.tgrelid::int8, t.tgrelid::regclass::text FROM pg_trigger t WHERE t.tgname = 'statehub_plan_fence' "
+        "AND NOT t.tgisinternal AND (t.tgenabled <> 'D') = %s ORDER BY 2",
+        [enabled],
     )
     return [(int(oid), str(name)) for oid, name in rows]
 
 
-def _unfence_table(connection: Connection, oid: int, wait_ms: int) -> bool:
-    """False when its lock could not be had within `wait_ms`; a frozen database's fence is never touched."""
+def _gate_is_open(connection: Connection) -> bool:
+    return connection.execute("SELECT statehub_plan.gate()").fetchone() == (True,)
+
+
+def _switch_fence(connection: Connection, oid: int, wait_ms: int, *, enable: bool) -> bool:
+    """False when its lock could not be had within `wait_ms`. A frozen database's fence is never touched, and none is
+    enabled behind which the gate is shut: nobody but a freeze makes writers fail."""
     try:
         with connection.transaction():
             connection.execute("SELECT set_config('lock_timeout', %s, true)", [f"{wait_ms}ms"])
             row = connection.execute("SELECT fence_term IS NULL FROM statehub_plan.state FOR SHARE").fetchone()
             if row != (True,):
                 return True
-            connection.execute("SELECT statehub_plan.fence_table(%s::oid, false)", [oid])
+            # Asked with the row locked: whoever shuts the gate has it first.
+            if enable and not _gate_is_open(connection):
+                return True
+            connection.execute("SELECT statehub_plan.fence_table(%s::oid, %s)", [oid, enable])
     except (psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected):
         return False
     except psycopg.errors.UndefinedTable:

@@ -29,7 +29,6 @@ from statehub_plan.postgres.sessions import (
     HOLD_LOCK,
     HOLD_PURPOSE,
     Ended,
-    end_others_at_once,
     end_sessions,
     held_by,
     prepared_transactions,
@@ -211,12 +210,9 @@ class Hold:
                 self._freezing_failed(error)
                 raise
 
-    def commit_freeze(self, *, term: int, proof: str | None, primary: str | None, end_waiting: bool = False) -> None:
+    def commit_freeze(self, *, term: int, proof: str | None, primary: str | None) -> None:
         """Marks and commits what `seal` has prepared; the hold is over either way. A connection lost at COMMIT is
-        answered by observing; OutcomeUnknown when nobody can tell.
-
-        `end_waiting`: other sessions are asked to end in the same breath. Awake, each of them would first meet the
-        fence, and all at once take the processors from what clients wait for."""
+        answered by observing; OutcomeUnknown when nobody can tell."""
         with self._mutex:
             self.check()
             try:
@@ -228,7 +224,6 @@ class Hold:
                     self._backend,
                     lambda conn: is_marked(conn, term, self._run),
                     what=f"the freeze for term {term}",
-                    last=end_others_at_once if end_waiting else None,
                 )
             except BaseException as error:
                 self._freezing_failed(error)

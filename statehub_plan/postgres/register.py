@@ -12,7 +12,7 @@ from statehub_plan.model.base import Frozen, Instant
 from statehub_plan.model.plan import Identity
 from statehub_plan.postgres.connect import Connection
 from statehub_plan.postgres.state import claim_epoch, identity, read_state
-from statehub_plan.postgres.transaction import backend_of, begin, commit, commit_once, roll_back
+from statehub_plan.postgres.transaction import Backend, begin, commit, commit_once, roll_back
 from statehub_plan.world import TransferStage
 
 
@@ -98,19 +98,21 @@ def begin_decision(
     epoch: int,
     hold: str,
     proof: str,
+    backend: Backend,
+    here: Identity,
     also: Callable[[Connection], None],
 ) -> tuple[Outcome, Callable[[], None]]:
     """`decide` up to its commit, which is returned with what it would come to: until then nobody sees it. For a session
-    whose epoch was claimed there before, which has brought the tool's schema up to date.
+    whose epoch was claimed there before, which has brought the tool's schema up to date; `backend` and `here` are its
+    own, asked while nobody waited.
 
     Until then the transaction is the caller's to roll back, which closing the session does too."""
     proved = partial(_is_proved, term=term, hold=hold, proof=proof)
     try:
         with connection.pipeline():
             begin(connection)
-            backend = backend_of(connection)
             outcome = _insert(
-                connection, proved, term=term, primary=primary, run=run, epoch=epoch, also=also, current=True
+                connection, proved, term=term, primary=primary, run=run, epoch=epoch, here=here, also=also, current=True
             )
     except BaseException:
         roll_back(connection)
@@ -145,6 +147,7 @@ def _insert(
     primary: str | None,
     run: str,
     epoch: int,
+    here: Identity | None = None,
     also: Callable[[Connection], None] | None = None,
     current: bool = False,
 ) -> Outcome:
@@ -157,7 +160,7 @@ def _insert(
     if found is None:
         connection.execute(
             "INSERT INTO statehub_plan.decision (term, primary_endpoint, identity, run) VALUES (%s, %s, %s, %s)",
-            [term, primary, Jsonb(identity(connection).model_dump(mode="json")), run],
+            [term, primary, Jsonb((here or identity(connection)).model_dump(mode="json")), run],
         )
         if also is not None:
             also(connection)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -21,7 +21,7 @@ from statehub_plan.model.base import Frozen, digest
 from statehub_plan.moments import Moment, passed_by
 from statehub_plan.postgres.barrier import Barrier, await_barrier, send_barrier
 from statehub_plan.postgres.connect import Connection, connect, keep_plans, user_tables
-from statehub_plan.postgres.fence import open_by_gate
+from statehub_plan.postgres.fence import arm, open_by_gate, settle_fence
 from statehub_plan.postgres.frozen import (
     end_all_others,
     require_frozen,
@@ -36,9 +36,9 @@ from statehub_plan.postgres.register import Outcome, begin_decision
 from statehub_plan.postgres.replication import advance_origin, read_subscription, stream_name
 from statehub_plan.postgres.reverse import ReverseEnds, forget_reverse_slot_lag
 from statehub_plan.postgres.sequences import SequenceValue, read_sequences, set_sequences
-from statehub_plan.postgres.sessions import end_open_transactions, other_sessions
+from statehub_plan.postgres.sessions import end_open_transactions, end_others_at_once, end_sessions, other_sessions
 from statehub_plan.postgres.state import claim_epoch, identity, set_transfer
-from statehub_plan.postgres.transaction import begin, roll_back
+from statehub_plan.postgres.transaction import backend_of, begin, roll_back
 from statehub_plan.postgres.watch import OnEvent
 from statehub_plan.world import TransferStage
 
@@ -128,6 +128,7 @@ class Switch:
         self.sequences: tuple[SequenceValue, ...] = ()
         self.proof: str | None = None
         self.opened_at: datetime | None = None
+        self._armed = False
         self._own_from: str | None = None
         self.expected_rest_ms = 0.0
         self._sealing: Future[None] | None = None
@@ -150,6 +151,15 @@ class Switch:
                         under_way.result()
         finally:
             self._stack.close()
+            self._disarm()
+
+    def _disarm(self) -> None:
+        """Writers need not pay for a fence that froze nothing. Whatever is left of it, the next switch makes use of."""
+        if not self._armed or (self.hold is not None and self.hold.frozen):
+            return
+        self._armed = False
+        with suppress(StatehubError, psycopg.Error), connect(self._ends.source_dsn, purpose="disarm") as source:
+            settle_fence(source, epoch=self._epoch, at_once=True)
 
     @property
     def timings(self) -> Timings:
@@ -171,11 +181,15 @@ class Switch:
         self._target = self._session(self._ends.target_dsn, timeout_ms)
         self._pool = self._stack.enter_context(ThreadPoolExecutor(2, thread_name_prefix="statehub-plan switch"))
         self._source_identity = identity(self._source)
-        self._stream = stream_name(identity(self._target))
+        self._target_identity = identity(self._target)
+        self._target_backend = backend_of(self._target)
+        self._stream = stream_name(self._target_identity)
         self._reverse_oid = self._prepare_reverse()
         with self._target.transaction():
             claim_epoch(self._target, self._epoch)
         self._approach_sequences()
+        self._armed = True
+        arm(self._source, epoch=self._epoch)
         self._come_near()
         self._warm()
 
@@ -261,7 +275,7 @@ class Switch:
             self._require_sealing().result()
             self._require_decidable(primary, self._deciding)
             self._require_time("the freeze")
-            hold.commit_freeze(term=self._term, proof=self.proof, primary=primary, end_waiting=True)
+            self._commit_freeze(hold, primary)
             self._moment("freeze-committed")
             refusing = self._pool.submit(why_not_refused, self._second, self._tables, self._probes)
             left = end_all_others(self._source)
@@ -272,6 +286,15 @@ class Switch:
 
         with self._explaining("the freeze"):
             self._clock.measure("freeze_ms", work)
+
+    def _commit_freeze(self, hold: Hold, primary: str) -> None:
+        """Those who wait are asked to end in the same breath: awake, each of them would first meet the fence, and all
+        at once take the processors from what clients wait for."""
+        ending = self._pool.submit(end_others_at_once, self._source)
+        try:
+            hold.commit_freeze(term=self._term, proof=self.proof, primary=primary)
+        finally:
+            wait([ending])  # whatever became of it: it is asked for again when everything is frozen
 
     def decide(self) -> Outcome:
         """The decision falls, and opens the target with the same commit; `gap_ms` is known from here on, and when by
@@ -286,6 +309,12 @@ class Switch:
             self._clock.parts["gap_ms"] = round((time.monotonic() - self._held_at) * 1000, 2)
             self.opened_at = self._time_of_opening()
         return outcome
+
+    def end_read_only_sessions(self, *, timeout_s: float) -> int:
+        """How many sessions of the target were ended because they began while it was frozen, and would stay read-only.
+        In a session that is there already: one more now would take a processor from clients."""
+        row = self._target.execute("SELECT coalesce(%s, clock_timestamp())", [self.opened_at]).fetchone()
+        return len(end_sessions(self._target, began_before=row[0] if row else None, timeout_s=timeout_s).ended)
 
     def _time_of_opening(self) -> datetime | None:
         with suppress(psycopg.Error):  # the decision stands, whoever asks for the time of day afterwards
@@ -391,6 +420,7 @@ class Switch:
         and a freeze that cost about three times what opening the target does. Ending a session costs half of that
         (measured in docs/benchmarks.md, "Forecast")."""
         self._look_for_writers()
+        other_sessions(self._target)
         began = time.monotonic()
         self._look_for_writers()
         flush = "SELECT pg_logical_emit_message(true, 'statehub_plan', 'flush')"
@@ -405,6 +435,7 @@ class Switch:
     def _look_for_writers(self) -> None:
         canary(self._second, tables=self._tables[:1], probes=self._probes)
         unfenced_count(self._source)
+        end_others_at_once(self._source, end=False)
         end_open_transactions(self._source, timeout_s=0.0, end=False)
 
     # Under the hold
@@ -454,6 +485,8 @@ class Switch:
             epoch=self._epoch,
             hold=self.hold_id,
             proof=self.proof,
+            backend=self._target_backend,
+            here=self._target_identity,
             also=lambda conn: open_by_gate(conn, term=self._term),
         )
         # A tool that is stopped here but not dead would keep the register from everybody: the server ends it then.

@@ -59,18 +59,10 @@ def begin(connection: Connection) -> None:
     )
 
 
-def commit(
-    connection: Connection,
-    backend: Backend,
-    landed: Callable[[Connection], bool],
-    *,
-    what: str,
-    last: Callable[[Connection], object] | None = None,
-) -> None:
-    """Commits the open transaction; a session lost meanwhile is answered by observing, as in `commit_once`. `last` asks
-    for something that belongs before it, and is sent together with it."""
+def commit(connection: Connection, backend: Backend, landed: Callable[[Connection], bool], *, what: str) -> None:
+    """Commits the open transaction; a session lost meanwhile is answered by observing, as in `commit_once`."""
     try:
-        tag = _commit_with(connection, last) if last else connection.execute("COMMIT").statusmessage
+        tag = connection.execute("COMMIT").statusmessage
     except psycopg.Error as error:
         if not connection.closed:
             raise
@@ -83,13 +75,6 @@ def commit(
             what=f"the server rolled {what} back",
             hint="look into the server's log, then run again",
         )
-
-
-def _commit_with(connection: Connection, last: Callable[[Connection], object]) -> str | None:
-    with connection.pipeline():
-        last(connection)
-        committed = connection.execute("COMMIT")
-    return committed.statusmessage
 
 
 def roll_back(connection: Connection) -> None:

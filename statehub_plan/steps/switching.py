@@ -19,10 +19,9 @@ from statehub_plan.model.spec import UnderHold, duration_s
 from statehub_plan.model.steps import StepKind
 from statehub_plan.postgres.baseline import Baseline
 from statehub_plan.postgres.compare import Comparison, compare
-from statehub_plan.postgres.connect import Connection, connect
+from statehub_plan.postgres.connect import Connection
 from statehub_plan.postgres.hold import HoldEvent, limits_of
 from statehub_plan.postgres.replication import stream_marks
-from statehub_plan.postgres.sessions import end_sessions
 from statehub_plan.postgres.switch import Switch, SwitchEnds, SwitchLimits
 from statehub_plan.postgres.watermark import catalog_watermark
 from statehub_plan.steps.compare import require_equal
@@ -222,9 +221,7 @@ def _open(stage: Stage, switch: Switch, step: Step) -> dict[str, JsonValue]:
     timings = switch.timings
     count = 0
     try:  # clients are to be told of the new primary whatever becomes of sessions that were there before
-        with connect(stage.dsn(endpoint), purpose="open") as connection:
-            row = connection.execute("SELECT coalesce(%s, clock_timestamp())", [switch.opened_at]).fetchone()
-            count = len(end_sessions(connection, began_before=row[0] if row else None, timeout_s=1.0).ended)
+        count = switch.end_read_only_sessions(timeout_s=1.0)
     except (StatehubError, psycopg.Error) as error:
         stage.later(f"sessions that began while {endpoint} was frozen were not ended: {' '.join(str(error).split())}")
     return {

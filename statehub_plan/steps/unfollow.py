@@ -8,7 +8,7 @@ from statehub_plan.errors import StatehubError
 from statehub_plan.model.plan import Step
 from statehub_plan.postgres.connect import connect
 from statehub_plan.postgres.fence import settle_fence
-from statehub_plan.postgres.state import read_state
+from statehub_plan.postgres.state import is_installed, read_state
 from statehub_plan.postgres.stopping import stop_following
 from statehub_plan.postgres.views import refresh_views
 from statehub_plan.steps.stage import Stage
@@ -36,7 +36,16 @@ def execute(stage: Stage, step: Step) -> dict[str, JsonValue]:
     summary = f"{endpoint} follows nobody; slot {stopped.slot}"
     if endpoint == stage.plan.new:
         told |= _settle_primary(stage, endpoint)
+    else:
+        _disarm(stage, away)
     return {"summary": summary, **told}
+
+
+def _disarm(stage: Stage, endpoint: str) -> None:
+    """What a switch that was killed before it froze anything has left there: each statement pays for it."""
+    with connect(stage.dsn(endpoint), purpose="settle") as primary:
+        if is_installed(primary):
+            settle_fence(primary, epoch=stage.epoch)
 
 
 def _settle_primary(stage: Stage, endpoint: str) -> dict[str, JsonValue]:

@@ -1,0 +1,157 @@
+"""A fence that is armed before a switch: everybody passes until its gate is shut, which takes no lock on any table."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing
+
+import psycopg
+import pytest
+
+from statehub_plan.demo.cluster import Cluster
+from statehub_plan.errors import StatehubError
+from statehub_plan.postgres import fence
+from statehub_plan.postgres.hold import Hold
+from statehub_plan.postgres.switch import Switch
+from statehub_plan.world import Writes
+from tests.integration.ledgered import SHORT, Moved, Pairs, in_transaction, refused
+from tests.integration.served_database import TABLES, InBackground, Served, eventually, serve
+
+WRITE = "INSERT INTO public.tasks (plan_id, note) VALUES (1, 'one more')"
+
+
+@pytest.fixture(params=["source", "target"])
+def served(request: pytest.FixtureRequest) -> Served:
+    """A service's database on each of the two majors, with a fence that sleeps."""
+    found = serve(request.getfixturevalue(f"{request.param}_db"))
+    with found.tool() as session:
+        fence.install(session)
+    return found
+
+
+@pytest.fixture(scope="module")
+def pairs(
+    source_cluster: Cluster, target_cluster: Cluster, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Pairs]:
+    """One pair for all."""
+    found = Pairs(source_cluster, target_cluster, tmp_path_factory.mktemp("pairs"))
+    yield found
+    found.close()
+
+
+@pytest.fixture
+def pair(pairs: Pairs) -> Moved:
+    """A primary, a side that follows it, and the way back prepared."""
+    return pairs.get()
+
+
+def armed(served: Served) -> tuple[int, bool]:
+    """How many tables have an enabled fence, and whether its gate is open."""
+    with served.tool() as session:
+        status = fence.fence_status(session)
+    return status.triggers_enabled, status.gate_open
+
+
+def test_an_armed_fence_lets_everybody_write(served: Served) -> None:
+    """Enabled on every table behind an open gate, twice as well as once; put away, nothing is left of it."""
+    with served.tool() as session:
+        for _ in range(2):
+            fence.arm(session, epoch=1)
+            assert (len(TABLES), True) == armed(served)
+            served.app(WRITE)
+            assert Writes.OPEN is fence.writes(session)
+        for _ in range(2):
+            assert () == fence.settle_fence(session, epoch=1)
+            assert (0, False) == armed(served)
+            served.app(WRITE)
+
+
+def test_a_session_that_wrote_while_it_was_armed_does_not_after_the_freeze(served: Served) -> None:
+    """Plans that it keeps, a transaction that is open, one that waits for the lock: all meet the shut gate."""
+    with served.tool() as session:
+        fence.arm(session, epoch=1)
+    with (
+        closing(psycopg.connect(served.admin_dsn, autocommit=True)) as kept,
+        in_transaction(served.admin_dsn, "SELECT count(*) FROM public.tasks") as begun,
+    ):
+        kept.execute("PREPARE one_more AS INSERT INTO public.tasks (plan_id, note) VALUES (1, 'kept')")
+        for _ in range(8):  # until the plan is a generic one
+            kept.execute("EXECUTE one_more")
+        with Hold.take(served.tool_dsn, hold_id="hold-1", run="run-a", epoch=2, limits=SHORT.hold) as hold:
+            waiting = InBackground(served.admin_dsn, WRITE)
+            assert eventually(lambda: waiting.waits(served.admin_dsn))
+            hold.seal()
+            hold.commit_freeze(term=1, proof=None, primary="there")
+        assert "25006" == waiting.outcome()
+        for session, statement in ((kept, "EXECUTE one_more"), (begun, WRITE)):
+            with pytest.raises(psycopg.errors.ReadOnlySqlTransaction):
+                session.execute(statement.encode())
+    assert (len(TABLES), False) == armed(served)
+    assert [(8,)] == served.admin("SELECT count(*) FROM public.tasks WHERE note = 'kept'")
+
+
+def test_a_table_that_is_busy_is_left_to_the_freeze(served: Served) -> None:
+    """Nobody queues up behind a long transaction; the freeze, under its locks, enables what is missing."""
+    with served.tool() as session, in_transaction(served.app_dsn, WRITE):
+        fence.arm(session, epoch=1)
+        assert (len(TABLES) - 1, True) == armed(served)
+        assert ("public.tasks",) == fence.fence_status(session).unfenced
+        served.app(WRITE)
+    with Hold.take(served.tool_dsn, hold_id="hold-1", run="run-a", epoch=2, limits=SHORT.hold) as hold:
+        hold.freeze(term=1)
+    assert (len(TABLES), False) == armed(served)
+    with pytest.raises(psycopg.errors.ReadOnlySqlTransaction):
+        served.admin(WRITE)
+
+
+def test_a_frozen_database_is_not_armed(served: Served) -> None:
+    """Its gate stays shut, whoever asks."""
+    with served.tool() as session:
+        fence.fence(session, term=1, run="run-a", epoch=1)
+        fence.arm(session, epoch=2)
+        assert fence.fence_status(session).complete
+    assert (len(TABLES), False) == armed(served)
+
+
+def test_no_fence_is_enabled_behind_a_shut_gate(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another run puts the fence away while this one arms it, table by table: writers never meet a refusal."""
+    with served.tool() as session, served.tool() as other:
+        switch_one = fence._switch_fence
+        seen: list[int] = []
+
+        def interrupted(connection: psycopg.Connection, oid: int, wait_ms: int, *, enable: bool) -> bool:
+            if enable and len(seen) == 2:
+                monkeypatch.setattr(fence, "_switch_fence", switch_one)
+                assert () == fence.settle_fence(other, epoch=1)
+            seen.append(oid)
+            return switch_one(connection, oid, wait_ms, enable=enable)
+
+        monkeypatch.setattr(fence, "_switch_fence", interrupted)
+        fence.arm(session, epoch=1)
+    assert (0, False) == armed(served)
+    served.app(WRITE)
+
+
+def test_a_switch_that_comes_to_nothing_puts_the_fence_away(pair: Moved) -> None:
+    """Armed while it is prepared; a refusal, and writers pay for nothing any more."""
+    tables: list[int] = []
+
+    def refuse(_switch: Switch) -> None:
+        tables.append(armed(pair.old)[0])
+        raise StatehubError(code="test", what="no more than this", hint="none")
+
+    assert "test" == refused(pair, at="prepared", then=refuse).code
+    assert tables[0] > 0
+    assert (0, False) == armed(pair.old)
+
+
+def test_what_a_killed_switch_left_armed_is_used_by_the_next(pair: Moved) -> None:
+    """The gate is open, so writers go on; the move that follows freezes by shutting it."""
+    pair.prepare()
+    with pair.old.tool() as source:
+        fence.arm(source, epoch=pair.epoch)
+    assert pair.accepts_writes()
+    pair.decide()
+    assert not pair.accepts_writes()
+    pair.settle()
+    assert pair.accepts_writes()
