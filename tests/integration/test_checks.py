@@ -14,7 +14,7 @@ import pytest
 from statehub_plan.components import PgInstallation
 from statehub_plan.demo.cluster import Cluster
 from statehub_plan.errors import StatehubError
-from statehub_plan.model.preflight import Found, Severity
+from statehub_plan.model.preflight import Found, Severity, Side
 from statehub_plan.model.spec import Endpoint, TransferMethod
 from statehub_plan.postgres.checks.declare import Move, Query, Seen
 from statehub_plan.postgres.checks.ends import end_of
@@ -244,3 +244,26 @@ def test_of_many_objects_some_are_named_and_the_rest_is_counted(source_db: str, 
     )
     found = [one for one in tripped.look(source_db, target_db, tripped.REPLICATION) if one.id == "no-replica-identity"]
     assert (MOST + 1, "and 10 more") == (len(found), found[-1].what)
+
+
+def test_the_proof_by_changes_needs_a_slot_of_its_own(source_db: str, target_db: str) -> None:
+    """With one slot left, a target can follow; nothing is left then for a second log of the same changes."""
+    with connect(source_db, purpose="test") as old, connect(target_db, purpose="test") as new:
+        old.execute(
+            "SELECT pg_create_physical_replication_slot('filler_' || n) FROM generate_series(1, "
+            "current_setting('max_replication_slots')::int - (SELECT count(*)::int FROM pg_replication_slots) - 1) n"
+        )
+        try:
+            full = [
+                [
+                    one.side
+                    for one in run_checks(End(old), End(new), replace(tripped.REPLICATION, reads_changes=reads))
+                    if one.id == "replication-slots-full"
+                ]
+                for reads in (False, True)
+            ]
+        finally:
+            old.execute(
+                "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE slot_name ~ '^filler_'"
+            )
+    assert [[], [Side.SOURCE]] == full

@@ -50,6 +50,7 @@ class Place(StrEnum):
 class Move:
     """What is intended, as far as checks depend on it. `following`: the fallback is to follow, so that the reverse
     direction must be possible too. `waived_tables` (`schema.table`) are left out of the comparison by the plan.
+    `reads_changes`: the proof under the hold reads a temporary slot on each side.
     Transactions younger than `patience_s` are nobody's problem."""
 
     method: TransferMethod
@@ -57,6 +58,7 @@ class Move:
     replace: bool = False
     waived_tables: frozenset[str] = frozenset()
     patience_s: float = 10.0
+    reads_changes: bool = False
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from statehub_plan.errors import StatehubError
-from statehub_plan.model.spec import CutoverPlan, Endpoint, FallbackMode, TargetContent, TransferMethod
+from statehub_plan.model.spec import CutoverPlan, Endpoint, FallbackMode, TargetContent, TransferMethod, UnderHold
 from statehub_plan.postgres.checks.declare import Move
 from statehub_plan.postgres.checks.run import End
 from statehub_plan.postgres.connect import Connection, resolve_dsn
@@ -27,6 +27,7 @@ def move_of(document: CutoverPlan, *, replace: bool | None = None) -> Move:
         and spec.desired.fallback.mode is FallbackMode.FOLLOWING,
         replace=spec.transfer.target_content is TargetContent.REPLACE if replace is None else replace,
         waived_tables=frozenset(one.table for one in spec.compare.waive if one.table is not None),
+        reads_changes=spec.compare.under_hold is UnderHold.CHANGES,
     )
 
 

@@ -46,17 +46,19 @@ def _wal_level(look: Look) -> Iterator[Seen]:
     "replication-slots-full",
     Severity.ERROR,
     Place.PUBLISHER,
-    title="a replication slot is free",
-    reason="following needs one, and raising max_replication_slots takes a restart",
+    title="replication slots are free",
+    reason="following needs one, `compare.underHold: changes` another; raising max_replication_slots takes a restart",
     here=(SETTINGS, _SLOTS_TAKEN),
 )
 def _slots_full(look: Look) -> Iterator[Seen]:
     most = integer(look.here, "max_replication_slots")
     taken, own = look.here.row(_SLOTS_TAKEN)
-    if taken >= most and not own:
+    needed = 2 if look.move.reads_changes else 1
+    if most - taken + own < needed:
         yield Seen(
-            f"all {most} replication slots of the {look.side} are taken",
-            f"drop one that nobody needs, or: ALTER SYSTEM SET max_replication_slots = {most + 2}, then restart",
+            f"{taken - own} of {most} replication slots of the {look.side} are taken, and {needed} are needed",
+            f"drop one that nobody needs, or: ALTER SYSTEM SET max_replication_slots = {taken - own + needed + 2}, "
+            "then restart",
         )
 
 
