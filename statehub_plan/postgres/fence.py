@@ -161,10 +161,13 @@ def seal(
 def seal_tables(connection: Connection) -> None:
     """The part of `seal` that takes time with the number of tables; nothing of it counts before `mark_sealed`."""
     state.require_transaction(connection)
-    connection.execute("DELETE FROM statehub_plan.passage")
-    set_gate(connection, open_to_all=False)
-    connection.execute(FENCE_ALL_SQL)
-    set_read_only_default(connection, True)
+    statements = [
+        "DELETE FROM statehub_plan.passage",
+        _gate_sql(open_to_all=False),
+        FENCE_ALL_SQL,
+        _read_only_default_sql(connection, True),
+    ]
+    connection.execute("; ".join(statements).encode(), prepare=False)  # writers wait: one round trip
 
 
 def mark_sealed(
@@ -275,11 +278,7 @@ def settle_fence(connection: Connection, *, epoch: int, at_once: bool = False) -
 
 def set_gate(connection: Connection, *, open_to_all: bool) -> None:
     """What the fence's triggers find when they fire, from the caller's commit on."""
-    answer = "true" if open_to_all else "false"
-    connection.execute(
-        "CREATE OR REPLACE FUNCTION statehub_plan.gate() RETURNS boolean LANGUAGE plpgsql AS "
-        f"'BEGIN RETURN {answer}; END'".encode()
-    )
+    connection.execute(_gate_sql(open_to_all=open_to_all).encode())
 
 
 def pass_for_session(connection: Connection, *, epoch: int | None = None) -> None:
@@ -292,9 +291,7 @@ def pass_for_session(connection: Connection, *, epoch: int | None = None) -> Non
 
 def set_read_only_default(connection: Connection, on: bool) -> None:
     """The database's `default_transaction_read_only`, for sessions that begin after the caller's commit."""
-    database = sql.Identifier(connection.info.dbname)
-    change = sql.SQL("SET default_transaction_read_only = on" if on else "RESET default_transaction_read_only")
-    connection.execute(sql.SQL("ALTER DATABASE {} ").format(database) + change)
+    connection.execute(_read_only_default_sql(connection, on).encode())
 
 
 def is_marked(connection: Connection, term: int, run: str) -> bool:
@@ -328,6 +325,20 @@ def _fenced_tables(connection: Connection, *, enabled: bool) -> list[tuple[int, 
         [enabled],
     )
     return [(int(oid), str(name)) for oid, name in rows]
+
+
+def _gate_sql(*, open_to_all: bool) -> str:
+    answer = "true" if open_to_all else "false"
+    return (
+        "CREATE OR REPLACE FUNCTION statehub_plan.gate() RETURNS boolean LANGUAGE plpgsql AS "
+        f"'BEGIN RETURN {answer}; END'"
+    )
+
+
+def _read_only_default_sql(connection: Connection, on: bool) -> str:
+    database = sql.Identifier(connection.info.dbname)
+    change = sql.SQL("SET default_transaction_read_only = on" if on else "RESET default_transaction_read_only")
+    return (sql.SQL("ALTER DATABASE {} ").format(database) + change).as_string(connection)
 
 
 def _gate_is_open(connection: Connection) -> bool:

@@ -179,7 +179,7 @@ class Switch:
         keep_plans(self._source)
         self._second = self._session(self._ends.source_dsn, timeout_ms)
         self._target = self._session(self._ends.target_dsn, timeout_ms)
-        self._pool = self._stack.enter_context(ThreadPoolExecutor(2, thread_name_prefix="statehub-plan switch"))
+        self._pool = self._stack.enter_context(ThreadPoolExecutor(3, thread_name_prefix="statehub-plan switch"))
         self._source_identity = identity(self._source)
         self._target_identity = identity(self._target)
         self._target_backend = backend_of(self._target)
@@ -272,10 +272,15 @@ class Switch:
                 self._moment("origin-moved")
             self._deciding = self._pool.submit(self._prepare_decision, primary)
             require_no_writer(self._source, timeout_s=self._left_s())
-            self._require_sealing().result()
-            self._require_decidable(primary, self._deciding)
-            self._require_time("the freeze")
-            self._commit_freeze(hold, primary)
+            # Awake, each of those who wait would first meet the fence. They are on their way back when it is decided.
+            ending = self._pool.submit(end_others_at_once, self._source)
+            try:
+                self._require_sealing().result()
+                self._require_decidable(primary, self._deciding)
+                self._require_time("the freeze")
+                hold.commit_freeze(term=self._term, proof=self.proof, primary=primary)
+            finally:
+                wait([ending])  # whatever became of it: everybody is asked again when everything is frozen
             self._moment("freeze-committed")
             refusing = self._pool.submit(why_not_refused, self._second, self._tables, self._probes)
             left = end_all_others(self._source)
@@ -286,15 +291,6 @@ class Switch:
 
         with self._explaining("the freeze"):
             self._clock.measure("freeze_ms", work)
-
-    def _commit_freeze(self, hold: Hold, primary: str) -> None:
-        """Those who wait are asked to end in the same breath: awake, each of them would first meet the fence, and all
-        at once take the processors from what clients wait for."""
-        ending = self._pool.submit(end_others_at_once, self._source)
-        try:
-            hold.commit_freeze(term=self._term, proof=self.proof, primary=primary)
-        finally:
-            wait([ending])  # whatever became of it: it is asked for again when everything is frozen
 
     def decide(self) -> Outcome:
         """The decision falls, and opens the target with the same commit; `gap_ms` is known from here on, and when by
