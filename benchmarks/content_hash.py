@@ -1,14 +1,16 @@
 """How long the content proof takes beside counting rows and beside pgcopydb's algorithm, in one run.
 
-    python -m benchmarks.content_hash [--megabytes 1000] [--jobs 2] [--rounds 5]
+    python -m benchmarks.content_hash [--megabytes 1000] [--jobs 2] [--rounds 5] [--reladiff PROGRAM]
 
-Both sides at once, the same sessions, snapshots and page ranges for all three; only what is asked of a row differs.
+With the program of PyPI's `reladiff` the largest table is compared by it too, all columns. Both sides at once, the
+same sessions, snapshots and page ranges for all of the others; only what is asked of a row differs.
 """
 
 from __future__ import annotations
 
 import argparse
 import statistics
+import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -37,12 +39,24 @@ def hashtext(connection: Connection, relation: Relation, pages: PageRange) -> ob
     return connection.execute(query.format(relation.identifier, pages.condition)).fetchone()
 
 
-def on_both_sides(dsns: tuple[str, str], jobs: int, ask: Ask) -> float:
-    """Seconds from the first question to the last answer; connecting is not counted."""
+def reladiff(program: str, dsns: tuple[str, str], jobs: int) -> float:
+    """Seconds that it takes to find the largest table equal in all of its columns."""
+    columns = ["actor_id", "kind", "note", "amount", "payload", "seen_at"]
+    asked = [part for name in columns for part in ("-c", name)]
+    command = [program, dsns[0], "hub.event", dsns[1], "hub.event", "-k", "id", *asked, "-j", str(jobs)]
+    began = time.monotonic()
+    found = subprocess.run(command, check=True, capture_output=True, text=True)
+    assert not found.stdout.strip(), found.stdout[:500]
+    return time.monotonic() - began
+
+
+def on_both_sides(dsns: tuple[str, str], jobs: int, ask: Ask, only: str | None = None) -> float:
+    """Seconds from the first question to the last answer, of all tables or one; connecting is not counted."""
     with Snapshot(dsns[0], purpose="benchmark") as old, Snapshot(dsns[1], purpose="benchmark") as new:
         crews = []
         for snapshot in (old, new):
-            relations = sorted(read_relations(snapshot.leader), key=lambda relation: -relation.bytes)
+            found = [each for each in read_relations(snapshot.leader) if only in (None, each.qualified)]
+            relations = sorted(found, key=lambda relation: -relation.bytes)
             tasks = [(relation, pages) for relation in relations for pages in relation.ranges(CHUNK_BYTES)]
             sessions = [snapshot.join() for _ in range(jobs)]
             crews.append(
@@ -77,6 +91,7 @@ def main() -> None:
     parser.add_argument("--megabytes", type=int, default=1000)
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--reladiff", default=None, help="that program, to compare the largest table beside")
     options = parser.parse_args()
     questions: dict[str, Ask] = {
         "count(*)": count_rows,
@@ -85,6 +100,8 @@ def main() -> None:
     }
     measured: dict[str, list[float]] = {name: [] for name in questions}
     measured["whole compare(): catalogs, sequences, digest"] = []
+    ours: list[float] = []
+    theirs: list[float] = []
     with two_clusters(options.megabytes) as pair, pair.target() as target:
         fill_target(pair, target, options.jobs)
         versions = [cluster.installation.version for cluster in (pair.source_cluster, pair.target_cluster)]
@@ -96,11 +113,18 @@ def main() -> None:
             began = time.monotonic()
             assert compare(pair.source, target, jobs=options.jobs).answer is Answer.EQUAL
             measured["whole compare(): catalogs, sequences, digest"].append(time.monotonic() - began)
+            if options.reladiff:
+                sides = pair.source, target
+                ours.append(on_both_sides(sides, options.jobs, digest_rows, "hub.event"))
+                theirs.append(reladiff(options.reladiff, sides, options.jobs))
     medians = {name: statistics.median(seconds) for name, seconds in measured.items()}
     print("| both sides at once | s | to count(*) | to pgcopydb's |\n|---|---|---|---|")
     for name, seconds in medians.items():
         ratios = seconds / medians["count(*)"], seconds / medians["sum(hashtext(t::text)) (pgcopydb)"]
         print(f"| {name} | {seconds:.2f} | {ratios[0]:.1f}× | {ratios[1]:.2f}× |")
+    if theirs:
+        one, other = statistics.median(ours), statistics.median(theirs)
+        print(f"\nlargest table: digest {one:.2f} s, reladiff {other:.2f} s, {one / other:.2f}×")
 
 
 if __name__ == "__main__":

@@ -185,6 +185,19 @@ def gaps(ledger: Path) -> tuple[list[float], int]:
     return found, len(acks)
 
 
+def own_gaps(ledger: Path) -> list[float]:
+    """Milliseconds of each change of side as each writer had it for itself."""
+    by_writer: dict[str, list[tuple[int, str]]] = {}
+    for writer, _, side, ns in (line.split() for line in ledger.read_text().splitlines()):
+        by_writer.setdefault(writer, []).append((int(ns), side))
+    return [
+        (later[0] - earlier[0]) / 1e6
+        for acks in by_writer.values()
+        for earlier, later in itertools.pairwise(sorted(acks))
+        if earlier[1] != later[1]
+    ]
+
+
 def lost(ledger: Path, primary: str) -> int:
     """How many acknowledged rows the primary does not have."""
     with psycopg.connect(primary) as connection:
@@ -222,11 +235,13 @@ def measure(pair: Pair, rate: float, writers: int, moves: int, prove_changes: bo
             time.sleep(0.3)
             copy.write_bytes(ledger.read_bytes())
         found, acknowledged = gaps(copy)
+        own = own_gaps(copy)
         missing = lost(copy, mover.old)
         copy.unlink()
         mover.end()
     p50, p99, most = statistics.median(found), percentile(found, 0.99), max(found)
     print(f"| {rate:.0f} | {acknowledged} | {len(found)} | {p50:.1f} | {p99:.1f} | {most:.1f} | {missing} |")
+    print(f"\neach writer's own: median {statistics.median(own):.1f}, 99th percentile {percentile(own, 0.99):.1f}")
     if forecasts:
         errors = [forecast / each.gap_ms - 1 for forecast, each in zip(forecasts, timings, strict=True)]
         near = sum(abs(error) <= 0.25 for error in errors)
