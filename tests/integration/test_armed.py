@@ -155,3 +155,17 @@ def test_what_a_killed_switch_left_armed_is_used_by_the_next(pair: Moved) -> Non
     assert not pair.accepts_writes()
     pair.settle()
     assert pair.accepts_writes()
+
+
+def test_a_rehearsal_puts_the_fence_away_before_it_compares(pair: Moved) -> None:
+    """Released, nothing is armed any more, although the rehearsal's sessions stay open while contents are compared."""
+    with pair.switch() as switch:
+        switch.prepare()
+        assert armed(pair.old)[1]
+        switch.take_hold()
+        switch.drain()
+        switch.sync_sequences()
+        switch.rehearse_rest(lambda *_: None)
+        switch.release()
+        assert (0, False) == armed(pair.old)
+    assert pair.accepts_writes()

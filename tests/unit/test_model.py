@@ -25,6 +25,8 @@ from statehub_plan.world import (
 )
 from tests.unit.explorer import WISHES, Exploration, explore, unmet_requirement, veils
 
+pytestmark = pytest.mark.exhaustive
+
 
 @pytest.fixture(scope="module", params=WISHES, ids=lambda wish: f"{wish.method}-{wish.fallback}-{wish.replace_target}")
 def explored(request: pytest.FixtureRequest) -> Exploration:
