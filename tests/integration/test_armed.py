@@ -11,8 +11,10 @@ import pytest
 from statehub_plan.demo.cluster import Cluster
 from statehub_plan.errors import StatehubError
 from statehub_plan.postgres import fence
+from statehub_plan.postgres.catalog_stamp import catalog_stamp
 from statehub_plan.postgres.hold import Hold
 from statehub_plan.postgres.switch import Switch
+from statehub_plan.postgres.watermark import catalog_watermark
 from statehub_plan.world import Writes
 from tests.integration.ledgered import SHORT, Moved, Pairs, in_transaction, refused
 from tests.integration.served_database import TABLES, InBackground, Served, eventually, serve
@@ -55,6 +57,7 @@ def armed(served: Served) -> tuple[int, bool]:
 def test_an_armed_fence_lets_everybody_write(served: Served) -> None:
     """Enabled on every table behind an open gate, twice as well as once; put away, nothing is left of it."""
     with served.tool() as session:
+        before = catalog_stamp(session), catalog_watermark(session)
         for _ in range(2):
             fence.arm(session, epoch=1)
             assert (len(TABLES), True) == armed(served)
@@ -64,6 +67,9 @@ def test_an_armed_fence_lets_everybody_write(served: Served) -> None:
             assert () == fence.settle_fence(session, epoch=1)
             assert (0, False) == armed(served)
             served.app(WRITE)
+        assert before == (catalog_stamp(session), catalog_watermark(session)), (
+            "what was proved would have to be read anew"
+        )
 
 
 def test_a_session_that_wrote_while_it_was_armed_does_not_after_the_freeze(served: Served) -> None:
