@@ -49,6 +49,8 @@ _SESSION_SETTINGS = {
     "DateStyle": "ISO",
     "IntervalStyle": "postgres",
     "search_path": "pg_catalog",
+    # What waits for somebody else's commit has to see it.
+    "default_transaction_isolation": r"read\ committed",
     # Limits meant for applications; what the tool waits for it limits itself.
     "lock_timeout": "0",
     "idle_in_transaction_session_timeout": "0",

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import random
 import time
+from collections.abc import Sequence
 from datetime import datetime
 from typing import cast
 
@@ -67,6 +68,8 @@ _INSTALL_WAITS_MS = (100, 200, 400, 800, 1500)
 server cancel an autovacuum that is in the way (manual, 24.1.6)."""
 _ARM_WAITS_MS = (10, 25, 50)
 """As above, where a table that could not be had costs a hold no more than it would have anyway."""
+_MOST_BUSY = 20
+"""After so many tables that could not be had in one round the others are left as well: for each, writers queued up."""
 _LOCK_WAIT_MS = 3000
 _LOCK_ATTEMPTS = 5
 
@@ -250,23 +253,17 @@ def arm(connection: Connection, *, epoch: int) -> None:
             return
         if not _gate_is_open(connection):
             set_gate(connection, open_to_all=True)
-    for wait_ms in _ARM_WAITS_MS:
-        tables = _fenced_tables(connection, enabled=False)
-        busy = [name for oid, name in tables if not _switch_fence(connection, oid, wait_ms, enable=True)]
-        if not busy:
-            break
+    _switch_fences(connection, _ARM_WAITS_MS, enable=True, most_busy=_MOST_BUSY)
 
 
 def settle_fence(connection: Connection, *, epoch: int, at_once: bool = False) -> tuple[str, ...]:
     """Disables the fence's triggers on a database that was opened by its gate or armed, one table at a time between
     writers, and shuts the gate behind them. Returns the tables that could not be had; repeat for those. Idempotent.
     `at_once`: only those that can be had within 50 ms each."""
-    left: list[str] = []
-    for wait_ms in _ARM_WAITS_MS if at_once else _INSTALL_WAITS_MS:
-        tables = _fenced_tables(connection, enabled=True)
-        left = [name for oid, name in tables if not _switch_fence(connection, oid, wait_ms, enable=False)]
-        if not left:
-            break
+    if at_once:
+        left = _switch_fences(connection, _ARM_WAITS_MS, enable=False, most_busy=_MOST_BUSY)
+    else:
+        left = _switch_fences(connection, _INSTALL_WAITS_MS, enable=False)
     if not left:
         with connection.transaction():
             state.claim_epoch(connection, epoch)
@@ -343,6 +340,24 @@ def _read_only_default_sql(connection: Connection, on: bool) -> str:
 
 def _gate_is_open(connection: Connection) -> bool:
     return connection.execute("SELECT statehub_plan.gate()").fetchone() == (True,)
+
+
+def _switch_fences(
+    connection: Connection, waits_ms: Sequence[int], *, enable: bool, most_busy: int | None = None
+) -> list[str]:
+    """The tables whose fence could not be had, or was not asked for any more after `most_busy` of them."""
+    busy: list[str] = []
+    for wait_ms in waits_ms:
+        tables = _fenced_tables(connection, enabled=not enable)
+        busy = []
+        for oid, name in tables:
+            if most_busy is not None and len(busy) >= most_busy:
+                return [*busy, name]
+            if not _switch_fence(connection, oid, wait_ms, enable=enable):
+                busy.append(name)
+        if not busy:
+            break
+    return busy
 
 
 def _switch_fence(connection: Connection, oid: int, wait_ms: int, *, enable: bool) -> bool:

@@ -7,6 +7,7 @@ from contextlib import closing
 
 import psycopg
 import pytest
+from psycopg.conninfo import conninfo_to_dict
 
 from statehub_plan.demo.cluster import Cluster
 from statehub_plan.errors import StatehubError
@@ -175,3 +176,32 @@ def test_a_rehearsal_puts_the_fence_away_before_it_compares(pair: Moved) -> None
         switch.release()
         assert (0, False) == armed(pair.old)
     assert pair.accepts_writes()
+
+
+def test_many_busy_tables_are_not_tried_one_after_the_other(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A transaction that has them all: after some attempts the rest is left to the freeze."""
+    monkeypatch.setattr(fence, "_MOST_BUSY", 2)
+    asked: list[int] = []
+    switch_one = fence._switch_fence
+
+    def counted(connection: psycopg.Connection, oid: int, wait_ms: int, *, enable: bool) -> bool:
+        asked.append(oid)
+        return switch_one(connection, oid, wait_ms, enable=enable)
+
+    monkeypatch.setattr(fence, "_switch_fence", counted)
+    everything = f"LOCK TABLE {', '.join(TABLES)} IN ROW EXCLUSIVE MODE"
+    with served.tool() as session, in_transaction(served.admin_dsn, everything):
+        fence.arm(session, epoch=1)
+        assert (2, (0, True)) == (len(asked), armed(served))
+        assert () == fence.settle_fence(session, epoch=1, at_once=True)
+
+
+def test_a_database_whose_transactions_are_serializable_by_default_is_moved_as_well(pair: Moved) -> None:
+    """The tool's own are not: what waits for a barrier, or for another run, has to see what was committed meanwhile."""
+    for side in (pair.old, pair.new):
+        name = conninfo_to_dict(side.admin_dsn)["dbname"]
+        change = f"ALTER DATABASE {name} SET default_transaction_isolation = 'serializable'"
+        side.admin(f"BEGIN READ WRITE; {change}; COMMIT")
+    pair.move()
+    assert pair.accepts_writes()
+    pair.assert_equal()

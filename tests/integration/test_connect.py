@@ -44,6 +44,7 @@ def test_configured_surprises_do_not_reach_a_session_of_the_tool(served: Served)
     database = conninfo_to_dict(served.tool_dsn)["dbname"]
     for change in (
         "search_path = evil",
+        "default_transaction_isolation = 'serializable'",
         "TimeZone = 'Asia/Tokyo'",
         "default_transaction_read_only = on",
         "idle_in_transaction_session_timeout = '1s'",
@@ -54,11 +55,12 @@ def test_configured_surprises_do_not_reach_a_session_of_the_tool(served: Served)
             served.admin(f"BEGIN READ WRITE; ALTER {target} SET {change}; COMMIT")
     names = (
         "search_path, TimeZone, default_transaction_read_only, idle_in_transaction_session_timeout, "
-        "lock_timeout, statement_timeout, application_name"
+        "lock_timeout, statement_timeout, default_transaction_isolation, application_name"
     )
     query = f"SELECT {', '.join(f'current_setting($${name}$$)' for name in names.split(', '))}"
     with closing(connect(served.tool_dsn, purpose="test")) as session:
-        assert ("pg_catalog", "UTC", "off", "0", "0", "0", "statehub-plan test") == session.execute(query).fetchone()
+        expected = ("pg_catalog", "UTC", "off", "0", "0", "0", "read committed", "statehub-plan test")
+        assert expected == session.execute(query).fetchone()
 
 
 def test_options_of_the_dsn_are_kept_where_the_tool_pins_nothing(served: Served) -> None:
