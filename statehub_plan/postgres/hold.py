@@ -216,7 +216,9 @@ class Hold:
         with self._mutex:
             self.check()
             try:
-                if unfenced_count(self._connection):  # made since the seal, and committed: it would stay writable
+                # Made since the seal, and committed: it would stay writable, or, fenced by its maker, never arrive.
+                known = [table.oid for table in self.tables]
+                if unknown_tables(self._connection, known) or unfenced_count(self._connection):
                     self._refuse_late_tables()
                 mark_sealed(self._connection, term=term, run=self._run, hold=self.hold_id, primary=primary, proof=proof)
                 commit(

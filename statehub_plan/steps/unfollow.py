@@ -45,7 +45,7 @@ def _disarm(stage: Stage, endpoint: str) -> None:
     """What a switch that was killed before it froze anything has left there: each statement pays for it."""
     with connect(stage.dsn(endpoint), purpose="settle") as primary:
         if is_installed(primary):
-            settle_fence(primary, epoch=stage.epoch)
+            settle_fence(primary, epoch=stage.epoch, at_once=True)
 
 
 def _settle_primary(stage: Stage, endpoint: str) -> dict[str, JsonValue]:
