@@ -96,14 +96,12 @@ def install(connection: Connection) -> Installed:
     """
     require_privileges(connection)
     state.install(connection)
-    current = state.read_state(connection)
-    enabled = current is not None and current.fence is not None
     added: list[str] = []
     missing = unsound_tables(connection)
     for wait_ms in _INSTALL_WAITS_MS:
         busy: list[str] = []
         for oid, name in missing:
-            (added if _fence_table(connection, oid, enabled, wait_ms) else busy).append(name)
+            (added if _fence_table(connection, oid, wait_ms) else busy).append(name)
         missing = [(oid, name) for oid, name in missing if name in busy]
         if not missing:
             break
@@ -298,15 +296,17 @@ def is_marked(connection: Connection, term: int, run: str) -> bool:
     return mark is not None and (mark.term, mark.run) == (term, run)
 
 
-def _fence_table(connection: Connection, oid: int, enabled: bool, wait_ms: int) -> bool:
+def _fence_table(connection: Connection, oid: int, wait_ms: int) -> bool:
     """False when the table's lock was not to be had in time. A table dropped meanwhile needs no fence."""
+    fence_it = "SELECT statehub_plan.fence_table(oid::oid, %s) FROM statehub_plan.user_table WHERE oid = %s"
     try:
         with connection.transaction():
             connection.execute("SELECT set_config('lock_timeout', %s, true)", [f"{wait_ms}ms"])
-            connection.execute(
-                "SELECT statehub_plan.fence_table(oid::oid, %s) FROM statehub_plan.user_table WHERE oid = %s",
-                [enabled, oid],
-            )
+            connection.execute(fence_it, [True, oid])
+            # Asked with the table's lock: a freeze may have come while it was waited for, and none comes now.
+            row = connection.execute("SELECT fence_term IS NULL FROM statehub_plan.state FOR SHARE").fetchone()
+            if row == (True,):
+                connection.execute(fence_it, [False, oid])
     except (psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected):
         return False
     except psycopg.errors.UndefinedTable:

@@ -205,3 +205,25 @@ def test_a_database_whose_transactions_are_serializable_by_default_is_moved_as_w
     pair.move()
     assert pair.accepts_writes()
     pair.assert_equal()
+
+
+def test_an_installation_that_was_slow_leaves_a_freeze_alone(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It found a table without a fence, and the database was frozen before it came to it: the fence stays enabled."""
+    served.admin(f"SET ROLE {served.tool_role}; CREATE TABLE public.late (id int)")
+    fence_one = fence._fence_table
+    frozen: list[int] = []
+
+    def delayed(connection: psycopg.Connection, oid: int, wait_ms: int) -> bool:
+        if not frozen:
+            with Hold.take(served.tool_dsn, hold_id="hold-1", run="run-b", epoch=2, limits=SHORT.hold) as hold:
+                hold.freeze(term=1)
+            frozen.append(oid)
+        return fence_one(connection, oid, wait_ms)
+
+    monkeypatch.setattr(fence, "_fence_table", delayed)
+    with served.tool() as session:
+        assert ("public.late",) == fence.install(session).added
+        assert fence.fence_status(session).complete
+    assert (len(TABLES) + 1, False) == armed(served)
+    with pytest.raises(psycopg.errors.ReadOnlySqlTransaction, match="frozen by statehub-plan"):
+        served.admin("BEGIN READ WRITE; INSERT INTO public.late VALUES (1)")
