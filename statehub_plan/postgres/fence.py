@@ -198,6 +198,7 @@ def open_writes(
         _require_right_to_open(conn, endpoint, term, burned)
         conn.execute("SELECT set_config('lock_timeout', %s, true)", [f"{_LOCK_WAIT_MS}ms"])
         conn.execute("SELECT statehub_plan.fence_tables(false)")
+        set_gate(conn, open_to_all=True)
         set_read_only_default(conn, False)
         conn.execute("DELETE FROM statehub_plan.passage")
         conn.execute(
@@ -237,38 +238,25 @@ def open_by_gate(connection: Connection, *, term: int) -> None:
 
 
 def arm(connection: Connection, *, epoch: int) -> None:
-    """Enables the fence's triggers on a database that accepts writes, one table at a time between writers, and lets
-    everybody through: a freeze then has no table to touch, only the gate to shut, however many tables there are.
+    """Enables the fence's triggers on a database that accepts writes, one table at a time between writers, whom its
+    open gate lets through: a freeze then has no table to touch, only the gate to shut, however many tables there are.
 
     Tables that could not be had within 50 ms are left to the freeze, as is everything where the database is frozen.
     Until `settle_fence` each statement pays for its fence. Idempotent."""
     with connection.transaction():
         state.claim_epoch(connection, epoch)
-        current = state.read_state(connection, current=True)
-        if current is None or current.fence is not None or current.retired_run is not None:
-            return
-        if not _fenced_tables(connection, enabled=False):
-            return
-        if not _gate_is_open(connection):
-            set_gate(connection, open_to_all=True)
-    _switch_fences(connection, _ARM_WAITS_MS, enable=True, most_busy=_MOST_BUSY)
+    _switch_fences(connection, _ARM_WAITS_MS, epoch=epoch, enable=True, most_busy=_MOST_BUSY)
 
 
 def settle_fence(connection: Connection, *, epoch: int, at_once: bool = False) -> tuple[str, ...]:
     """Disables the fence's triggers on a database that was opened by its gate or armed, one table at a time between
-    writers, and shuts the gate behind them. Returns the tables that could not be had; repeat for those. Idempotent.
-    `at_once`: only those that can be had within 50 ms each."""
+    writers. Returns the tables that could not be had; repeat for those. Idempotent. `at_once`: only those that can be
+    had within 50 ms each."""
+    with connection.transaction():
+        state.claim_epoch(connection, epoch)
     if at_once:
-        left = _switch_fences(connection, _ARM_WAITS_MS, enable=False, most_busy=_MOST_BUSY)
-    else:
-        left = _switch_fences(connection, _INSTALL_WAITS_MS, enable=False)
-    if not left:
-        with connection.transaction():
-            state.claim_epoch(connection, epoch)
-            current = state.read_state(connection)
-            if current is not None and current.fence is None and not _fenced_tables(connection, enabled=True):
-                set_gate(connection, open_to_all=False)
-    return tuple(left)
+        return tuple(_switch_fences(connection, _ARM_WAITS_MS, epoch=epoch, enable=False, most_busy=_MOST_BUSY))
+    return tuple(_switch_fences(connection, _INSTALL_WAITS_MS, epoch=epoch, enable=False))
 
 
 def set_gate(connection: Connection, *, open_to_all: bool) -> None:
@@ -338,14 +326,8 @@ def _read_only_default_sql(connection: Connection, on: bool) -> str:
     return (sql.SQL("ALTER DATABASE {} ").format(database) + change).as_string(connection)
 
 
-def _gate_is_open(connection: Connection) -> bool:
-    # Read, not called: a session that has just waited for a row may still call the body that it knew before.
-    query = "SELECT prosrc ~ 'true' FROM pg_proc WHERE oid = 'statehub_plan.gate()'::regprocedure"
-    return connection.execute(query).fetchone() == (True,)
-
-
 def _switch_fences(
-    connection: Connection, waits_ms: Sequence[int], *, enable: bool, most_busy: int | None = None
+    connection: Connection, waits_ms: Sequence[int], *, epoch: int, enable: bool, most_busy: int | None = None
 ) -> list[str]:
     """The tables whose fence could not be had, or was not asked for any more after `most_busy` of them."""
     busy: list[str] = []
@@ -355,24 +337,25 @@ def _switch_fences(
         for oid, name in tables:
             if most_busy is not None and len(busy) >= most_busy:
                 return [*busy, name]
-            if not _switch_fence(connection, oid, wait_ms, enable=enable):
+            if not _switch_fence(connection, oid, wait_ms, epoch=epoch, enable=enable):
                 busy.append(name)
         if not busy:
             break
     return busy
 
 
-def _switch_fence(connection: Connection, oid: int, wait_ms: int, *, enable: bool) -> bool:
-    """False when its lock could not be had within `wait_ms`. A frozen database's fence is never touched, and none is
-    enabled behind which the gate is shut: nobody but a freeze makes writers fail."""
+def _switch_fence(connection: Connection, oid: int, wait_ms: int, *, epoch: int, enable: bool) -> bool:
+    """False when its lock could not be had within `wait_ms`. A frozen or retired database's fence is never touched, and
+    nobody's once a newer run has claimed it; of any other the gate is open, so that nobody but a freeze makes writers
+    fail."""
     try:
         with connection.transaction():
             connection.execute("SELECT set_config('lock_timeout', %s, true)", [f"{wait_ms}ms"])
-            row = connection.execute("SELECT fence_term IS NULL FROM statehub_plan.state FOR SHARE").fetchone()
+            row = connection.execute(
+                "SELECT fence_term IS NULL AND retired_run IS NULL AND epoch <= %s FROM statehub_plan.state FOR SHARE",
+                [epoch],
+            ).fetchone()
             if row != (True,):
-                return True
-            # Asked with the row locked: whoever shuts the gate has it first.
-            if enable and not _gate_is_open(connection):
                 return True
             connection.execute("SELECT statehub_plan.fence_table(%s::oid, %s)", [oid, enable])
     except (psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected):

@@ -73,13 +73,18 @@ ALTER TABLE statehub_plan.state ADD COLUMN IF NOT EXISTS fill_point text;
 
 CREATE OR REPLACE VIEW statehub_plan.user_table AS {{user_tables}};
 
--- Whether the fence lets everybody pass although its triggers are enabled. Replaced as a whole when a database is opened
--- or frozen: that takes no lock on any table, and a function's body is read as it was committed last, also by a
--- transaction with an older snapshot. Not OR REPLACE here: an installation must not shut what was opened.
+-- Whether the fence lets everybody pass: always, unless the database is frozen. Then a trigger that somebody enables with
+-- all of a table's (a bulk load's ENABLE TRIGGER USER) refuses nobody. Replaced as a whole when a database is opened or
+-- frozen: that takes no lock on any table, and a function's body is read as it was committed last, also by a transaction
+-- with an older snapshot.
 DO $block$
+DECLARE
+    frozen boolean;
 BEGIN
-    IF to_regprocedure('statehub_plan.gate()') IS NULL THEN
-        CREATE FUNCTION statehub_plan.gate() RETURNS boolean LANGUAGE plpgsql AS 'BEGIN RETURN false; END';
+    SELECT fence_term IS NOT NULL INTO frozen FROM statehub_plan.state FOR UPDATE;
+    IF frozen IS NOT TRUE OR to_regprocedure('statehub_plan.gate()') IS NULL THEN
+        EXECUTE format('CREATE OR REPLACE FUNCTION statehub_plan.gate() RETURNS boolean LANGUAGE plpgsql AS %L',
+                       format('BEGIN RETURN %s; END', CASE WHEN frozen THEN 'false' ELSE 'true' END));
     END IF;
 END
 $block$;

@@ -17,6 +17,7 @@ from statehub_plan.postgres.hold import Hold
 from statehub_plan.postgres.switch import Switch
 from statehub_plan.postgres.watermark import catalog_watermark
 from statehub_plan.world import Writes
+from tests.integration.deciding import decide_proved
 from tests.integration.ledgered import SHORT, Moved, Pairs, in_transaction, refused
 from tests.integration.served_database import TABLES, InBackground, Served, eventually, serve
 
@@ -66,7 +67,7 @@ def test_an_armed_fence_lets_everybody_write(served: Served) -> None:
             assert Writes.OPEN is fence.writes(session)
         for _ in range(2):
             assert () == fence.settle_fence(session, epoch=1)
-            assert (0, False) == armed(served)
+            assert (0, True) == armed(served)
             served.app(WRITE)
         assert before == (catalog_stamp(session), catalog_watermark(session)), (
             "what was proved would have to be read anew"
@@ -90,8 +91,9 @@ def test_a_session_that_wrote_while_it_was_armed_does_not_after_the_freeze(serve
             hold.seal()
             hold.commit_freeze(term=1, proof=None, primary="there")
         assert "25006" == waiting.outcome()
+        assert "frozen by statehub-plan" in str(waiting.error)
         for session, statement in ((kept, "EXECUTE one_more"), (begun, WRITE)):
-            with pytest.raises(psycopg.errors.ReadOnlySqlTransaction):
+            with pytest.raises(psycopg.errors.ReadOnlySqlTransaction, match="frozen by statehub-plan"):
                 session.execute(statement.encode())
     assert (len(TABLES), False) == armed(served)
     assert [(8,)] == served.admin("SELECT count(*) FROM public.tasks WHERE note = 'kept'")
@@ -120,23 +122,47 @@ def test_a_frozen_database_is_not_armed(served: Served) -> None:
     assert (len(TABLES), False) == armed(served)
 
 
-def test_no_fence_is_enabled_behind_a_shut_gate(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Another run puts the fence away while this one arms it, table by table: writers never meet a refusal."""
+@pytest.mark.parametrize("rival", ["freezes", "puts it away"])
+def test_another_run_in_the_middle_of_arming(served: Served, monkeypatch: pytest.MonkeyPatch, rival: str) -> None:
+    """Between two tables a newer run comes: its freeze is complete, or nobody is refused; this one does no more."""
     with served.tool() as session, served.tool() as other:
         switch_one = fence._switch_fence
-        seen: list[int] = []
+        asked: list[int] = []
 
-        def interrupted(connection: psycopg.Connection, oid: int, wait_ms: int, *, enable: bool) -> bool:
-            if enable and len(seen) == 2:
-                monkeypatch.setattr(fence, "_switch_fence", switch_one)
-                assert () == fence.settle_fence(other, epoch=1)
-            seen.append(oid)
-            return switch_one(connection, oid, wait_ms, enable=enable)
+        def interrupted(connection: psycopg.Connection, oid: int, wait_ms: int, *, epoch: int, enable: bool) -> bool:
+            if len(asked) == 2 and epoch == 1:
+                with monkeypatch.context() as undisturbed:
+                    undisturbed.setattr(fence, "_switch_fence", switch_one)
+                    if rival == "freezes":
+                        with Hold.take(served.tool_dsn, hold_id="h", run="run-b", epoch=2, limits=SHORT.hold) as hold:
+                            hold.freeze(term=1)
+                    else:
+                        assert () == fence.settle_fence(other, epoch=2)
+            asked.append(oid)
+            return switch_one(connection, oid, wait_ms, epoch=epoch, enable=enable)
 
         monkeypatch.setattr(fence, "_switch_fence", interrupted)
         fence.arm(session, epoch=1)
-    assert (0, False) == armed(served)
+        if rival == "freezes":
+            assert fence.fence_status(other).complete
+            return
+    assert (0, True) == armed(served)
     served.app(WRITE)
+
+
+def test_a_bulk_load_that_enables_every_trigger_shuts_nothing(served: Served) -> None:
+    """The sleeping fence is one of them; as long as nothing is frozen it lets everybody pass, also after a freeze."""
+    load = (
+        "BEGIN READ WRITE; ALTER TABLE public.tasks DISABLE TRIGGER USER; ALTER TABLE public.tasks ENABLE TRIGGER USER"
+    )
+    for _ in range(2):
+        served.admin(f"{load}; COMMIT")
+        assert (1, True) == armed(served)
+        served.app(WRITE)
+        with served.tool() as session:
+            fence.fence(session, term=1, run="run-a", epoch=1)
+            decide_proved(session, term=1, primary="here", run="run-a", epoch=1)
+            fence.open_writes(session, run="run-a", epoch=1, endpoint="here", term=1)
 
 
 def test_a_switch_that_comes_to_nothing_puts_the_fence_away(pair: Moved) -> None:
@@ -149,7 +175,7 @@ def test_a_switch_that_comes_to_nothing_puts_the_fence_away(pair: Moved) -> None
 
     assert "test" == refused(pair, at="prepared", then=refuse).code
     assert tables[0] > 0
-    assert (0, False) == armed(pair.old)
+    assert (0, True) == armed(pair.old)
 
 
 def test_what_a_killed_switch_left_armed_is_used_by_the_next(pair: Moved) -> None:
@@ -168,13 +194,13 @@ def test_a_rehearsal_puts_the_fence_away_before_it_compares(pair: Moved) -> None
     """Released, nothing is armed any more, although the rehearsal's sessions stay open while contents are compared."""
     with pair.switch() as switch:
         switch.prepare()
-        assert armed(pair.old)[1]
+        assert armed(pair.old)[0] > 0
         switch.take_hold()
         switch.drain()
         switch.sync_sequences()
         switch.rehearse_rest(lambda *_: None)
         switch.release()
-        assert (0, False) == armed(pair.old)
+        assert (0, True) == armed(pair.old)
     assert pair.accepts_writes()
 
 
@@ -184,9 +210,9 @@ def test_many_busy_tables_are_not_tried_one_after_the_other(served: Served, monk
     asked: list[int] = []
     switch_one = fence._switch_fence
 
-    def counted(connection: psycopg.Connection, oid: int, wait_ms: int, *, enable: bool) -> bool:
+    def counted(connection: psycopg.Connection, oid: int, wait_ms: int, *, epoch: int, enable: bool) -> bool:
         asked.append(oid)
-        return switch_one(connection, oid, wait_ms, enable=enable)
+        return switch_one(connection, oid, wait_ms, epoch=epoch, enable=enable)
 
     monkeypatch.setattr(fence, "_switch_fence", counted)
     everything = f"LOCK TABLE {', '.join(TABLES)} IN ROW EXCLUSIVE MODE"
