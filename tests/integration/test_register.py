@@ -15,7 +15,7 @@ from statehub_plan.errors import Exit, OutcomeUnknown, StatehubError
 from statehub_plan.model.plan import Identity
 from statehub_plan.postgres import register, state, transaction
 from statehub_plan.postgres.connect import Connection, connect, connect_again, owned_by
-from statehub_plan.postgres.fence import pass_for_session
+from statehub_plan.postgres.fence import fence, pass_for_session
 from statehub_plan.postgres.register import Outcome, burn, decide, read_decisions
 from statehub_plan.world import TransferStage
 from tests.integration.deciding import HOLD, PROOF, decide_proved, prove
@@ -205,8 +205,8 @@ def test_an_owner_may_be_any_text(served: Served) -> None:
 def test_a_session_is_admitted_through_the_fence_for_its_owner_alone(served: Served) -> None:
     """The same epoch from another journal opens no door; the one who claimed it passes, and so does its script."""
     with _owned(served, "here") as first, _owned(served, "elsewhere") as second, served.tool() as script:
+        fence(first, term=1, run="run-a", epoch=5)
         script.execute("CREATE TABLE public.kept (id integer); SELECT statehub_plan.fence_tables(true)")
-        burn(first, term=1, run="run-a", epoch=5)
         pass_for_session(first, epoch=5)
         pass_for_session(second, epoch=5)
         pass_for_session(script)
