@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import http.client
 import io
 import json
 import os
 import platform
 import tarfile
 import tempfile
-import urllib.error
 import urllib.request
 from contextlib import suppress
 from pathlib import Path, PurePosixPath
@@ -78,7 +78,7 @@ def _download(major: int, url: str, sha512: str) -> bytes:
     try:
         with urllib.request.urlopen(url, timeout=60) as answer:
             archive = answer.read(_MOST_BYTES)
-    except (urllib.error.URLError, TimeoutError) as error:
+    except (OSError, http.client.HTTPException) as error:  # URLError is an OSError, a broken answer is neither
         raise _missing(major, f"{url}: {error}") from error
     found = base64.b64encode(hashlib.sha512(archive).digest()).decode()
     if found != sha512:

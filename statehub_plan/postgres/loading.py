@@ -160,11 +160,12 @@ def _make_public(target: Connection, load: Load) -> None:
     source pg_dump says nothing."""
     if not major_of(target) < _PUBLIC_CLOSED_SINCE <= load.source_major:
         return
-    open_to_all = target.execute(
-        "SELECT FROM pg_namespace n, aclexplode(coalesce(n.nspacl, acldefault('n', n.nspowner))) a "
-        "WHERE n.nspname = 'public' AND a.grantee = 0 AND a.privilege_type = 'CREATE'"
+    as_made_before = target.execute(
+        "SELECT FROM pg_namespace n WHERE n.nspname = 'public' AND (n.nspowner <> 'pg_database_owner'::regrole "
+        "OR EXISTS (SELECT FROM aclexplode(coalesce(n.nspacl, acldefault('n', n.nspowner))) a "
+        "WHERE a.grantee = 0 AND a.privilege_type = 'CREATE'))"
     ).fetchone()
-    if open_to_all is None:
+    if as_made_before is None:
         return
     try:
         target.execute(

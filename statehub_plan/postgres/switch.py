@@ -110,8 +110,8 @@ class Switch:
         on_event: OnEvent,
         moment: Moment = passed_by,
     ) -> None:
-        """Contacts nothing before `prepare`. `moment` is told when each is reached: locked, barrier-sent, sealed,
-        arrived, origin-moved, decision-prepared, freeze-committed, proved-frozen, decision-committed."""
+        """Contacts nothing before `prepare`. `moment` is told when each is reached: armed, locked, barrier-sent,
+        sealed, arrived, origin-moved, decision-prepared, freeze-committed, proved-frozen, decision-committed."""
         self._ends = ends
         self._run = run
         self._epoch = epoch
@@ -190,6 +190,7 @@ class Switch:
         self._approach_sequences()
         self._armed = True
         arm(self._source, epoch=self._epoch)
+        self._moment("armed")
         self._come_near()
         self._warm()
 
@@ -280,6 +281,8 @@ class Switch:
                 self._require_time("the freeze")
                 hold.commit_freeze(term=self._term, proof=self.proof, primary=primary)
             finally:
+                if not hold.frozen:
+                    hold.release()  # writers go on before anything is waited for
                 wait([ending])  # whatever became of it: everybody is asked again when everything is frozen
             self._moment("freeze-committed")
             refusing = self._pool.submit(why_not_refused, self._second, self._tables, self._probes)
@@ -309,6 +312,8 @@ class Switch:
     def end_read_only_sessions(self, *, timeout_s: float) -> int:
         """How many sessions of the target were ended because they began while it was frozen, and would stay read-only.
         In a session that is there already: one more now would take a processor from clients."""
+        if self._target.closed:  # lost at the decision's commit, which another session has observed
+            self._target = self._session(self._ends.target_dsn)
         row = self._target.execute("SELECT coalesce(%s, clock_timestamp())", [self.opened_at]).fetchone()
         return len(end_sessions(self._target, began_before=row[0] if row else None, timeout_s=timeout_s).ended)
 

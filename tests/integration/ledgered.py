@@ -454,6 +454,16 @@ def ledger(pair: Moved, *, writers: int = 4, pause_s: float = 0.005) -> Iterator
         yield found
 
 
+def assert_moves_lose_nothing(pair: Moved, written: Ledger, *, moves: int) -> None:
+    """The primary moves so often while clients write; each acknowledged row is there in the end, on both sides."""
+    for _ in range(moves):
+        pair.move()
+        assert written.goes_on()
+    written.stop()
+    written.assert_nothing_lost(pair.old)
+    pair.assert_equal()
+
+
 def sequences_of(served: Served) -> dict[str, tuple[int, bool]]:
     """Every sequence's value."""
     with served.tool() as session:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from contextlib import closing
 
 import psycopg
 import pytest
 from psycopg.conninfo import conninfo_to_dict
 
-from statehub_plan.demo.cluster import Cluster
 from statehub_plan.errors import StatehubError
 from statehub_plan.postgres import fence
 from statehub_plan.postgres.catalog_stamp import catalog_stamp
@@ -18,7 +16,7 @@ from statehub_plan.postgres.switch import Switch
 from statehub_plan.postgres.watermark import catalog_watermark
 from statehub_plan.world import Writes
 from tests.integration.deciding import decide_proved
-from tests.integration.ledgered import SHORT, Moved, Pairs, in_transaction, refused
+from tests.integration.ledgered import SHORT, Moved, in_transaction, refused
 from tests.integration.served_database import TABLES, InBackground, Served, eventually, serve
 
 WRITE = "INSERT INTO public.tasks (plan_id, note) VALUES (1, 'one more')"
@@ -31,22 +29,6 @@ def served(request: pytest.FixtureRequest) -> Served:
     with found.tool() as session:
         fence.install(session)
     return found
-
-
-@pytest.fixture(scope="module")
-def pairs(
-    source_cluster: Cluster, target_cluster: Cluster, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Pairs]:
-    """One pair for all."""
-    found = Pairs(source_cluster, target_cluster, tmp_path_factory.mktemp("pairs"))
-    yield found
-    found.close()
-
-
-@pytest.fixture
-def pair(pairs: Pairs) -> Moved:
-    """A primary, a side that follows it, and the way back prepared."""
-    return pairs.get()
 
 
 def armed(served: Served) -> tuple[int, bool]:
@@ -178,8 +160,8 @@ def test_a_switch_that_comes_to_nothing_puts_the_fence_away(pair: Moved) -> None
     assert (0, True) == armed(pair.old)
 
 
-def test_what_a_killed_switch_left_armed_is_used_by_the_next(pair: Moved) -> None:
-    """The gate is open, so writers go on; the move that follows freezes by shutting it."""
+def test_what_is_armed_already_is_frozen_by_the_next_switch(pair: Moved) -> None:
+    """As a killed one leaves it: the gate is open, so writers go on; the move that follows freezes by shutting it."""
     pair.prepare()
     with pair.old.tool() as source:
         fence.arm(source, epoch=pair.epoch)

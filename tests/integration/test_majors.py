@@ -20,7 +20,7 @@ from statehub_plan.postgres.connect import connect
 from tests.conftest import component
 from tests.integration import moving, tripped
 from tests.integration.corpus_types import COLUMN_TYPES
-from tests.integration.ledgered import Pairs, ledger
+from tests.integration.ledgered import Pairs, assert_moves_lose_nothing, ledger
 from tests.integration.test_checks import ROUTES, SOUND
 from tests.integration.test_corpus_content import create, database_with, insert, values
 from tools.server_majors import server_of
@@ -52,13 +52,7 @@ def test_a_move_there_and_back_loses_nothing(clusters: dict[int, Cluster], old: 
     try:
         pair = pairs.get()
         with ledger(pair) as written:
-            pair.move()
-            assert written.goes_on()
-            pair.move()
-            assert written.goes_on()
-            written.stop()
-            written.assert_nothing_lost(pair.old)
-        pair.assert_equal()
+            assert_moves_lose_nothing(pair, written, moves=2)
     finally:
         pairs.close()
 

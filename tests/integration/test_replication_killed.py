@@ -68,7 +68,9 @@ STORIES = (
             *("unsubscribed:unfollow", "enabled:reverse-follow", "ended:stabilize"),
         ),
     ),
-    Story("there, aborted under the hold", ("sealed:rehearse", "switching:sync-sequences"), aborted=True),
+    Story(
+        "there, aborted under the hold", ("armed:rehearse", "sealed:rehearse", "switching:sync-sequences"), aborted=True
+    ),
     Story(
         "there, filled anew",
         (
@@ -76,7 +78,7 @@ STORIES = (
             *("slot-dropped:unfollow", "started:reverse-follow"),
         ),
     ),
-    Story("back, aborted when frozen", ("arrived:switch", "switching:decide"), aborted=True),
+    Story("back, aborted when frozen", ("armed:switch", "arrived:switch", "switching:decide"), aborted=True),
     Story(
         "back, without the slot",
         (

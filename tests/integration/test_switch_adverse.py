@@ -6,37 +6,18 @@ All tests share one pair, whichever side is its primary; one that a failed test 
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import replace
 
 import psycopg
 import pytest
 
-from statehub_plan.demo.cluster import Cluster
 from statehub_plan.errors import StatehubError
 from statehub_plan.postgres.replication import stream_name
 from statehub_plan.postgres.state import identity
 from statehub_plan.postgres.switch import Switch
-from tests.integration.ledgered import SHORT, Moved, Pairs, in_transaction, ledger, refused, told
+from tests.integration.ledgered import SHORT, Moved, in_transaction, ledger, refused, told
 from tests.integration.served_database import InBackground, Proxy, eventually, proxied
-
-
-@pytest.fixture(scope="module")
-def pairs(
-    source_cluster: Cluster, target_cluster: Cluster, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Pairs]:
-    """One pair for all."""
-    found = Pairs(source_cluster, target_cluster, tmp_path_factory.mktemp("pairs"))
-    yield found
-    found.close()
-
-
-@pytest.fixture
-def pair(pairs: Pairs) -> Moved:
-    """A primary, a side that follows it, and the way back prepared."""
-    return pairs.get()
-
 
 # In the way of the locks
 

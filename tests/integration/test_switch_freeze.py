@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
 from contextlib import closing, suppress
 
 import psycopg
@@ -15,25 +14,17 @@ from statehub_plan.postgres.fence import settle_fence
 from statehub_plan.postgres.register import burn
 from statehub_plan.postgres.reverse import prepare_reverse
 from statehub_plan.postgres.switch import Switch
-from tests.integration.ledgered import Moved, Pairs, in_transaction, ledger, refused, sequences_of, told
+from tests.integration.ledgered import (
+    Moved,
+    Pairs,
+    assert_moves_lose_nothing,
+    in_transaction,
+    ledger,
+    refused,
+    sequences_of,
+    told,
+)
 from tests.integration.served_database import Served, eventually
-
-
-@pytest.fixture(scope="module")
-def pairs(
-    source_cluster: Cluster, target_cluster: Cluster, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Pairs]:
-    """One pair for all."""
-    found = Pairs(source_cluster, target_cluster, tmp_path_factory.mktemp("pairs"))
-    yield found
-    found.close()
-
-
-@pytest.fixture
-def pair(pairs: Pairs) -> Moved:
-    """A primary, a side that follows it, and the way back prepared."""
-    return pairs.get()
-
 
 # Sequences
 
@@ -228,11 +219,7 @@ def test_a_run_that_ends_between_freeze_and_decision_can_be_given_up(pair: Moved
         assert not pair.accepts_writes()
         pair.reopen()
         assert written.goes_on()
-        pair.move()
-        assert written.goes_on()
-        written.stop()
-        written.assert_nothing_lost(pair.old)
-        pair.assert_equal()
+        assert_moves_lose_nothing(pair, written, moves=1)
 
 
 # Transactions that began before
@@ -258,6 +245,23 @@ def test_a_snapshot_from_before_the_freeze_lets_nobody_write(pair: Moved) -> Non
         with pytest.raises(psycopg.OperationalError):
             app.execute(write.encode())
     assert [(0,)] == pair.old.admin("SELECT count(*) FROM public.doc WHERE body = 'from before'")
+    pair.settle()
+
+
+def test_sessions_that_began_frozen_are_ended_though_the_decisions_own_is_gone(pair: Moved) -> None:
+    """Lost right after the commit: in another session, those that would stay read-only are ended all the same."""
+    with closing(psycopg.connect(pair.new.app_dsn, autocommit=True)) as early:
+        count: list[int] = []
+
+        def lose(part: str, switch: Switch) -> None:
+            if part == "decided":
+                switch._target.close()
+                count.append(switch.end_read_only_sessions(timeout_s=10))
+
+        pair.decide(at=lose)
+        assert [1] == count
+        with pytest.raises(psycopg.OperationalError):
+            early.execute("SELECT 1")
     pair.settle()
 
 
