@@ -10,19 +10,16 @@ __all__ = ["catalog_stamp"]
 
 _WITH_XMIN = (
     *("pg_namespace", "pg_class", "pg_attribute", "pg_attrdef", "pg_constraint", "pg_index", "pg_inherits"),
-    *("pg_sequence", "pg_aggregate", "pg_rewrite", "pg_policy", "pg_type", "pg_enum", "pg_range"),
+    *("pg_sequence", "pg_proc", "pg_aggregate", "pg_rewrite", "pg_policy", "pg_type", "pg_enum", "pg_range"),
     *("pg_extension", "pg_publication", "pg_publication_rel", "pg_event_trigger", "pg_default_acl"),
-    *("pg_statistic_ext", "pg_operator", "pg_opclass", "pg_opfamily", "pg_amop", "pg_amproc"),
+    *("pg_statistic_ext", "pg_depend", "pg_operator", "pg_opclass", "pg_opfamily", "pg_amop", "pg_amproc"),
     *("pg_cast", "pg_collation", "pg_conversion", "pg_ts_config", "pg_ts_config_map", "pg_ts_dict", "pg_ts_parser"),
     *("pg_ts_template", "pg_foreign_data_wrapper", "pg_foreign_server", "pg_foreign_table", "pg_language"),
     *("pg_transform", "pg_am", "pg_init_privs", "pg_description", "pg_shdescription", "pg_seclabel"),
     "pg_largeobject_metadata",
 )
-# Enabling the tool's own fence and opening its gate are part of every move, and no news about the service's schema.
-_GATE = "(SELECT to_regprocedure('statehub_plan.gate()')::oid)"  # a subquery: asked once, not for every row
+# Enabling the tool's own fence is part of every move, and no news about the service's schema.
 _OTHERS = {
-    "pg_proc": f"(SELECT xmin FROM pg_proc WHERE oid IS DISTINCT FROM {_GATE})",
-    "pg_depend": f"(SELECT xmin FROM pg_depend WHERE classid <> 'pg_proc'::regclass OR objid IS DISTINCT FROM {_GATE})",
     "pg_trigger": "(SELECT t.xmin FROM pg_trigger t JOIN pg_proc p ON p.oid = t.tgfoid "
     "WHERE p.pronamespace IS DISTINCT FROM (SELECT to_regnamespace('statehub_plan')))",
     "pg_database": "(SELECT xmin FROM pg_database WHERE datname = current_database())",
