@@ -95,6 +95,19 @@ def test_a_table_that_is_busy_is_left_to_the_freeze(served: Served) -> None:
         served.admin(WRITE)
 
 
+def test_a_table_that_came_fenced_after_the_seal_is_refused(served: Served) -> None:
+    """Made, filled and fenced by somebody while everything is sealed: its rows are nowhere else, so nothing freezes."""
+    with served.tool() as session:
+        fence.arm(session, epoch=1)
+    with Hold.take(served.tool_dsn, hold_id="hold-1", run="run-a", epoch=2, limits=SHORT.hold) as hold:
+        hold.seal()
+        served.admin("CREATE TABLE public.late AS SELECT 1 AS id; SELECT statehub_plan.fence_tables(true)")
+        with pytest.raises(StatehubError) as raised:
+            hold.commit_freeze(term=1, proof=None, primary="there")
+    assert ("ddl-during-hold", ("public.late",)) == (raised.value.code, raised.value.details)
+    served.app(WRITE)
+
+
 def test_a_frozen_database_is_not_armed(served: Served) -> None:
     """Its gate stays shut, whoever asks."""
     with served.tool() as session:
