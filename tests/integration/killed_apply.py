@@ -3,7 +3,8 @@
 The moment comes through the reporter, which the applier tells everything: `started:N` right after step N's intent is on
 record, `inside:N` at the first thing that step N reports, `ended:N` right after its outcome is on record, `switching:N`
 right before part N of a switch. Any other word is a place that a step names itself (`statehub_plan.moments`), with the
-kind of the step; those of a switch that is no rehearsal are `PLACE:switch`, as several threads reach them.
+kind of the step; those of a switch that is no rehearsal are `PLACE:switch`, as several threads reach them, and as the
+first of them come before any of its parts has begun.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ class Killer:
 
     def __init__(self, moment: str) -> None:
         self._when, _, self._kind = moment.partition(":")
-        self._kind_now = ""
+        self._kind_now = "switch"  # between two steps nothing but a switch is being prepared
         self._switching = False
 
     def _at(self, when: str, kind: str) -> None:
@@ -40,6 +41,7 @@ class Killer:
     def step_ended(self, step: Step, outcome: str, elapsed_s: float) -> None:
         """After the outcome is on record."""
         self._at("ended", step.kind.value)
+        self._kind_now = "switch"
 
     def switching(self, step: Step) -> None:
         """Between two parts of the switch, while writers wait."""
