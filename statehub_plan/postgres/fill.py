@@ -32,7 +32,7 @@ from statehub_plan.postgres.filling import (
     read_fill,
     record_filled,
 )
-from statehub_plan.postgres.finish import Finished, build_keys, finish_schema
+from statehub_plan.postgres.finish import Finished, build_keys, finish_schema, gather_statistics
 from statehub_plan.postgres.following import Stream, await_barrier, await_stopped, await_tables
 from statehub_plan.postgres.loading import is_bare
 from statehub_plan.postgres.relations import Relation, read_relations
@@ -73,7 +73,8 @@ class Followed(Frozen):
     """What `fill_and_follow` came to; rows and bytes are those that this call has copied itself.
 
     `synchronized`: tables that the server copied, because an earlier run was killed before it had. `not_followed`:
-    tables that were copied and then stay as they are (unlogged ones, of whose changes no server keeps a record)."""
+    tables that were copied and then stay as they are (unlogged ones, of whose changes no server keeps a record).
+    `followed_ms`: until changes got through, of `elapsed_ms` until the planner's statistics were there as well."""
 
     stream: str
     consistent_point: str
@@ -84,6 +85,7 @@ class Followed(Frozen):
     not_followed: tuple[str, ...]
     indexes: int
     foreign_keys: int
+    followed_ms: int
     elapsed_ms: int
 
 
@@ -162,8 +164,11 @@ class _Fill:
             self._complete()
         self._enable()
         await_barrier(self.stream)
+        followed_ms = _ms_since(began)
+        if mark.stage is FillStage.FILLING:
+            self._gather_statistics()
         self._record(mark_following, mark.model_copy(update={"stage": FillStage.FOLLOWING}))
-        return self._report(mark, began)
+        return self._report(mark, followed_ms, began)
 
     def _require_prepared(self) -> None:
         current = state.read_state(self.target)
@@ -364,11 +369,22 @@ class _Fill:
             epoch=self.epoch,
             jobs=self.jobs,
             resumable=True,
+            statistics=False,  # the stream need not wait for them: it finds its rows by their keys
             post=self.post,
             on_progress=self.stream.on_progress,
             check=self.stream.check,
         )
         self.finished.append(finished)
+
+    def _gather_statistics(self) -> None:
+        gather_statistics(
+            self.source_dsn,
+            self.target_dsn,
+            epoch=self.epoch,
+            jobs=self.jobs,
+            on_progress=self.stream.on_progress,
+            check=self.stream.check,
+        )
 
     def _subscribe(self, expected: Iterable[TableName], *, tables_of: str = PUBLICATION) -> None:
         name = self.stream.name
@@ -403,7 +419,7 @@ class _Fill:
     def _permanent(self) -> dict[TableName, Relation]:
         return {(each.schema, each.name): each for each in read_relations(self.target) if not each.unlogged}
 
-    def _report(self, mark: FillMark, began: float) -> Followed:
+    def _report(self, mark: FillMark, followed_ms: int, began: float) -> Followed:
         relations = read_relations(self.target)
         return Followed(
             stream=self.stream.name,
@@ -415,8 +431,13 @@ class _Fill:
             not_followed=tuple(each.qualified for each in relations if each.unlogged),
             indexes=sum(each.indexes for each in self.finished),
             foreign_keys=sum(each.foreign_keys for each in self.finished),
-            elapsed_ms=round((time.monotonic() - began) * 1000),
+            followed_ms=followed_ms,
+            elapsed_ms=_ms_since(began),
         )
+
+
+def _ms_since(began: float) -> int:
+    return round((time.monotonic() - began) * 1000)
 
 
 def _not_prepared(why: str) -> StatehubError:

@@ -23,11 +23,12 @@ from statehub_plan.postgres.state import require_epoch
 from statehub_plan.postgres.tools import major_of
 from statehub_plan.postgres.workers import Crew, OnProgress, Progress, nobody_looks, nothing_to_lose, run_crews
 
-__all__ = ["Finished", "build_keys", "finish_schema"]
+__all__ = ["Finished", "build_keys", "finish_schema", "gather_statistics"]
 
 _MAINTENANCE_MEMORY_KB = 256 * 1024
 _STATISTICS_TRAVEL_SINCE = 18
-_LAST = ("MATERIALIZED VIEW DATA", "EVENT TRIGGER")  # pg_dump puts them last; an event trigger must not fire for ours
+_VIEW_DATA = "MATERIALIZED VIEW DATA"
+_LAST = (_VIEW_DATA, "EVENT TRIGGER")  # pg_dump puts them last; an event trigger must not fire for ours
 _NAME = r'(?:"(?:[^"]|"")+"|[^\s".(]+)'
 _ON_TABLE = re.compile(rf"(?:^ALTER TABLE (?:ONLY )?|\sON (?:ONLY )?)(?P<table>{_NAME}\.{_NAME})\s", re.MULTILINE)
 _FOREIGN_KEY = re.compile(
@@ -116,6 +117,7 @@ def finish_schema(
     epoch: int,
     jobs: int = 2,
     resumable: bool = False,
+    statistics: bool = True,
     post: SchemaDump | None = None,
     on_progress: OnProgress = nobody_looks,
     check: Callable[[], None] = nothing_to_lose,
@@ -125,8 +127,9 @@ def finish_schema(
     Keys, then indexes, in parallel; then the rest in pg_dump's order, foreign keys unchecked at first; then they are
     checked, and statistics gathered, in parallel. Blocks until all of it is durable and every table is still fenced.
     Not to be repeated: after a failure, `refresh_schema` and the copy come first. Unless `resumable`: then each
-    statement is recorded in its own transaction, and what is recorded is skipped. `post`: that part of the schema, if
-    it was dumped already.
+    statement is recorded in its own transaction, and what is recorded is skipped. `statistics` False: the caller
+    gathers them (`gather_statistics`); they are here all the same where views are filled, which need good plans.
+    `post`: that part of the schema, if it was dumped already.
     """
     began = time.monotonic()
     with connect(source_dsn, purpose="finish") as source, connect(target_dsn, purpose="finish") as target:
@@ -145,9 +148,8 @@ def finish_schema(
         unchecked, checks = _foreign_keys(rest[:last], sizes, _partitioned(target))
         build.run("schema", _in_order(unchecked), in_order=True)
         build.run("foreign keys", checks)
-        known = _carry_statistics(source, target, check)
-        unknown = [relation for relation in relations if (relation.schema, relation.name) not in known]
-        build.run("statistics", _analyses(target, unknown))
+        if statistics or any(entry.kind == _VIEW_DATA for entry in rest[last:]):
+            _gather_statistics(build, source, target, relations)
         build.run("views", _in_order(rest[last:]), in_order=True)
         flush_copies(target)
         _require_fenced(target)
@@ -156,6 +158,23 @@ def finish_schema(
         foreign_keys=sum(len(job.statements) for job in checks),
         elapsed_ms=round((time.monotonic() - began) * 1000),
     )
+
+
+def gather_statistics(
+    source_dsn: str,
+    target_dsn: str,
+    *,
+    epoch: int,
+    jobs: int = 2,
+    on_progress: OnProgress = nobody_looks,
+    check: Callable[[], None] = nothing_to_lose,
+) -> None:
+    """What `finish_schema(resumable=True, statistics=False)` left out; a stream may be applied to the tables meanwhile.
+
+    Taken over from the source where the target can, else gathered from the rows, in parallel."""
+    with connect(source_dsn, purpose="finish") as source, connect(target_dsn, purpose="finish") as target:
+        build = _Builder(target_dsn, "", epoch, jobs, on_progress, check, built_statements(target))
+        _gather_statistics(build, source, target, read_relations(target))
 
 
 def build_keys(
@@ -256,6 +275,12 @@ def _foreign_keys(
 def _partitioned(target: Connection) -> set[str]:
     rows = target.execute("SELECT oid::regclass::text FROM pg_class WHERE relkind = 'p'")
     return {name.replace('"', "") for (name,) in rows}
+
+
+def _gather_statistics(build: _Builder, source: Connection, target: Connection, relations: Iterable[Relation]) -> None:
+    known = _carry_statistics(source, target, build.check)
+    unknown = [relation for relation in relations if (relation.schema, relation.name) not in known]
+    build.run("statistics", _analyses(target, unknown))
 
 
 def _carry_statistics(source: Connection, target: Connection, check: Callable[[], None]) -> set[tuple[str, str]]:

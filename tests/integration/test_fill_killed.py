@@ -22,6 +22,8 @@ FINISHING: tuple[Place, ...] = (
     ("create_subscription", "call", 1),
     ("create_subscription", "return", 1),
     ("await_barrier", "call", 1),
+    ("gather_statistics", "call", 1),
+    ("gather_statistics", "return", 1),
     ("mark_following", "return", 1),
 )
 PARTLY: tuple[Place, ...] = (
