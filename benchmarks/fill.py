@@ -56,8 +56,10 @@ class Writer:
             while self._pause and not self._stop.wait(self._pause):
                 with self._still:
                     connection.execute(
-                        "WITH found AS (UPDATE hub.event SET amount = amount + 1 WHERE id = 1 + (random() * 1000)::int "
-                        "RETURNING actor_id) INSERT INTO hub.event (actor_id, kind, payload, seen_at) "
+                        # A subquery: random() itself would be called for every row of the table.
+                        "WITH found AS (UPDATE hub.event SET amount = amount + 1 "
+                        "WHERE id = (SELECT 1 + (random() * 1000)::int) RETURNING actor_id) "
+                        "INSERT INTO hub.event (actor_id, kind, payload, seen_at) "
                         "SELECT actor_id, 'new', '{}', now() FROM found"
                     )
 
