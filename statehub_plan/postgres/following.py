@@ -49,13 +49,17 @@ def await_barrier(stream: Stream) -> None:
     token, end = _nudge(stream.source)
     patience = _Patience(stream)
     began, first = time.monotonic(), _distance(stream, end)
+
+    def tell(left: int) -> None:
+        elapsed_s = time.monotonic() - began
+        stream.on_progress(Progress("catch up", max(0, first - left), first, "bytes", elapsed_s, stream.name))
+
     while not _arrived(stream.target, token):
         left = _distance(stream, end)
-        stream.on_progress(
-            Progress("catch up", max(0, first - left), first, "bytes", time.monotonic() - began, stream.name)
-        )
+        tell(left)
         patience.look(left)
         time.sleep(_LOOK_S / 4)
+    tell(0)
 
 
 def await_tables(stream: Stream) -> None:
