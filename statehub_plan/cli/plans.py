@@ -12,7 +12,7 @@ from statehub_plan.cli.output import print_json, print_rich, print_text
 from statehub_plan.cli.workspace import Workspace, load_plan, save_plan
 from statehub_plan.errors import Exit, Refusal, StatehubError
 from statehub_plan.model.plan import Direction, Plan, PlanFile
-from statehub_plan.model.spec import CutoverPlan
+from statehub_plan.model.spec import CutoverPlan, TransferMethod
 from statehub_plan.planning import turned
 from statehub_plan.world import Role, Term, Writes
 
@@ -28,9 +28,19 @@ def _planned(path: Path, direction: Direction) -> Plan:
         forward = workspace.plan(workspace.document, observation, evidence, direction)
         document = _document(workspace, direction, forward)
         plan = workspace.plan(document, observation, evidence if document is workspace.document else (), direction)
+        if document.spec.desired.primary != workspace.document.spec.desired.primary and _asks_preflight(document, plan):
+            observation, _ = workspace.observe(document)  # what was asked so far is about the other direction
+            plan = workspace.plan(document, observation, (), direction)
         if direction is Direction.ABORT:
             _require_begun(forward, plan)
         return judged(workspace, plan)
+
+
+def _asks_preflight(document: CutoverPlan, plan: Plan) -> bool:
+    """Whether what the pre-flight checks say decides how rows travel, or matters because a target is to be filled."""
+    from statehub_plan.render.preflight_words import preparing
+
+    return document.spec.transfer.method is TransferMethod.AUTO or preparing(plan)
 
 
 def _require_begun(forward: Plan, plan: Plan) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import datetime
 from typing import cast
 
@@ -135,7 +136,7 @@ def fence(connection: Connection, *, term: int, run: str, epoch: int, primary: s
                 what=f"the freeze for term {term}",
             )
             break
-        except psycopg.errors.LockNotAvailable as error:
+        except (psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected) as error:
             if attempt == _LOCK_ATTEMPTS - 1:
                 raise _locks_missing("fenced", ended) from error
     again = end_sessions(connection)
@@ -189,15 +190,15 @@ def open_writes(
 
     Either this database's own register decided `term`, its highest, for `endpoint`; or, to reopen an old primary,
     `burned` is the row that the caller read from the other side's register: the same term, without a primary. Refusal
-    otherwise, and for a retired database. Afterwards other sessions are ended, as those that began during the freeze
-    would stay read-only. Idempotent.
+    otherwise, and for a retired database. Waits for no table: the gate opens, and fences that can be had at once are
+    disabled afterwards. Then other sessions are ended, as those that began during the freeze would stay read-only.
+    Idempotent.
     """
 
     def work(conn: Connection) -> datetime | None:
         state.claim_epoch(conn, epoch)
         _require_right_to_open(conn, endpoint, term, burned)
         conn.execute("SELECT set_config('lock_timeout', %s, true)", [f"{_LOCK_WAIT_MS}ms"])
-        conn.execute("SELECT statehub_plan.fence_tables(false)")
         set_gate(conn, open_to_all=True)
         set_read_only_default(conn, False)
         conn.execute("DELETE FROM statehub_plan.passage")
@@ -215,10 +216,13 @@ def open_writes(
         try:
             stale_until = commit_once(connection, work, landed, what=f"the opening of {endpoint} (run {run})")
             break
-        except psycopg.errors.LockNotAvailable as error:
+        except (psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected) as error:
             if attempt == _LOCK_ATTEMPTS - 1:
                 raise _locks_missing("opened", None) from error
-    return Opened(sessions=end_sessions(connection, began_before=stale_until))
+    sessions = end_sessions(connection, began_before=stale_until)
+    with suppress(StatehubError, psycopg.Error):  # writers need not pay for them; whatever is left lets everybody pass
+        settle_fence(connection, epoch=epoch, at_once=True)
+    return Opened(sessions=sessions)
 
 
 def open_by_gate(connection: Connection, *, term: int) -> None:
@@ -250,13 +254,16 @@ def arm(connection: Connection, *, epoch: int) -> None:
 
 def settle_fence(connection: Connection, *, epoch: int, at_once: bool = False) -> tuple[str, ...]:
     """Disables the fence's triggers on a database that was opened by its gate or armed, one table at a time between
-    writers. Returns the tables that could not be had; repeat for those. Idempotent. `at_once`: only those that can be
-    had within 50 ms each."""
+    writers. Returns the tables whose fence is enabled still (all of them where the database was frozen meanwhile);
+    repeat for those. Idempotent. `at_once`: only those that can be had within 50 ms each."""
     with connection.transaction():
         state.claim_epoch(connection, epoch)
     if at_once:
-        return tuple(_switch_fences(connection, _ARM_WAITS_MS, epoch=epoch, enable=False, most_busy=_MOST_BUSY))
-    return tuple(_switch_fences(connection, _INSTALL_WAITS_MS, epoch=epoch, enable=False))
+        _switch_fences(connection, _ARM_WAITS_MS, epoch=epoch, enable=False, most_busy=_MOST_BUSY)
+    else:
+        _switch_fences(connection, _INSTALL_WAITS_MS, epoch=epoch, enable=False)
+    state.require_epoch(connection, epoch)
+    return tuple(name for _, name in _fenced_tables(connection, enabled=True))
 
 
 def set_gate(connection: Connection, *, open_to_all: bool) -> None:
@@ -328,20 +335,18 @@ def _read_only_default_sql(connection: Connection, on: bool) -> str:
 
 def _switch_fences(
     connection: Connection, waits_ms: Sequence[int], *, epoch: int, enable: bool, most_busy: int | None = None
-) -> list[str]:
-    """The tables whose fence could not be had, or was not asked for any more after `most_busy` of them."""
-    busy: list[str] = []
+) -> None:
+    """After `most_busy` tables that could not be had in one round nobody else's is asked for."""
     for wait_ms in waits_ms:
         tables = _fenced_tables(connection, enabled=not enable)
-        busy = []
-        for oid, name in tables:
-            if most_busy is not None and len(busy) >= most_busy:
-                return [*busy, name]
+        busy = 0
+        for oid, _name in tables:
+            if most_busy is not None and busy >= most_busy:
+                return
             if not _switch_fence(connection, oid, wait_ms, epoch=epoch, enable=enable):
-                busy.append(name)
+                busy += 1
         if not busy:
             break
-    return busy
 
 
 def _switch_fence(connection: Connection, oid: int, wait_ms: int, *, epoch: int, enable: bool) -> bool:

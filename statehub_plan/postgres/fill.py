@@ -167,6 +167,7 @@ class _Fill:
         followed_ms = _ms_since(began)
         if mark.stage is FillStage.FILLING:
             self._gather_statistics()
+            await_barrier(self.stream)  # that may have taken minutes, and the record says that it follows
         self._record(mark_following, mark.model_copy(update={"stage": FillStage.FOLLOWING}))
         return self._report(mark, followed_ms, began)
 

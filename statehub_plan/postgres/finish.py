@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
 import psycopg
-from psycopg import sql
 
 from statehub_plan.errors import StatehubError
 from statehub_plan.model.base import Frozen
@@ -43,6 +42,14 @@ SELECT n.nspname, c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.rel
 WHERE c.relkind = 'r' AND c.reltuples >= 0
   AND EXISTS (SELECT FROM pg_stats s WHERE s.schemaname = n.nspname AND s.tablename = c.relname)
   AND NOT EXISTS (SELECT FROM pg_statistic_ext e WHERE e.stxrelid = c.oid)
+"""
+
+
+_ROOTS = """
+SELECT n.nspname, c.relname, format('%I.%I', o.nspname, r.relname)
+FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+JOIN pg_class r ON r.oid = pg_partition_root(c.oid) JOIN pg_namespace o ON o.oid = r.relnamespace
+WHERE c.relispartition AND c.relkind = 'r'
 """
 
 
@@ -150,7 +157,7 @@ def finish_schema(
         build.run("foreign keys", checks)
         if statistics or any(entry.kind == _VIEW_DATA for entry in rest[last:]):
             _gather_statistics(build, source, target, relations)
-        build.run("views", _in_order(rest[last:]), in_order=True)
+        build.run("views", map(_with_statistics, _in_order(rest[last:])), in_order=True)
         flush_copies(target)
         _require_fenced(target)
     return Finished(
@@ -247,6 +254,13 @@ def _in_order(entries: Iterable[Entry]) -> list[_Job]:
     return [_Job(entry, (entry.sql,), 1) for entry in entries]
 
 
+def _with_statistics(job: _Job) -> _Job:
+    if job.entry.kind != _VIEW_DATA:
+        return job
+    refresh = job.statements[0].strip()
+    return replace(job, statements=(*job.statements, refresh.replace("REFRESH MATERIALIZED VIEW", "ANALYZE", 1)))
+
+
 def _foreign_keys(
     entries: Iterable[Entry], sizes: dict[str, int], partitioned: set[str]
 ) -> tuple[list[Entry], list[_Job]]:
@@ -290,11 +304,12 @@ def _carry_statistics(source: Connection, target: Connection, check: Callable[[]
     """
     if major_of(target) < _STATISTICS_TRAVEL_SINCE:
         return set()
-    script = dump_statistics(source, target_major=major_of(target), check=check)
     try:
+        script = dump_statistics(source, target_major=major_of(target), check=check)
         with target.transaction():
             target.execute(script.encode(errors="surrogateescape"))
-    except psycopg.Error:
+    except (psycopg.Error, StatehubError):
+        check()  # whatever it has to say is not about statistics
         if target.closed:
             raise
         return set()  # nothing is lost: they are gathered from the rows instead
@@ -302,14 +317,20 @@ def _carry_statistics(source: Connection, target: Connection, check: Callable[[]
 
 
 def _analyses(target: Connection, relations: Iterable[Relation]) -> list[_Job]:
+    """Of a partition its outermost table instead: that takes the partitions along, and autovacuum never does it."""
+    roots = _roots(target)
+    weights: dict[str, int] = {}
+    for relation in relations:
+        name = roots.get((relation.schema, relation.name)) or relation.identifier.as_string(target)
+        weights[name] = weights.get(name, 0) + relation.bytes + 1
     return [
-        _Job(
-            Entry(relation.qualified, "STATISTICS OF TABLE", "-", ""),
-            (sql.SQL("ANALYZE {}").format(relation.identifier).as_string(target),),
-            relation.bytes + 1,
-        )
-        for relation in relations
+        _Job(Entry(name, "STATISTICS OF TABLE", "-", ""), (f"ANALYZE {name}",), weight)
+        for name, weight in weights.items()
     ]
+
+
+def _roots(target: Connection) -> dict[tuple[str, str], str]:
+    return {(schema, name): root for schema, name, root in target.execute(_ROOTS)}
 
 
 def _require_fenced(target: Connection) -> None:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from statehub_plan.errors import StatehubError
-from statehub_plan.postgres.connect import Connection, Table
+from statehub_plan.postgres.connect import Connection, Table, user_tables
 from statehub_plan.postgres.fence import canary, fence_status
-from statehub_plan.postgres.proof import Probes, unfenced_count
+from statehub_plan.postgres.proof import Probes, unfenced_count, unknown_tables
 from statehub_plan.postgres.sessions import end_open_transactions, end_others_at_once
 
-__all__ = ["end_all_others", "require_frozen", "require_no_writer", "unfenced_tables", "why_not_refused"]
+__all__ = ["end_all_others", "late_tables", "require_frozen", "require_no_writer", "why_not_refused"]
 
 _GONE_S = 2.0
 _ACTIVE_GONE_S = 0.5
@@ -54,10 +54,18 @@ def why_not_refused(source: Connection, tables: Sequence[Table], probes: Probes)
     )
 
 
-def unfenced_tables(source: Connection) -> tuple[str, ...]:
-    """Once nobody is left who could bring a table: those that came without a fence, for people."""
-    names = fence_status(source).unfenced if unfenced_count(source) else ()
-    return tuple(f"table {name} has come without a fence" for name in names)
+def late_tables(source: Connection, held: Sequence[Table]) -> tuple[str, ...]:
+    """Once nobody is left who could bring a table: those that nobody held, which never arrive, and those without a
+    fence; for people."""
+    known = {table.oid for table in held}
+    if not unknown_tables(source, list(known)) and not unfenced_count(source):
+        return ()
+    late = [table.qualified for table in user_tables(source) if table.oid not in known]
+    unfenced = [name for name in fence_status(source).unfenced if name not in late]
+    return (
+        *(f"table {name} has come after everything was locked" for name in late),
+        *(f"table {name} has come without a fence" for name in unfenced),
+    )
 
 
 def require_frozen(details: Sequence[str]) -> None:

@@ -220,6 +220,13 @@ class Hold:
                 known = [table.oid for table in self.tables]
                 if unknown_tables(self._connection, known) or unfenced_count(self._connection):
                     self._refuse_late_tables()
+                    raise StatehubError(
+                        code="fence-incomplete",
+                        what="the fence of some table would not refuse every write; everything was released",
+                        hint="find out who changed the trigger statehub_plan_fence of what is listed; then run again, "
+                        "which repairs it",
+                        details=tuple(name for _, name in unsound_tables(self._connection)),
+                    )
                 mark_sealed(self._connection, term=term, run=self._run, hold=self.hold_id, primary=primary, proof=proof)
                 commit(
                     self._connection,

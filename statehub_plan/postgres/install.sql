@@ -130,10 +130,16 @@ CREATE OR REPLACE FUNCTION statehub_plan.fence_table(target oid, enabled boolean
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $function$
 DECLARE
     mode "char";
+    sound boolean;
 BEGIN
-    SELECT tgenabled INTO mode FROM pg_trigger
-        WHERE tgrelid = target AND tgname = 'statehub_plan_fence' AND NOT tgisinternal;
-    IF NOT FOUND THEN
+    SELECT tgenabled, tgtype = 62 AND tgqual IS NULL AND tgattr = ''::int2vector
+            AND tgfoid = 'statehub_plan.fence()'::regprocedure INTO mode, sound
+        FROM pg_trigger WHERE tgrelid = target AND tgname = 'statehub_plan_fence' AND NOT tgisinternal;
+    IF NOT sound THEN  -- somebody's hand
+        EXECUTE format('DROP TRIGGER statehub_plan_fence ON %s', target::regclass);
+        mode := NULL;
+    END IF;
+    IF mode IS NULL THEN
         EXECUTE format('CREATE TRIGGER statehub_plan_fence BEFORE INSERT OR UPDATE OR DELETE OR TRUNCATE ON %s '
                        'FOR EACH STATEMENT EXECUTE FUNCTION statehub_plan.fence()', target::regclass);
         mode := 'O';

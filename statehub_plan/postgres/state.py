@@ -80,7 +80,8 @@ def install(connection: Connection) -> None:
     try:
         with connection.transaction():
             connection.execute("SELECT pg_advisory_xact_lock(%s)", [_INSTALL_LOCK])
-            connection.execute(text.encode())
+            if _layout(connection) != _LAYOUT:  # another run may just have done it
+                connection.execute(text.encode())
     except psycopg.errors.InsufficientPrivilege as error:
         raise StatehubError(
             code="privilege-missing",

@@ -136,7 +136,7 @@ class Reader:
             env=coordinates(self._session, "copy"),
         )
         if self._process.stdout is not None:
-            with suppress(OSError):  # the kernel's limit for one user may be reached
+            with suppress(OSError, AttributeError):  # the kernel's limit for one user; a kernel without it
                 fcntl.fcntl(self._process.stdout, fcntl.F_SETPIPE_SZ, _BLOCK_BYTES)
         return self._process
 

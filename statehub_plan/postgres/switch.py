@@ -24,9 +24,9 @@ from statehub_plan.postgres.connect import Connection, connect, keep_plans, user
 from statehub_plan.postgres.fence import arm, open_by_gate, settle_fence
 from statehub_plan.postgres.frozen import (
     end_all_others,
+    late_tables,
     require_frozen,
     require_no_writer,
-    unfenced_tables,
     why_not_refused,
 )
 from statehub_plan.postgres.hindered import hindered
@@ -287,9 +287,9 @@ class Switch:
             self._moment("freeze-committed")
             refusing = self._pool.submit(why_not_refused, self._second, self._tables, self._probes)
             left = end_all_others(self._source)
-            unfenced = unfenced_tables(self._source)  # of those who are gone now, none can bring another
+            late = late_tables(self._source, hold.tables)  # of those who are gone now, none can bring another
             self._overtake_sequences()
-            require_frozen([*left, *unfenced, *refusing.result()])
+            require_frozen([*left, *late, *refusing.result()])
             self._moment("proved-frozen")
 
         with self._explaining("the freeze"):

@@ -283,10 +283,12 @@ def test_what_an_older_server_cannot_hold_is_refused_before_the_freeze(world: De
     with world.sites[TARGET].connect_as_owner() as owner:
         owner.execute("ALTER TABLE public.work_plan ADD COLUMN shout text GENERATED ALWAYS AS (upper(title)) VIRTUAL")
         file = approved(world, "back", "switchback")
+        shown = ran("show", file)
         applied = ran("apply", file, "--json")
         owner.execute("ALTER TABLE public.work_plan DROP COLUMN shout")
     assert Exit.ERROR == applied.status
     assert "shout" in applied.told
+    assert "shout" in shown.told, "pre-flight is asked about the way back"
     assert_old_primary_serves(world, TARGET)
 
 

@@ -55,6 +55,9 @@ def test_killed_before_a_table_is_finished_and_after_all_are(source_db: str, tar
             killed(source_db, target_db, *place)
         followed = fill(source_db, target_db)
     assert (8, 0, ()) == (len(done), followed.rows, followed.synchronized)
+    with connect(target_db, purpose="test") as target:
+        known = {(each[0], each[1]) for each in target.execute("SELECT schemaname, tablename FROM pg_stats")}
+    assert done - {("public", "swept")} <= known, "statistics were left out"  # that one is empty
     assert files == files_of(target_db, done)
     assert_same(source_db, target_db)
 

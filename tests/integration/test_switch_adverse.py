@@ -13,6 +13,7 @@ import psycopg
 import pytest
 
 from statehub_plan.errors import StatehubError
+from statehub_plan.postgres.hold import HoldLost
 from statehub_plan.postgres.replication import stream_name
 from statehub_plan.postgres.state import identity
 from statehub_plan.postgres.switch import Switch
@@ -125,6 +126,43 @@ def test_an_apply_that_is_blocked_releases_everything_and_names_who_blocks_it(pa
         assert written.goes_on()
         written.stop()
         written.assert_nothing_lost(pair.old)
+
+
+def test_a_seal_that_is_late_when_the_barrier_times_out_freezes_nothing(pair: Moved) -> None:
+    """The barrier cannot arrive and the freeze is still to be sealed: writers go on at once, and what comes too late
+    finds nothing that it could seal."""
+    over, late, stack = threading.Event(), list[BaseException](), ExitStack()
+
+    def delay(switch: Switch) -> None:
+        stack.enter_context(
+            in_transaction(pair.new.admin_dsn, "LOCK TABLE statehub_plan.barrier IN SHARE ROW EXCLUSIVE MODE")
+        )
+        assert switch.hold is not None
+        seal = switch.hold.seal
+
+        def sealed_late() -> None:
+            assert over.wait(10)
+            try:
+                seal()
+            except BaseException as error:
+                late.append(error)
+                raise
+
+        switch.hold.seal = sealed_late  # type: ignore[method-assign]
+        release = switch.hold.release
+
+        def released() -> None:
+            release()
+            over.set()
+
+        switch.hold.release = released  # type: ignore[method-assign]
+
+    with ledger(pair) as written, stack:
+        error = refused(pair, at="held", then=delay)
+        assert written.goes_on()
+    assert "barrier-not-arrived" == error.code
+    assert [HoldLost] == [type(one) for one in late]
+    pair.move()
 
 
 @pytest.mark.parametrize("end", ["receiver", "sender"])
