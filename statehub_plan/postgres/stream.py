@@ -10,6 +10,7 @@ import subprocess
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from tempfile import TemporaryFile
 
@@ -27,6 +28,7 @@ __all__ = ["Reader", "Streamed", "stream_blocks", "stream_rows"]
 
 _BLOCK_BYTES = 256 * 1024
 _WAIT_MS = 500
+_TRY_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +102,9 @@ class Reader:
             finally:
                 self._process = None
                 process.kill()  # nothing, once it has ended
-                process.communicate()
+                if process.stdout is not None:
+                    process.stdout.close()  # a psql that a stdbuf has forked, and that lives on, finds nobody there
+                process.wait()
             complaints.seek(0)
             text = redact(" ".join(complaints.read().decode(errors="replace").split()))
         if status != 0:
@@ -125,7 +129,7 @@ class Reader:
             "SET row_security = off",
             copy_out.as_string(self._session),
         )
-        command = [*_in_large_blocks(), str(self._program), "-XqAt", "-v", "ON_ERROR_STOP=1"]
+        command = [*_in_large_blocks(self._program), str(self._program), "-XqAt", "-v", "ON_ERROR_STOP=1"]
         for statement in statements:
             command += ["-c", statement]
         self._process = subprocess.Popen(
@@ -141,10 +145,17 @@ class Reader:
         return self._process
 
 
-def _in_large_blocks() -> list[str]:
+@cache
+def _in_large_blocks(program: Path) -> tuple[str, ...]:
     # The C library writes into a pipe 4 kB at a time; with larger blocks a copy takes about 6 % less.
     stdbuf = shutil.which("stdbuf")
-    return [stdbuf, f"-o{_BLOCK_BYTES}"] if stdbuf else []
+    if stdbuf is None:
+        return ()
+    prefix = (stdbuf, f"-o{_BLOCK_BYTES}")
+    with suppress(OSError, subprocess.SubprocessError):  # one whose library psql cannot load is no help
+        subprocess.run([*prefix, program, "--version"], check=True, capture_output=True, timeout=_TRY_S)
+        return prefix
+    return ()
 
 
 def stream_blocks(
