@@ -12,6 +12,7 @@ from statehub_plan.errors import StatehubError
 from statehub_plan.postgres import fence
 from statehub_plan.postgres.catalog_stamp import catalog_stamp
 from statehub_plan.postgres.hold import Hold
+from statehub_plan.postgres.proof import unsound_tables
 from statehub_plan.postgres.switch import Switch
 from statehub_plan.postgres.watermark import catalog_watermark
 from statehub_plan.world import Writes
@@ -143,6 +144,46 @@ def test_another_run_in_the_middle_of_arming(served: Served, monkeypatch: pytest
             return
     assert (0, True) == armed(served)
     served.app(WRITE)
+
+
+def test_a_freeze_in_the_middle_of_putting_away_stays_whole(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the same epoch's owner, so that the mark alone protects it: not one fence of a frozen database is disabled."""
+    with served.tool() as session, served.tool() as other:
+        fence.arm(session, epoch=1)
+        switch_one = fence._switch_fence
+        asked: list[int] = []
+
+        def interrupted(connection: psycopg.Connection, oid: int, wait_ms: int, *, epoch: int, enable: bool) -> bool:
+            if len(asked) == 2:
+                with Hold.take(served.tool_dsn, hold_id="h", run="run-a", epoch=1, limits=SHORT.hold) as hold:
+                    hold.freeze(term=1)
+            asked.append(oid)
+            return switch_one(connection, oid, wait_ms, epoch=epoch, enable=enable)
+
+        monkeypatch.setattr(fence, "_switch_fence", interrupted)
+        left = fence.settle_fence(session, epoch=1)
+        assert fence.fence_status(other).complete
+    assert (len(TABLES), False) == armed(served)
+    assert len(TABLES) == len(left)
+
+
+def test_a_fence_changed_by_hand_ends_the_attempt_and_is_repaired(served: Served) -> None:
+    """One that lets DELETE pass is no fence: known before the freeze's commit, and made anew by the next install."""
+    meddle = (
+        "DROP TRIGGER statehub_plan_fence ON public.tasks; CREATE TRIGGER statehub_plan_fence BEFORE INSERT "
+        "ON public.tasks FOR EACH STATEMENT EXECUTE FUNCTION statehub_plan.fence()"
+    )
+    with Hold.take(served.tool_dsn, hold_id="h", run="run-a", epoch=1, limits=SHORT.hold) as hold:
+        hold.seal()
+        hold._connection.execute(meddle, prepare=False)  # its locks keep everybody else out
+        with pytest.raises(StatehubError) as raised:
+            hold.commit_freeze(term=1, proof=None, primary="there")
+    assert "fence-incomplete" == raised.value.code
+    served.app(WRITE)
+    served.admin(meddle)
+    with served.tool() as session:
+        assert "public.tasks" in fence.install(session).added
+        assert [] == unsound_tables(session)
 
 
 def test_a_bulk_load_that_enables_every_trigger_shuts_nothing(served: Served) -> None:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import threading
 from contextlib import closing, suppress
+from typing import Any
 
 import psycopg
 import pytest
 
 from statehub_plan.demo.cluster import Cluster
 from statehub_plan.errors import StatehubError
-from statehub_plan.postgres.fence import settle_fence
+from statehub_plan.postgres.fence import mark_sealed, settle_fence
 from statehub_plan.postgres.register import burn
 from statehub_plan.postgres.reverse import prepare_reverse
 from statehub_plan.postgres.switch import Switch
@@ -112,6 +113,30 @@ def test_a_table_made_after_the_sides_were_compared_is_refused(pair: Moved, mome
         pair.old.admin("DROP TABLE public.late")
     assert error.code in ("definitions-changed", "ddl-during-hold")
     assert "late" in told(error) or "definitions-changed" == error.code
+
+
+def test_a_table_fenced_by_its_maker_right_before_the_commit_is_seen_afterwards(
+    pair: Moved, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After the last look, before the commit: nothing opens, because nobody compared it and no stream carries it."""
+
+    def late(*arguments: Any, **named: Any) -> None:
+        pair.old.admin(
+            f"SET ROLE {pair.old.tool_role}; CREATE TABLE public.late AS SELECT 1 AS id; "
+            "SELECT statehub_plan.fence_tables(true)"
+        )
+        mark_sealed(*arguments, **named)
+
+    with monkeypatch.context() as meddled:
+        meddled.setattr("statehub_plan.postgres.hold.mark_sealed", late)
+        with pytest.raises(StatehubError) as raised:
+            pair.decide()
+    assert "freeze-not-proved" == raised.value.code
+    assert "public.late" in told(raised.value)
+    assert pair.stays_shut()
+    pair.reopen()
+    pair.old.admin("DROP TABLE public.late")
+    pair.move()
 
 
 @pytest.mark.parametrize("row", [False, True])
