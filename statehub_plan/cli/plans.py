@@ -28,7 +28,7 @@ def _planned(path: Path, direction: Direction) -> Plan:
         forward = workspace.plan(workspace.document, observation, evidence, direction)
         document = _document(workspace, direction, forward)
         plan = workspace.plan(document, observation, evidence if document is workspace.document else (), direction)
-        if document.spec.desired.primary != workspace.document.spec.desired.primary and _asks_preflight(document, plan):
+        if direction is Direction.SWITCHBACK and _asks_preflight(document, plan):
             observation, _ = workspace.observe(document)  # what was asked so far is about the other direction
             plan = workspace.plan(document, observation, (), direction)
         if direction is Direction.ABORT:

@@ -55,7 +55,6 @@ __all__ = [
     "prove_frozen",
     "seal",
     "seal_tables",
-    "set_gate",
     "set_read_only_default",
     "settle_fence",
     "writes",
@@ -190,8 +189,8 @@ def open_writes(
 
     Either this database's own register decided `term`, its highest, for `endpoint`; or, to reopen an old primary,
     `burned` is the row that the caller read from the other side's register: the same term, without a primary. Refusal
-    otherwise, and for a retired database. Waits for no table: the gate opens, and fences that can be had at once are
-    disabled afterwards. Then other sessions are ended, as those that began during the freeze would stay read-only.
+    otherwise, and for a retired database. Waits for no table: the gate opens. Afterwards other sessions are ended, as
+    those that began during the freeze would stay read-only, and fences that can be had at once are disabled.
     Idempotent.
     """
 
@@ -199,13 +198,7 @@ def open_writes(
         state.claim_epoch(conn, epoch)
         _require_right_to_open(conn, endpoint, term, burned)
         conn.execute("SELECT set_config('lock_timeout', %s, true)", [f"{_LOCK_WAIT_MS}ms"])
-        set_gate(conn, open_to_all=True)
-        set_read_only_default(conn, False)
-        conn.execute("DELETE FROM statehub_plan.passage")
-        conn.execute(
-            "UPDATE statehub_plan.state SET fence_term = NULL, fence_run = NULL, fence_hold = NULL, "
-            "fence_primary = NULL, fence_proof = NULL, frozen_at = NULL"
-        )
+        _open_gate(conn)
         return _note_opening(conn, term)
 
     def landed(conn: Connection, _: datetime | None) -> bool:
@@ -231,13 +224,17 @@ def open_by_gate(connection: Connection, *, term: int) -> None:
     Takes no lock on any table, so neither their number nor autovacuum delays it; the triggers stay enabled, and each
     statement pays for its fence, until `settle_fence`."""
     state.require_transaction(connection)
-    set_gate(connection, open_to_all=True)
+    _open_gate(connection, ", opened_term = %s, opened_at = clock_timestamp()", [term])
+
+
+def _open_gate(connection: Connection, noted: str = "", values: Sequence[int] = ()) -> None:
+    connection.execute(_gate_sql(open_to_all=True).encode())
     set_read_only_default(connection, False)
     connection.execute("DELETE FROM statehub_plan.passage")
     connection.execute(
         "UPDATE statehub_plan.state SET fence_term = NULL, fence_run = NULL, fence_hold = NULL, fence_primary = NULL, "
-        "fence_proof = NULL, frozen_at = NULL, opened_term = %s, opened_at = clock_timestamp()",
-        [term],
+        f"fence_proof = NULL, frozen_at = NULL{noted}".encode(),
+        values,
     )
 
 
@@ -264,11 +261,6 @@ def settle_fence(connection: Connection, *, epoch: int, at_once: bool = False) -
         _switch_fences(connection, _INSTALL_WAITS_MS, epoch=epoch, enable=False)
     state.require_epoch(connection, epoch)
     return tuple(name for _, name in _fenced_tables(connection, enabled=True))
-
-
-def set_gate(connection: Connection, *, open_to_all: bool) -> None:
-    """What the fence's triggers find when they fire, from the caller's commit on."""
-    connection.execute(_gate_sql(open_to_all=open_to_all).encode())
 
 
 def pass_for_session(connection: Connection, *, epoch: int | None = None) -> None:
@@ -320,6 +312,7 @@ def _fenced_tables(connection: Connection, *, enabled: bool) -> list[tuple[int, 
 
 
 def _gate_sql(*, open_to_all: bool) -> str:
+    """What the fence's triggers find when they fire, from the caller's commit on."""
     answer = "true" if open_to_all else "false"
     return (
         "CREATE OR REPLACE FUNCTION statehub_plan.gate() RETURNS boolean LANGUAGE plpgsql AS "

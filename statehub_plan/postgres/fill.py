@@ -32,7 +32,7 @@ from statehub_plan.postgres.filling import (
     read_fill,
     record_filled,
 )
-from statehub_plan.postgres.finish import Finished, build_keys, finish_schema, gather_statistics
+from statehub_plan.postgres.finish import Effort, Finished, build_keys, finish_schema, gather_statistics
 from statehub_plan.postgres.following import Stream, await_barrier, await_stopped, await_tables
 from statehub_plan.postgres.loading import is_bare
 from statehub_plan.postgres.relations import Relation, read_relations
@@ -153,6 +153,10 @@ class _Fill:
     def target(self) -> Connection:
         return self.stream.target
 
+    @property
+    def _effort(self) -> Effort:
+        return Effort(self.epoch, self.jobs, self.stream.on_progress, self.stream.check)
+
     def run(self) -> Followed:
         began = time.monotonic()
         with self.target.transaction():
@@ -166,7 +170,7 @@ class _Fill:
         await_barrier(self.stream)
         followed_ms = _ms_since(began)
         if mark.stage is FillStage.FILLING:
-            self._gather_statistics()
+            gather_statistics(self.source_dsn, self.target_dsn, self._effort)
             await_barrier(self.stream)  # that may have taken minutes, and the record says that it follows
         self._record(mark_following, mark.model_copy(update={"stage": FillStage.FOLLOWING}))
         return self._report(mark, followed_ms, began)
@@ -332,14 +336,7 @@ class _Fill:
                 seen = tuple(r for r in read_relations(snapshot.leader) if (r.schema, r.name) in names)
                 self._copy(seen, snapshot.join)
             flush_copies(self.target)
-        build_keys(
-            self.source_dsn,
-            self.target_dsn,
-            epoch=self.epoch,
-            jobs=self.jobs,
-            on_progress=self.stream.on_progress,
-            check=self.stream.check,
-        )
+        build_keys(self.source_dsn, self.target_dsn, self._effort)
         done = filled_tables(self.target)
         with self.source.transaction():
             state.claim_epoch(self.source, self.epoch)
@@ -376,16 +373,6 @@ class _Fill:
             check=self.stream.check,
         )
         self.finished.append(finished)
-
-    def _gather_statistics(self) -> None:
-        gather_statistics(
-            self.source_dsn,
-            self.target_dsn,
-            epoch=self.epoch,
-            jobs=self.jobs,
-            on_progress=self.stream.on_progress,
-            check=self.stream.check,
-        )
 
     def _subscribe(self, expected: Iterable[TableName], *, tables_of: str = PUBLICATION) -> None:
         name = self.stream.name

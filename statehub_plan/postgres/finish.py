@@ -22,7 +22,7 @@ from statehub_plan.postgres.state import require_epoch
 from statehub_plan.postgres.tools import major_of
 from statehub_plan.postgres.workers import Crew, OnProgress, Progress, nobody_looks, nothing_to_lose, run_crews
 
-__all__ = ["Finished", "build_keys", "finish_schema", "gather_statistics"]
+__all__ = ["Effort", "Finished", "build_keys", "finish_schema", "gather_statistics"]
 
 _MAINTENANCE_MEMORY_KB = 256 * 1024
 _STATISTICS_TRAVEL_SINCE = 18
@@ -53,6 +53,16 @@ WHERE c.relispartition AND c.relkind = 'r'
 """
 
 
+@dataclass(frozen=True)
+class Effort:
+    """Under which epoch something long is done, by how many sessions at once, and whom it tells and asks meanwhile."""
+
+    epoch: int
+    jobs: int = 2
+    on_progress: OnProgress = nobody_looks
+    check: Callable[[], None] = nothing_to_lose
+
+
 class Finished(Frozen):
     """What `finish_schema` built; the foreign keys counted are those whose rows were checked."""
 
@@ -77,10 +87,7 @@ class _Builder:
 
     target_dsn: str
     preamble: str
-    epoch: int
-    jobs: int
-    on_progress: OnProgress
-    check: Callable[[], None]
+    effort: Effort
     built: frozenset[str] | None
 
     def run(self, phase: str, work: Iterable[_Job], *, in_order: bool = False) -> None:
@@ -90,14 +97,16 @@ class _Builder:
 
         def build(job: _Job, sessions: tuple[Connection, ...]) -> None:
             subject[0] = job.entry.name
-            _run(job, sessions[0], self.epoch, recorded=self.built is not None)
+            _run(job, sessions[0], self.effort.epoch, recorded=self.built is not None)
             done.append(job.weight)
 
         def tick() -> None:
-            self.check()
-            self.on_progress(Progress(phase, sum(tuple(done)), total, "bytes", time.monotonic() - began, subject[0]))
+            self.effort.check()
+            self.effort.on_progress(
+                Progress(phase, sum(tuple(done)), total, "bytes", time.monotonic() - began, subject[0])
+            )
 
-        run_crews([Crew(tasks, build, self._sessions, 1 if in_order else self.jobs)], tick=tick)
+        run_crews([Crew(tasks, build, self._sessions, 1 if in_order else self.effort.jobs)], tick=tick)
 
     def _left(self, job: _Job) -> _Job:
         if not self.built:
@@ -107,7 +116,7 @@ class _Builder:
         )
 
     def _sessions(self) -> tuple[Connection, ...]:
-        session = open_copy_session(self.target_dsn, purpose="finish", epoch=self.epoch)
+        session = open_copy_session(self.target_dsn, purpose="finish", epoch=self.effort.epoch)
         session.execute(
             "SELECT set_config('maintenance_work_mem', greatest(setting::int8, %s)::text || 'kB', false) "
             "FROM pg_settings WHERE name = 'maintenance_work_mem'",
@@ -144,7 +153,7 @@ def finish_schema(
         relations = read_relations(target)
         sizes = {relation.qualified: relation.bytes for relation in relations}
         built = built_statements(target) if resumable else None
-        build = _Builder(target_dsn, post.preamble, epoch, jobs, on_progress, check, built)
+        build = _Builder(target_dsn, post.preamble, Effort(epoch, jobs, on_progress, check), built)
         # Keys first: one of them locks its table against everything, while indexes of one table can be built together.
         keys = _keys(post, sizes)
         indexes = [_single(entry, sizes) for entry in post.entries if entry.kind == "INDEX"]
@@ -167,40 +176,24 @@ def finish_schema(
     )
 
 
-def gather_statistics(
-    source_dsn: str,
-    target_dsn: str,
-    *,
-    epoch: int,
-    jobs: int = 2,
-    on_progress: OnProgress = nobody_looks,
-    check: Callable[[], None] = nothing_to_lose,
-) -> None:
+def gather_statistics(source_dsn: str, target_dsn: str, effort: Effort) -> None:
     """What `finish_schema(resumable=True, statistics=False)` left out; a stream may be applied to the tables meanwhile.
 
     Taken over from the source where the target can, else gathered from the rows, in parallel."""
     with connect(source_dsn, purpose="finish") as source, connect(target_dsn, purpose="finish") as target:
-        build = _Builder(target_dsn, "", epoch, jobs, on_progress, check, built_statements(target))
+        build = _Builder(target_dsn, "", effort, built_statements(target))
         _gather_statistics(build, source, target, read_relations(target))
 
 
-def build_keys(
-    source_dsn: str,
-    target_dsn: str,
-    *,
-    epoch: int,
-    jobs: int = 2,
-    on_progress: OnProgress = nobody_looks,
-    check: Callable[[], None] = nothing_to_lose,
-) -> None:
+def build_keys(source_dsn: str, target_dsn: str, effort: Effort) -> None:
     """Of what `finish_schema` builds only that by which a stream finds the rows to change: keys, replica identities.
 
     Recorded as by `finish_schema(resumable=True)`, which builds the rest.
     """
     with connect(source_dsn, purpose="finish") as source, connect(target_dsn, purpose="finish") as target:
-        post = dump_schema(source, "post-data", target_major=major_of(target), check=check)
+        post = dump_schema(source, "post-data", target_major=major_of(target), check=effort.check)
         sizes = {relation.qualified: relation.bytes for relation in read_relations(target)}
-        build = _Builder(target_dsn, post.preamble, epoch, jobs, on_progress, check, built_statements(target))
+        build = _Builder(target_dsn, post.preamble, effort, built_statements(target))
         build.run("keys", _keys(post, sizes))
         identities = [
             entry for entry in post.entries if entry.kind == "INDEX" and "REPLICA IDENTITY USING" in entry.sql
@@ -292,7 +285,7 @@ def _partitioned(target: Connection) -> set[str]:
 
 
 def _gather_statistics(build: _Builder, source: Connection, target: Connection, relations: Iterable[Relation]) -> None:
-    known = _carry_statistics(source, target, build.check)
+    known = _carry_statistics(source, target, build.effort.check)
     unknown = [relation for relation in relations if (relation.schema, relation.name) not in known]
     build.run("statistics", _analyses(target, unknown))
 

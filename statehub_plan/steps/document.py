@@ -15,7 +15,8 @@ from statehub_plan.steps.stage import Stage
 
 
 def execute(stage: Stage, step: Step) -> dict[str, JsonValue]:
-    """Writes the document and records its place; Refusal when the plan names none."""
+    """Writes the document and records its place; Refusal when the plan names none, StatehubError while it cannot be
+    observed who is primary: nothing is written about a term that nobody can see."""
     wanted = stage.plan.spec.spec.operating_model
     if wanted is None:
         raise Refusal(
@@ -24,7 +25,13 @@ def execute(stage: Stage, step: Step) -> dict[str, JsonValue]:
             hint="declare `operatingModel.path`",
         )
     observation, _ = stage.look()
-    term = read_register(stage.plan.spec, observation).decided
+    register = read_register(stage.plan.spec, observation)
+    if register.primary is None:
+        raise StatehubError(
+            code="primary-unknown",
+            what=f"the operating model was not written: who is primary could not be observed: {register.basis}",
+            hint="make both databases reachable and run `apply` again",
+        )
     path = stage.base_dir / wanted.path
     text = operating_model_markdown(stage.plan, observation, stage.records(), stage.now())
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
@@ -39,5 +46,5 @@ def execute(stage: Stage, step: Step) -> dict[str, JsonValue]:
             what=f"the operating model could not be written to {path}: {error.strerror or error}",
             hint="make the folder writable and run `apply` again",
         ) from None
-    stage.record_fact(StepKind.DOCUMENT.value, "passed", {"term": term, "path": wanted.path})
+    stage.record_fact(StepKind.DOCUMENT.value, "passed", {"term": register.decided, "path": wanted.path})
     return {"summary": f"wrote {wanted.path}", "path": wanted.path}

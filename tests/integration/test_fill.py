@@ -84,6 +84,9 @@ def test_back_into_the_older_major(source_db: str, target_db: str, tmp_path: Pat
         fill(new, old, subscriber_dsn=older, on_progress=begin_long)
         long.commit()
     assert_same(newer, older)
+    gathered = "SELECT string_agg(tablename || CASE WHEN inherited THEN ', whole' ELSE '' END, '; ') FROM pg_stats"
+    known = str(value(older, f"{gathered} WHERE schemaname = 'public'")).split("; ")
+    assert {"account", "event, whole", "codes"} <= set(known)
 
 
 def test_a_role_that_is_no_superuser_on_either_side(source_db: str, target_db: str, tmp_path: Path) -> None:

@@ -76,6 +76,9 @@ def test_killed_while_tables_are_copied(source_db: str, target_db: str, tmp_path
         with connect(target_db, purpose="test") as target:
             mark = read_fill(target)
     assert mark is not None
-    assert (FillStage.FOLLOWING, True) == (mark.stage, 3 <= len(done) < 8)
+    assert (FillStage.FOLLOWING, True) == (
+        mark.stage,
+        2 <= len(done) < 8,
+    )  # the other worker may not have committed its third
     assert files == files_of(target_db, done)
     assert_same(source_db, target_db)

@@ -85,6 +85,27 @@ def facts(**changes: Any) -> dict[str, Any]:
     return found | {key.replace("__", "."): value for key, value in changes.items()}
 
 
+def fenced(term: int | None, **more: Any) -> dict[str, Any]:
+    """A fence fact."""
+    return {"term": term, "hold": None, "retired": False, **more}
+
+
+def decided(term: int, name: str) -> list[dict[str, Any]]:
+    """A register with one decision."""
+    return [{"term": term, "primary": name, "run": "r", "decided_at": 0}]
+
+
+def switched(**changes: Any) -> dict[str, Any]:
+    """Facts right after the decision for `away` in term 1."""
+    base = facts(
+        home__writes="frozen",
+        home__fence=fenced(1, hold="h1"),
+        away__fence=fenced(None),
+        away__register=decided(1, "away"),
+    )
+    return base | {key.replace("__", "."): value for key, value in changes.items()}
+
+
 def observation(values: dict[str, Any], *unknown: str) -> Observation:
     """An observation of these facts, those named in `unknown` with a reason instead of a value."""
     made = []

@@ -17,7 +17,19 @@ from statehub_plan.model.plan import Direction, PlanFile
 from statehub_plan.model.steps import StepKind
 from statehub_plan.planning import read_plan_file, turned
 from statehub_plan.world import Access, Data, Due, Role, Term, TransferStage, Writes
-from tests.unit.facts import DOCUMENT, NOW, document, evidence, facts, identity, observation, plan
+from tests.unit.facts import (
+    DOCUMENT,
+    NOW,
+    decided,
+    document,
+    evidence,
+    facts,
+    fenced,
+    identity,
+    observation,
+    plan,
+    switched,
+)
 
 FULL = [
     "check-evidence",
@@ -39,27 +51,6 @@ REPLACE = document(transfer={"method": "dump", "targetContent": "replace"})
 def kinds(made: Any) -> list[str]:
     """The step kinds of a plan."""
     return [step.kind.value for step in made.steps]
-
-
-def fenced(term: int | None, **more: Any) -> dict[str, Any]:
-    """A fence fact."""
-    return {"term": term, "hold": None, "retired": False, **more}
-
-
-def decided(term: int, name: str) -> list[dict[str, Any]]:
-    """A register with one decision."""
-    return [{"term": term, "primary": name, "run": "r", "decided_at": 0}]
-
-
-def switched(**changes: Any) -> dict[str, Any]:
-    """Facts right after the decision for `away` in term 1."""
-    base = facts(
-        home__writes="frozen",
-        home__fence=fenced(1, hold="h1"),
-        away__fence=fenced(None),
-        away__register=decided(1, "away"),
-    )
-    return base | {key.replace("__", "."): value for key, value in changes.items()}
 
 
 def test_a_forward_plan_has_every_step_in_the_order_that_loses_nothing() -> None:

@@ -1,0 +1,49 @@
+"""The step `document`: what it records about a term must be what somebody has seen."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from statehub_plan.errors import StatehubError
+from statehub_plan.model.steps import StepKind
+from statehub_plan.steps import executor
+from statehub_plan.steps.stage import Stage
+from tests.unit.facts import NOW, observation, plan, switched
+
+AFTER = switched(
+    stabilization={"term": 1, "state": "passed"},
+    access__mcp={"value": "http://127.0.0.1:2", "endpoint": "away", "answers": True, "detail": ""},
+)
+
+
+@pytest.mark.parametrize("unknown", [(), ("away.register",)])
+def test_nothing_is_written_about_a_term_that_could_not_be_read(tmp_path: Path, unknown: tuple[str, ...]) -> None:
+    """The primary's register does not answer in time: an earlier term on record would make it due again."""
+    recorded: list[dict[str, Any]] = []
+    made = plan(AFTER)
+    (step,) = (one for one in made.steps if one.kind is StepKind.DOCUMENT)
+    stage = Stage(
+        plan=made,
+        base_dir=tmp_path,
+        home=tmp_path,
+        run="r",
+        epoch=1,
+        owner="o",
+        now=lambda: NOW,
+        record_fact=lambda _kind, _state, payload: recorded.append(payload),
+        check_lease=lambda: None,
+        look=lambda: (observation(AFTER, *unknown), ()),
+        records=tuple,
+        reporter=cast(Any, None),
+    )
+    if unknown:
+        with pytest.raises(StatehubError) as raised:
+            executor(StepKind.DOCUMENT)(stage, step)
+        assert "primary-unknown" == raised.value.code
+    else:
+        executor(StepKind.DOCUMENT)(stage, step)
+    written = tmp_path / "operating-model.md"
+    assert (not unknown, [] if unknown else [1]) == (written.exists(), [one["term"] for one in recorded])
