@@ -156,6 +156,7 @@ class Proxy:
         self.refuse_new = False
         self.rewrite: Callable[[bytes], bytes] = lambda data: data
         self._sockets: list[socket.socket] = []
+        self._swallowed: dict[socket.socket, threading.Event] = {}
         self._threads = [threading.Thread(target=self._accept)]
         self._threads[0].start()
 
@@ -182,8 +183,10 @@ class Proxy:
                 break
             if self.cut_after and self.cut_after in data:
                 self.cut_after = None
-                _hang_up(client)  # the server gets the bytes, the client never an answer
+                # The server has done it and says so, and the client never hears of it.
+                answered = self._swallowed[client] = threading.Event()
                 server.sendall(data)
+                answered.wait(10)
                 break
             try:
                 server.sendall(data)
@@ -193,6 +196,9 @@ class Proxy:
 
     def _downstream(self, server: socket.socket, client: socket.socket) -> None:
         for data in _chunks(server):
+            if client in self._swallowed:
+                self._swallowed[client].set()
+                continue
             try:
                 client.sendall(self.rewrite(data))
             except OSError:
