@@ -247,6 +247,8 @@ def measure(pair: Pair, rate: float, writers: int, moves: int, prove_changes: bo
         near = sum(abs(error) <= 0.25 for error in errors)
         told = ", ".join(f"{error:+.0%}" for error in sorted(errors))
         print(f"\nforecast within 25 % in {near} of {len(errors)}, median {statistics.median(errors):+.0%}: {told}")
+        print(f"medians: forecast {statistics.median(forecasts):.1f}, ", end="")
+        print(f"the tool's part {statistics.median(each.gap_ms for each in timings):.1f}")
     for part in Timings.model_fields:
         values = [getattr(each, part) for each in timings]
         print(f"  {part}: median {statistics.median(values):.1f}, max {max(values):.1f}", file=sys.stderr)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from statehub_plan.errors import StatehubError
 from statehub_plan.postgres.connect import Connection, Table, user_tables
 from statehub_plan.postgres.fence import canary, fence_status
-from statehub_plan.postgres.proof import Probes, unfenced_count, unknown_tables
+from statehub_plan.postgres.proof import Probes, doubtful_tables
 from statehub_plan.postgres.sessions import end_open_transactions, end_others_at_once
 
 __all__ = ["end_all_others", "late_tables", "require_frozen", "require_no_writer", "why_not_refused"]
@@ -58,7 +58,7 @@ def late_tables(source: Connection, held: Sequence[Table]) -> tuple[str, ...]:
     """Once nobody is left who could bring a table: those that nobody held, which never arrive, and those without a
     fence; for people."""
     known = {table.oid for table in held}
-    if not unknown_tables(source, list(known)) and not unfenced_count(source):
+    if not doubtful_tables(source, list(known)):
         return ()
     late = [table.qualified for table in user_tables(source) if table.oid not in known]
     unfenced = [name for name in fence_status(source).unfenced if name not in late]

@@ -24,7 +24,7 @@ from statehub_plan.postgres.connect import Connection, Table, connect, user_tabl
 from statehub_plan.postgres.fence import is_marked, mark_sealed, seal_tables
 from statehub_plan.postgres.order import Edge, lock_order
 from statehub_plan.postgres.privileges import LOCKABLE_SEQUENCES, require_privileges
-from statehub_plan.postgres.proof import prepared_problem, unfenced_count, unknown_tables, unsound_tables
+from statehub_plan.postgres.proof import DOUBTFUL_SQL, prepared_problem, unknown_tables, unsound_tables
 from statehub_plan.postgres.sessions import (
     HOLD_LOCK,
     HOLD_PURPOSE,
@@ -216,9 +216,13 @@ class Hold:
         with self._mutex:
             self.check()
             try:
-                # Made since the seal, and committed: it would stay writable, or, fenced by its maker, never arrive.
-                known = [table.oid for table in self.tables]
-                if unknown_tables(self._connection, known) or unfenced_count(self._connection):
+                with self._connection.pipeline():
+                    # Made since the seal, and committed: it would stay writable, or, fenced by its maker, never arrive.
+                    doubtful = self._connection.execute(DOUBTFUL_SQL, [[table.oid for table in self.tables]])
+                    mark_sealed(
+                        self._connection, term=term, run=self._run, hold=self.hold_id, primary=primary, proof=proof
+                    )
+                if doubtful.fetchone() != (0,):
                     self._refuse_late_tables()
                     raise StatehubError(
                         code="fence-incomplete",
@@ -227,7 +231,6 @@ class Hold:
                         "which repairs it",
                         details=tuple(name for _, name in unsound_tables(self._connection)),
                     )
-                mark_sealed(self._connection, term=term, run=self._run, hold=self.hold_id, primary=primary, proof=proof)
                 commit(
                     self._connection,
                     self._backend,

@@ -86,14 +86,18 @@ def fence_status(connection: Connection) -> FenceStatus:
     )
 
 
-def unfenced_count(connection: Connection) -> int:
-    """How many user tables have no enabled fence trigger at this moment; one short query."""
-    # NOT IN is hashed; NOT EXISTS would be joined in a loop, for a catalog's columns look more selective than they are.
-    row = connection.execute(
-        "SELECT count(*) FROM statehub_plan.user_table u WHERE u.oid::oid NOT IN (SELECT t.tgrelid FROM pg_trigger t "
-        "WHERE t.tgname = 'statehub_plan_fence' AND t.tgenabled IN ('O', 'A') "
-        "AND t.tgtype = 62 AND t.tgqual IS NULL AND t.tgfoid = 'statehub_plan.fence()'::regprocedure)"
-    ).fetchone()
+# NOT IN is hashed; NOT EXISTS would be joined in a loop, for a catalog's columns look more selective than they are.
+DOUBTFUL_SQL = (
+    "SELECT count(*) FROM statehub_plan.user_table u WHERE u.oid <> ALL (%s::int8[]) OR u.oid::oid NOT IN ("
+    "SELECT t.tgrelid FROM pg_trigger t WHERE t.tgname = 'statehub_plan_fence' AND t.tgenabled IN ('O', 'A') "
+    "AND t.tgtype = 62 AND t.tgqual IS NULL AND t.tgattr = ''::int2vector "
+    "AND t.tgfoid = 'statehub_plan.fence()'::regprocedure)"
+)
+
+
+def doubtful_tables(connection: Connection, known: Sequence[int]) -> int:
+    """How many user tables are not among `known` or have no sound fence trigger that is enabled; one short query."""
+    row = connection.execute(DOUBTFUL_SQL, [list(known)]).fetchone()
     return int(row[0]) if row is not None else 0
 
 

@@ -7,6 +7,8 @@ committed on the old side before the decision falls on the new one, and the deci
 
 from __future__ import annotations
 
+import math
+import statistics
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
@@ -31,7 +33,7 @@ from statehub_plan.postgres.frozen import (
 )
 from statehub_plan.postgres.hindered import hindered
 from statehub_plan.postgres.hold import Hold, HoldLimits
-from statehub_plan.postgres.proof import canary, find_probes, unfenced_count
+from statehub_plan.postgres.proof import canary, doubtful_tables, find_probes
 from statehub_plan.postgres.register import Outcome, begin_decision
 from statehub_plan.postgres.replication import advance_origin, read_subscription, stream_name
 from statehub_plan.postgres.reverse import ReverseEnds, forget_reverse_slot_lag
@@ -46,6 +48,9 @@ __all__ = ["Switch", "SwitchEnds", "SwitchLimits", "Timings"]
 
 _NEAR_S = 0.25
 _NEAR_ATTEMPTS = 20
+_MEASURED = 5
+_OPENINGS_OF_A_FREEZE = 1.5
+_OPENINGS_PER_ROOT = 4.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -418,25 +423,25 @@ class Switch:
         self._target.execute("ROLLBACK")
 
     def _measure_rest(self) -> float:
-        """Milliseconds for what a rehearsal leaves out: looking for writers before and after the freeze, and a decision
-        and a freeze that cost about three times what opening the target does. Ending a session costs half of that
-        (measured in docs/benchmarks.md, "Forecast")."""
+        """Milliseconds for what a rehearsal leaves out: looking for writers before and after the freeze; freeze and
+        decision, told in openings of the target. Sessions are ended, and are back meanwhile, on the same processors,
+        but not all before it is over: their root counts (measured in docs/benchmarks.md, "Forecast")."""
         self._look_for_writers()
-        other_sessions(self._target)
-        began = time.monotonic()
-        self._look_for_writers()
-        flush = "SELECT pg_logical_emit_message(true, 'statehub_plan', 'flush')"
-        for session in (self._source, self._target):
-            session.execute(flush)
-        looked = time.monotonic()
-        self._open_and_roll_back()
-        opening_s = time.monotonic() - looked
-        rest_s = 2 * (looked - began) + opening_s * (3 + len(other_sessions(self._source)) / 2)
-        return round(rest_s * 1000, 2)
+        sessions = len(other_sessions(self._source))
+        looks, openings = [], []
+        for _ in range(_MEASURED):
+            began = time.monotonic()
+            self._look_for_writers()
+            looked = time.monotonic()
+            self._open_and_roll_back()
+            looks.append(looked - began)
+            openings.append(time.monotonic() - looked)
+        freeze_s = statistics.median(openings) * (_OPENINGS_OF_A_FREEZE + _OPENINGS_PER_ROOT * math.sqrt(sessions))
+        return round((2 * statistics.median(looks) + freeze_s) * 1000, 2)
 
     def _look_for_writers(self) -> None:
         canary(self._second, tables=self._tables[:1], probes=self._probes)
-        unfenced_count(self._source)
+        doubtful_tables(self._source, [table.oid for table in self._tables])
         end_others_at_once(self._source, end=False)
         end_open_transactions(self._source, timeout_s=0.0, end=False)
 
