@@ -337,10 +337,24 @@ def standby(source: Cluster, target: Cluster) -> Iterator[tuple[Found, ...]]:
         yield run_checks(End(here), End(there), Move(method=TransferMethod.DUMP))
 
 
+NEWER = """
+CREATE TABLE public.newer (id int PRIMARY KEY, twice int GENERATED ALWAYS AS (id * 2) VIRTUAL,
+    r int4range, during daterange, CONSTRAINT newer_small CHECK (id < 100) NOT ENFORCED,
+    CONSTRAINT newer_during UNIQUE (r, during WITHOUT OVERLAPS), name text);
+ALTER TABLE public.newer ADD CONSTRAINT newer_name NOT NULL name NOT VALID;
+CREATE TABLE public.newer_parts (id int GENERATED ALWAYS AS IDENTITY, r int4range,
+    CONSTRAINT newer_apart EXCLUDE USING gist (r WITH =)) PARTITION BY RANGE (r);
+CREATE TABLE public.known (id int PRIMARY KEY, a int UNIQUE NULLS NOT DISTINCT, b int GENERATED ALWAYS AS (a + 1) STORED,
+    FOREIGN KEY (a) REFERENCES public.known ON DELETE SET NULL (a));
+CREATE VIEW public.invoked WITH (security_invoker) AS SELECT 1 AS one;
+"""
+
+
 @contextmanager
 def exchanged(source: Cluster, target: Cluster) -> Iterator[tuple[Found, ...]]:
-    """From the newer version back to the older one."""
+    """From the newer version back to the older one, with what only the newer one knows."""
     with database(source) as old, database(target) as new:
+        on(new, NEWER)
         yield look(new, old, REPLICATION)
 
 
@@ -491,7 +505,17 @@ EXPECTED: dict[str, Expected] = {
         "collation-differs": target_(),
     },
     "standby": {"in-recovery": target_()},
-    "exchanged": {"target-older": target_()},
+    "exchanged": {
+        "target-older": target_(),
+        "definition-too-new": source_(
+            "public.newer.twice",
+            "newer_small of public.newer",
+            "newer_during of public.newer",
+            "newer_name of public.newer",
+            "public.newer_parts.id",
+            "newer_apart of public.newer_parts",
+        ),
+    },
     "same": {"same-database": target_()},
 }
 BY_ANSWERS = frozenset({"client-tool-missing", "collation-version-differs"})

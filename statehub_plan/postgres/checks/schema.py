@@ -85,6 +85,56 @@ _DATABASE_SETTINGS = Query(
     unnest(x.setconfig) s WHERE d.datname = current_database() AND s !~ '^default_transaction_read_only=' ORDER BY 1
     """
 )
+# to_jsonb: a column of a catalog that an older server does not have is null there, and no error.
+_BY_MAJOR = Query(
+    f"""
+    SELECT since, kind, name FROM (
+        SELECT 18 AS since, 'virtual generated column' AS kind, format('%s.%I', c.oid::regclass, a.attname) AS name, c.oid
+        FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid
+        WHERE a.attgenerated = 'v' AND NOT a.attisdropped AND c.relkind IN ('r', 'p')
+        UNION ALL SELECT 17, 'identity column of a partitioned table', format('%s.%I', c.oid::regclass, a.attname), c.oid
+        FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid
+        WHERE a.attidentity <> '' AND NOT a.attisdropped AND c.relkind = 'p'
+        UNION ALL SELECT x.since, x.kind, format('%I of %s', x.conname, x.conrelid::regclass), x.conrelid FROM (
+            SELECT k.conname, k.conrelid, CASE
+                WHEN j ->> 'conenforced' = 'false' THEN 18 WHEN j ->> 'conperiod' = 'true' THEN 18
+                WHEN k.contype = 'n' AND NOT k.convalidated THEN 18
+                WHEN k.contype = 'x' AND c.relkind = 'p' THEN 17
+                WHEN j ->> 'confdelsetcols' IS NOT NULL THEN 15 END AS since,
+            CASE
+                WHEN j ->> 'conenforced' = 'false' THEN 'constraint that is not enforced'
+                WHEN j ->> 'conperiod' = 'true' THEN 'temporal key'
+                WHEN k.contype = 'n' THEN 'NOT NULL that is not valid'
+                WHEN k.contype = 'x' THEN 'exclusion constraint of a partitioned table'
+                ELSE 'foreign key that sets only some columns' END AS kind
+            FROM pg_constraint k JOIN pg_class c ON c.oid = k.conrelid, to_jsonb(k) AS j) x
+        WHERE x.since IS NOT NULL
+        UNION ALL SELECT 15, 'unique index with NULLS NOT DISTINCT', i.indexrelid::regclass::text, i.indexrelid
+        FROM pg_index i WHERE to_jsonb(i) ->> 'indnullsnotdistinct' = 'true'
+        UNION ALL SELECT 15, 'view with security_invoker', c.oid::regclass::text, c.oid
+        FROM pg_class c WHERE c.relkind = 'v' AND c.reloptions::text ~ 'security_invoker'
+    ) found JOIN pg_class c USING (oid) JOIN pg_namespace n ON n.oid = c.relnamespace
+    WHERE c.relpersistence <> 't' AND {USER_SCHEMA} AND {not_extension("pg_class", "c.oid")} ORDER BY 1, 2, 3
+    """
+)
+
+
+@check(
+    "definition-too-new",
+    Severity.ERROR,
+    Place.SOURCE,
+    title="the target's major version knows everything that is defined",
+    reason="loading the schema into an older server ends at the first definition that it does not know",
+    here=(_BY_MAJOR,),
+)
+def _too_new(look: Look) -> Iterator[Seen]:
+    for since, kind, name in look.here.rows(_BY_MAJOR):
+        if since > look.there.info.major:
+            yield Seen(
+                f"the {kind} {name} needs PostgreSQL {since}, and the target is {look.there.info.major}",
+                f"move to PostgreSQL {since} or newer, or replace the definition on the source",
+                name,
+            )
 
 
 @check(
