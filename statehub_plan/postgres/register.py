@@ -101,8 +101,9 @@ def begin_decision(
     backend: Backend,
     here: Identity,
     also: Callable[[Connection], None],
-) -> tuple[Outcome, Callable[[], None]]:
-    """`decide` up to its commit, which is returned with what it would come to: until then nobody sees it. For a session
+) -> tuple[Outcome, Callable[[float], bool]]:
+    """`decide` up to its commit, which is returned with what it would come to: until then nobody sees it. It is given the
+    longest wait for a synchronous standby, after which the decision stands without one, and says if one has it. For a session
     whose epoch was claimed there before, which has brought the tool's schema up to date; `backend` and `here` are its
     own, asked while nobody waited.
 
@@ -118,7 +119,8 @@ def begin_decision(
         roll_back(connection)
         raise
     landed = partial(_landed, outcome=outcome, term=term, primary=primary, run=run)
-    return outcome, lambda: commit(connection, backend, landed, what=f"the decision of term {term}")
+    what = f"the decision of term {term}"
+    return outcome, lambda wait_s: commit(connection, backend, landed, what=what, standby_wait_s=wait_s)
 
 
 def _write(

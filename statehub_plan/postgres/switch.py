@@ -48,9 +48,12 @@ __all__ = ["Switch", "SwitchEnds", "SwitchLimits", "Timings"]
 
 _NEAR_S = 0.25
 _NEAR_ATTEMPTS = 20
+_STANDBY_WAIT_S = 1.0  # at least, for what has to be decided by now
 _MEASURED = 5
 _OPENINGS_OF_A_FREEZE = 1.5
 _OPENINGS_PER_ROOT = 4.0
+
+Prepared = tuple[Outcome, Callable[[float], bool]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,11 +136,12 @@ class Switch:
         self.sequences: tuple[SequenceValue, ...] = ()
         self.proof: str | None = None
         self.opened_at: datetime | None = None
+        self.confirmed = True
         self._armed = False
         self._own_from: str | None = None
         self.expected_rest_ms = 0.0
         self._sealing: Future[None] | None = None
-        self._deciding: Future[tuple[Outcome, Callable[[], None]]] | None = None
+        self._deciding: Future[Prepared] | None = None
 
     def __enter__(self) -> Switch:
         return self
@@ -192,6 +196,8 @@ class Switch:
         self._reverse_oid = self._prepare_reverse()
         with self._target.transaction():
             claim_epoch(self._target, self._epoch)
+        # What this session commits in the hold is taken along by the decision, which is flushed, and alone awaits standbys.
+        self._target.execute("SET synchronous_commit = off")
         self._approach_sequences()
         self._armed = True
         arm(self._source, epoch=self._epoch)
@@ -302,17 +308,21 @@ class Switch:
 
     def decide(self) -> Outcome:
         """The decision falls, and opens the target with the same commit; `gap_ms` is known from here on, and when by
-        the target's clock (`opened_at`): sessions that began before are read-only by default."""
+        the target's clock (`opened_at`): sessions that began before are read-only by default. Not `confirmed`: it stands,
+        and no synchronous standby of the target said in time that it has it."""
         deciding = self._deciding
         if deciding is None:
             raise ValueError("nothing is decided before the freeze")
         outcome, commit = deciding.result()
         if outcome.stands:
-            self._clock.measure("decide_ms", commit)
+            self._clock.measure("decide_ms", lambda: self._commit_decision(commit))
             self._moment("decision-committed")
             self._clock.parts["gap_ms"] = round((time.monotonic() - self._held_at) * 1000, 2)
             self.opened_at = self._time_of_opening()
         return outcome
+
+    def _commit_decision(self, commit: Callable[[float], bool]) -> None:
+        self.confirmed = commit(max(_STANDBY_WAIT_S, self._left_s()))
 
     def end_read_only_sessions(self, *, timeout_s: float) -> int:
         """How many sessions of the target were ended because they began while it was frozen, and would stay read-only.
@@ -481,7 +491,7 @@ class Switch:
             raise ValueError("nothing is frozen before it has been drained")
         return self._sealing
 
-    def _prepare_decision(self, primary: str) -> tuple[Outcome, Callable[[], None]]:
+    def _prepare_decision(self, primary: str) -> Prepared:
         if self.proof is None:
             raise ValueError("nothing is decided without a proof")
         prepared = begin_decision(
@@ -553,7 +563,7 @@ class Switch:
             raise ValueError("nothing is known to be the target's own before the proof is on record")
         advance_origin(self._subscriber, subscription_oid, self._own_from)
 
-    def _require_decidable(self, primary: str, deciding: Future[tuple[Outcome, Callable[[], None]]]) -> None:
+    def _require_decidable(self, primary: str, deciding: Future[Prepared]) -> None:
         outcome, _ = deciding.result()
         if not outcome.stands:
             raise StatehubError(

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from typing import TypeVar
 
 import psycopg
@@ -15,7 +17,10 @@ from statehub_plan.postgres.connect import Connection, connect_again
 T = TypeVar("T")
 
 OBSERVE_FOR_S = 30.0
+STANDBY_WAIT_S = 30.0
+"""Longest wait for a synchronous standby's answer to a commit, where nobody else waits for it."""
 _POLL_S = 0.05
+_CANCEL_S = 5.0
 
 Backend = tuple[int, str]
 """Process id and start of a session's server process: unlike the process id alone, never used twice."""
@@ -33,6 +38,7 @@ def commit_once(
     Begins a transaction on an idle autocommit session, runs `work`, commits durably. If the session is lost at COMMIT,
     a new one waits (up to 30 s) until the old server process is gone and asks `landed` what became of it: when it did
     not commit, StatehubError `connection-lost`; when nobody can tell, OutcomeUnknown. Nothing is ever tried twice.
+    StatehubError `standby-silent` when it is committed here, and no synchronous standby said within 30 s that it has it.
     """
     _require_idle(connection)
     try:
@@ -44,8 +50,19 @@ def commit_once(
         if isinstance(error, psycopg.OperationalError) and connection.closed:
             raise _lost(what) from error
         raise
-    commit(connection, backend, lambda observer: landed(observer, value), what=what)
+    if not commit(connection, backend, lambda observer: landed(observer, value), what=what):
+        raise standby_silent(what)
     return value
+
+
+def standby_silent(what: str) -> StatehubError:
+    """What is told where `commit` returned False and that is not enough."""
+    return StatehubError(
+        code="standby-silent",
+        what=f"{what} is committed here, and no synchronous standby has confirmed that it has it: after a failover to "
+        "one it may be missing",
+        hint="bring a standby of synchronous_standby_names back, or take it out of them; then run again",
+    )
 
 
 def begin(connection: Connection) -> None:
@@ -59,22 +76,69 @@ def begin(connection: Connection) -> None:
     )
 
 
-def commit(connection: Connection, backend: Backend, landed: Callable[[Connection], bool], *, what: str) -> None:
-    """Commits the open transaction; a session lost meanwhile is answered by observing, as in `commit_once`."""
-    try:
-        tag = connection.execute("COMMIT").statusmessage
-    except psycopg.Error as error:
-        if not connection.closed:
-            raise
-        if not _observed(connection, backend, landed, what):
-            raise _lost(what) from error
-        return
+def commit(
+    connection: Connection,
+    backend: Backend,
+    landed: Callable[[Connection], bool],
+    *,
+    what: str,
+    standby_wait_s: float | None = None,
+) -> bool:
+    """Commits the open transaction; a session lost meanwhile is answered by observing, as in `commit_once`.
+
+    False when it is committed and no synchronous standby has confirmed it for `standby_wait_s` (default 30): the server's own wait
+    has no end, and counts no statement_timeout (postgres.c, finish_xact_command)."""
+    with _told(connection) as warnings:
+        try:
+            with no_longer_than(connection, STANDBY_WAIT_S if standby_wait_s is None else standby_wait_s):
+                tag = connection.execute("COMMIT").statusmessage
+        except psycopg.Error as error:
+            if not connection.closed:
+                raise
+            if not _observed(connection, backend, landed, what):
+                raise _lost(what) from error
+            return True
     if tag != "COMMIT":  # the server answers ROLLBACK to the COMMIT of a failed transaction (manual, COMMIT)
         raise StatehubError(
             code="not-committed",
             what=f"the server rolled {what} back",
             hint="look into the server's log, then run again",
         )
+    return not warnings
+
+
+@contextmanager
+def no_longer_than(connection: Connection, seconds: float) -> Iterator[None]:
+    """What the session does is cancelled after so long; a commit that waits for a standby then stands without it."""
+
+    def cancel() -> None:
+        with suppress(psycopg.Error):
+            connection.cancel_safe(timeout=_CANCEL_S)
+
+    timer = threading.Timer(seconds, cancel)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+        timer.join()  # whatever comes next in this session is not what it cancels
+
+
+@contextmanager
+def _told(connection: Connection) -> Iterator[list[str]]:
+    """The server's warnings: while it commits what the tool writes, only that of a wait that was ended."""
+    warnings: list[str] = []
+
+    def note(diagnosis: psycopg.errors.Diagnostic) -> None:
+        if diagnosis.severity_nonlocalized == "WARNING":
+            warnings.append(str(diagnosis.message_primary))
+
+    connection.add_notice_handler(note)
+    try:
+        yield warnings
+    finally:
+        connection.remove_notice_handler(note)
 
 
 def roll_back(connection: Connection) -> None:

@@ -11,11 +11,14 @@ import pytest
 
 from statehub_plan.demo.cluster import Cluster
 from statehub_plan.errors import StatehubError
-from statehub_plan.postgres.fence import mark_sealed, settle_fence
+from statehub_plan.postgres.fence import settle_fence
 from statehub_plan.postgres.register import burn
 from statehub_plan.postgres.reverse import prepare_reverse
+from statehub_plan.postgres.state import claim_epoch
 from statehub_plan.postgres.switch import Switch
+from statehub_plan.postgres.transaction import commit, commit_once
 from tests.integration.ledgered import (
+    SHORT,
     Moved,
     Pairs,
     assert_moves_lose_nothing,
@@ -120,15 +123,15 @@ def test_a_table_fenced_by_its_maker_right_before_the_commit_is_seen_afterwards(
 ) -> None:
     """After the last look, before the commit: nothing opens, because nobody compared it and no stream carries it."""
 
-    def late(*arguments: Any, **named: Any) -> None:
+    def late(*arguments: Any, **named: Any) -> bool:
         pair.old.admin(
             f"SET ROLE {pair.old.tool_role}; CREATE TABLE public.late AS SELECT 1 AS id; "
             "SELECT statehub_plan.fence_tables(true)"
         )
-        mark_sealed(*arguments, **named)
+        return commit(*arguments, **named)
 
     with monkeypatch.context() as meddled:
-        meddled.setattr("statehub_plan.postgres.hold.mark_sealed", late)
+        meddled.setattr("statehub_plan.postgres.hold.commit", late)
         with pytest.raises(StatehubError) as raised:
             pair.decide()
     assert "freeze-not-proved" == raised.value.code
@@ -315,6 +318,15 @@ def test_maintenance_of_the_target_does_not_delay_the_opening(pair: Moved) -> No
     pair.follow_back()
 
 
+def _demand_standby(served: Served, names: str) -> None:
+    with closing(psycopg.connect(served.admin_dsn, autocommit=True)) as session:
+        session.execute("SET synchronous_commit = local")
+        session.execute("SET default_transaction_read_only = off")
+        session.execute(f"ALTER SYSTEM SET synchronous_standby_names = '{names}'".encode())
+        session.execute("SELECT pg_reload_conf()")
+        assert eventually(lambda: session.execute("SHOW synchronous_standby_names").fetchone() == (names,))
+
+
 def _crash(side: Served, *clusters: Cluster) -> None:
     """That side's server is killed, and started again."""
     cluster = next(one for one in clusters if f":{one.port}/" in side.admin_dsn)
@@ -344,6 +356,69 @@ def test_a_server_that_crashes_before_the_freeze_costs_an_attempt(
         written.stop()
         written.assert_nothing_lost(pair.old)
         pair.assert_equal()
+
+
+@pytest.mark.parametrize("moment", ["held", "proved"])
+def test_a_freeze_that_no_standby_confirms_decides_nothing(pair: Moved, moment: str) -> None:
+    """The server would wait for its lost standby for ever, and counts no statement_timeout meanwhile: the wait is ended
+    in time, and said; a failover could open the old side again."""
+
+    def lose(part: str, _switch: Switch) -> None:
+        if part == moment:
+            _demand_standby(pair.old, "nobody")
+
+    with ledger(pair) as written:
+        pair.prepare()
+        try:
+            with pytest.raises(StatehubError) as raised:
+                pair.decide(SHORT, lose)
+        finally:
+            _demand_standby(pair.old, "")
+        assert "standby-silent" == raised.value.code
+        assert pair.stays_shut()
+        pair.reopen()
+        assert written.goes_on()
+        assert_moves_lose_nothing(pair, written, moves=1)
+
+
+@pytest.mark.parametrize("moment", ["held", "proved"])
+def test_a_decision_that_no_standby_confirms_stands(pair: Moved, moment: str) -> None:
+    """The wait is ended in time: everybody sees the decision then, and clients write; that no standby has it is said."""
+    switches = []
+
+    def lose(part: str, switch: Switch) -> None:
+        switches.append(switch)
+        if part == moment:
+            _demand_standby(pair.new, "nobody")
+
+    with ledger(pair) as written:
+        pair.prepare()
+        try:
+            pair.decide(SHORT, lose)
+        finally:
+            _demand_standby(pair.new, "")
+        assert not switches[-1].confirmed
+        pair.settle()
+        assert written.goes_on()
+        written.stop()
+        written.assert_nothing_lost(pair.old)
+        pair.assert_equal()
+
+
+def test_an_opening_that_no_standby_confirms_is_said(pair: Moved, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It took place: run again, everything is as it should be."""
+    monkeypatch.setattr("statehub_plan.postgres.transaction.STANDBY_WAIT_S", 0.5)
+    with ledger(pair) as written:
+        pair.decide()
+        _demand_standby(pair.new, "nobody")
+        try:
+            with pytest.raises(StatehubError) as raised, pair.new.tool() as target:
+                commit_once(target, lambda conn: claim_epoch(conn, pair.epoch), lambda *_: True, what="a claim")
+        finally:
+            _demand_standby(pair.new, "")
+        assert "standby-silent" == raised.value.code
+        pair.settle()
+        assert written.goes_on()
 
 
 @pytest.mark.parametrize("crashed", ["new", "both"])

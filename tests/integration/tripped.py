@@ -344,8 +344,8 @@ CREATE TABLE public.newer (id int PRIMARY KEY, twice int GENERATED ALWAYS AS (id
 ALTER TABLE public.newer ADD CONSTRAINT newer_name NOT NULL name NOT VALID;
 CREATE TABLE public.newer_parts (id int GENERATED ALWAYS AS IDENTITY, r int4range,
     CONSTRAINT newer_apart EXCLUDE USING gist (r WITH =)) PARTITION BY RANGE (r);
-CREATE TABLE public.known (id int PRIMARY KEY, a int UNIQUE NULLS NOT DISTINCT, b int GENERATED ALWAYS AS (a + 1) STORED,
-    FOREIGN KEY (a) REFERENCES public.known ON DELETE SET NULL (a));
+CREATE TABLE public.known (id int PRIMARY KEY, a int UNIQUE NULLS NOT DISTINCT,
+    b int GENERATED ALWAYS AS (a + 1) STORED, FOREIGN KEY (a) REFERENCES public.known ON DELETE SET NULL (a));
 CREATE VIEW public.invoked WITH (security_invoker) AS SELECT 1 AS one;
 """
 

@@ -89,10 +89,12 @@ _DATABASE_SETTINGS = Query(
 _BY_MAJOR = Query(
     f"""
     SELECT since, kind, name FROM (
-        SELECT 18 AS since, 'virtual generated column' AS kind, format('%s.%I', c.oid::regclass, a.attname) AS name, c.oid
+        SELECT 18 AS since, 'virtual generated column' AS kind,
+               format('%s.%I', c.oid::regclass, a.attname) AS name, c.oid
         FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid
         WHERE a.attgenerated = 'v' AND NOT a.attisdropped AND c.relkind IN ('r', 'p')
-        UNION ALL SELECT 17, 'identity column of a partitioned table', format('%s.%I', c.oid::regclass, a.attname), c.oid
+        UNION ALL
+        SELECT 17, 'identity column of a partitioned table', format('%s.%I', c.oid::regclass, a.attname), c.oid
         FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid
         WHERE a.attidentity <> '' AND NOT a.attisdropped AND c.relkind = 'p'
         UNION ALL SELECT x.since, x.kind, format('%I of %s', x.conname, x.conrelid::regclass), x.conrelid FROM (
