@@ -383,7 +383,7 @@ def test_a_freeze_that_no_standby_confirms_decides_nothing(pair: Moved, moment: 
 
 @pytest.mark.parametrize("moment", ["held", "proved"])
 def test_a_decision_that_no_standby_confirms_stands(pair: Moved, moment: str) -> None:
-    """The wait is ended in time: everybody sees the decision then, and clients write; that no standby has it is said."""
+    """The wait is ended in time: everybody sees the decision then, and clients write; it is said that none has it."""
     switches = []
 
     def lose(part: str, switch: Switch) -> None:

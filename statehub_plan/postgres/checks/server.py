@@ -132,7 +132,7 @@ _switched_off("full_page_writes", "a crash of the machine can leave torn pages t
     Severity.ERROR,
     Place.EACH,
     title="a synchronous standby answers where one is demanded",
-    reason="every commit waits for a standby that is not there: a hold would end in its time-out",
+    reason="every commit waits for a standby that is not there: a freeze would not be confirmed, and nothing decided",
     here=(_COMMITS_WAIT,),
 )
 def _commits_wait(look: Look) -> Iterator[Seen]:
