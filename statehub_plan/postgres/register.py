@@ -102,12 +102,12 @@ def begin_decision(
     here: Identity,
     also: Callable[[Connection], None],
 ) -> tuple[Outcome, Callable[[float], bool]]:
-    """`decide` up to its commit, which is returned with what it would come to: until then nobody sees it. It is given the
-    longest wait for a synchronous standby, after which the decision stands without one, and says if one has it. For a session
-    whose epoch was claimed there before, which has brought the tool's schema up to date; `backend` and `here` are its
-    own, asked while nobody waited.
+    """`decide` up to its commit, which is returned with what it would come to: until then nobody sees it. The commit is
+    given the longest wait for a synchronous standby, after which it stands without one, and returns whether one has it.
 
-    Until then the transaction is the caller's to roll back, which closing the session does too."""
+    For a session whose epoch was claimed there before, which has brought the tool's schema up to date; `backend` and
+    `here` are its own, asked while nobody waited. The open transaction is the caller's to roll back, which closing the
+    session does too."""
     proved = partial(_is_proved, term=term, hold=hold, proof=proof)
     try:
         with connection.pipeline():

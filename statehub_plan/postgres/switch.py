@@ -196,7 +196,7 @@ class Switch:
         self._reverse_oid = self._prepare_reverse()
         with self._target.transaction():
             claim_epoch(self._target, self._epoch)
-        # What this session commits in the hold is taken along by the decision, which is flushed, and alone awaits standbys.
+        # What this session commits in the hold the decision takes along, which is flushed, and alone awaits standbys.
         self._target.execute("SET synchronous_commit = off")
         self._approach_sequences()
         self._armed = True
@@ -308,8 +308,8 @@ class Switch:
 
     def decide(self) -> Outcome:
         """The decision falls, and opens the target with the same commit; `gap_ms` is known from here on, and when by
-        the target's clock (`opened_at`): sessions that began before are read-only by default. Not `confirmed`: it stands,
-        and no synchronous standby of the target said in time that it has it."""
+        the target's clock (`opened_at`): sessions that began before are read-only by default. Not `confirmed`: it
+        stands, and no synchronous standby of the target said in time that it has it."""
         deciding = self._deciding
         if deciding is None:
             raise ValueError("nothing is decided before the freeze")

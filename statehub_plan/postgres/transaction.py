@@ -38,7 +38,7 @@ def commit_once(
     Begins a transaction on an idle autocommit session, runs `work`, commits durably. If the session is lost at COMMIT,
     a new one waits (up to 30 s) until the old server process is gone and asks `landed` what became of it: when it did
     not commit, StatehubError `connection-lost`; when nobody can tell, OutcomeUnknown. Nothing is ever tried twice.
-    StatehubError `standby-silent` when it is committed here, and no synchronous standby said within 30 s that it has it.
+    StatehubError `standby-silent` when it is committed here, and no synchronous standby has confirmed it within 30 s.
     """
     _require_idle(connection)
     try:
@@ -86,8 +86,8 @@ def commit(
 ) -> bool:
     """Commits the open transaction; a session lost meanwhile is answered by observing, as in `commit_once`.
 
-    False when it is committed and no synchronous standby has confirmed it for `standby_wait_s` (default 30): the server's own wait
-    has no end, and counts no statement_timeout (postgres.c, finish_xact_command)."""
+    False when it is committed and no synchronous standby has confirmed it for `standby_wait_s` (default 30): the
+    server's own wait has no end, and counts no statement_timeout (postgres.c, finish_xact_command)."""
     with _told(connection) as warnings:
         try:
             with no_longer_than(connection, STANDBY_WAIT_S if standby_wait_s is None else standby_wait_s):

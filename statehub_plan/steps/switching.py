@@ -214,7 +214,7 @@ def _decide(stage: Stage, switch: Switch, step: Step) -> dict[str, JsonValue]:
         )
     if not switch.confirmed:
         stage.later(
-            f"no synchronous standby of {endpoint} has confirmed the decision of term {term} yet: it stands there, and a "
+            f"no synchronous standby of {endpoint} has confirmed the decision of term {term} yet: it stands, and a "
             "failover to such a standby would forget it"
         )
     return {"summary": f"term {term}: {endpoint} is primary and open", "outcome": outcome.value, "term": term}
