@@ -6,12 +6,15 @@ import os
 
 from pydantic import JsonValue
 
-from statehub_plan.abstraction import read_register
+from statehub_plan.abstraction import Register, read_register
 from statehub_plan.errors import Refusal, StatehubError
+from statehub_plan.model.facts import Observation
 from statehub_plan.model.plan import Step
 from statehub_plan.model.steps import StepKind
 from statehub_plan.render import operating_model_markdown
 from statehub_plan.steps.stage import Stage
+
+_LOOKS = 3
 
 
 def execute(stage: Stage, step: Step) -> dict[str, JsonValue]:
@@ -24,14 +27,7 @@ def execute(stage: Stage, step: Step) -> dict[str, JsonValue]:
             what="the plan names no operating model to write",
             hint="declare `operatingModel.path`",
         )
-    observation, _ = stage.look()
-    register = read_register(stage.plan.spec, observation)
-    if register.primary is None:
-        raise StatehubError(
-            code="primary-unknown",
-            what=f"the operating model was not written: who is primary could not be observed: {register.basis}",
-            hint="make both databases reachable and run `apply` again",
-        )
+    observation, register = _seen(stage)
     path = stage.base_dir / wanted.path
     text = operating_model_markdown(stage.plan, observation, stage.records(), stage.now())
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
@@ -48,3 +44,19 @@ def execute(stage: Stage, step: Step) -> dict[str, JsonValue]:
         ) from None
     stage.record_fact(StepKind.DOCUMENT.value, "passed", {"term": register.decided, "path": wanted.path})
     return {"summary": f"wrote {wanted.path}", "path": wanted.path}
+
+
+def _seen(stage: Stage) -> tuple[Observation, Register]:
+    """Looked at again where it is only slow to answer: nobody waits for this step."""
+    for _ in range(_LOOKS):
+        observation, _ = stage.look()
+        register = read_register(stage.plan.spec, observation)
+        if register.primary is not None:
+            return observation, register
+    facts = [observation.get(f"{name}.register") for name in stage.plan.spec.spec.endpoints]
+    raise StatehubError(
+        code="primary-unknown",
+        what=f"the operating model was not written: who is primary could not be observed: {register.basis}",
+        hint="make both databases reachable and run `apply` again",
+        details=tuple(f"{fact.id}: {fact.reason}" for fact in facts if fact is not None and fact.reason is not None),
+    )
