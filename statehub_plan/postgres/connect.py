@@ -55,6 +55,8 @@ _SESSION_SETTINGS = {
     "lock_timeout": "0",
     "idle_in_transaction_session_timeout": "0",
     "idle_session_timeout": "0",
+    # That a commit has ended its wait for a standby is told as a warning, and in no other way.
+    "client_min_messages": "notice",
     # A tool whose host vanished is noticed by the server within about ten seconds, so that its locks go.
     "tcp_keepalives_idle": "4",
     "tcp_keepalives_interval": "2",

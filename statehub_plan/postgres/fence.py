@@ -34,7 +34,7 @@ from statehub_plan.postgres.proof import (
 )
 from statehub_plan.postgres.register import Decision, read_decisions
 from statehub_plan.postgres.sessions import Ended, end_sessions
-from statehub_plan.postgres.transaction import commit_once
+from statehub_plan.postgres.transaction import StandbySilent, commit_once
 
 __all__ = [
     "FENCE_ALL_SQL",
@@ -72,6 +72,7 @@ _MOST_BUSY = 20
 """After so many tables that could not be had in one round the others are left as well: for each, writers queued up."""
 _LOCK_WAIT_MS = 3000
 _LOCK_ATTEMPTS = 5
+_BRIEFLY = "SELECT set_config('lock_timeout', %s, true), set_config('synchronous_commit', 'local', true)"
 
 
 class Installed(Frozen):
@@ -205,14 +206,20 @@ def open_writes(
         current = state.read_state(conn)
         return current is not None and current.fence is None
 
+    silent: StandbySilent | None = None
     for attempt in range(_LOCK_ATTEMPTS):
         try:
             stale_until = commit_once(connection, work, landed, what=f"the opening of {endpoint} (run {run})")
+            break
+        except StandbySilent as error:  # it is open: those who began meanwhile are not to stay read-only
+            silent, stale_until = error, None
             break
         except (psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected) as error:
             if attempt == _LOCK_ATTEMPTS - 1:
                 raise _locks_missing("opened", None) from error
     sessions = end_sessions(connection, began_before=stale_until)
+    if silent is not None:
+        raise silent
     with suppress(StatehubError, psycopg.Error):  # writers need not pay for them; whatever is left lets everybody pass
         settle_fence(connection, epoch=epoch, at_once=True)
     return Opened(sessions=sessions)
@@ -244,8 +251,7 @@ def arm(connection: Connection, *, epoch: int) -> None:
 
     Tables that could not be had within 50 ms are left to the freeze, as is everything where the database is frozen.
     Until `settle_fence` each statement pays for its fence. Idempotent."""
-    with connection.transaction():
-        state.claim_epoch(connection, epoch)
+    _claim(connection, epoch)
     _switch_fences(connection, _ARM_WAITS_MS, epoch=epoch, enable=True, most_busy=_MOST_BUSY)
 
 
@@ -253,8 +259,7 @@ def settle_fence(connection: Connection, *, epoch: int, at_once: bool = False) -
     """Disables the fence's triggers on a database that was opened by its gate or armed, one table at a time between
     writers. Returns the tables whose fence is enabled still (all of them where the database was frozen meanwhile);
     repeat for those. Idempotent. `at_once`: only those that can be had within 50 ms each."""
-    with connection.transaction():
-        state.claim_epoch(connection, epoch)
+    _claim(connection, epoch)
     if at_once:
         _switch_fences(connection, _ARM_WAITS_MS, epoch=epoch, enable=False, most_busy=_MOST_BUSY)
     else:
@@ -288,7 +293,7 @@ def _fence_table(connection: Connection, oid: int, wait_ms: int) -> bool:
     fence_it = "SELECT statehub_plan.fence_table(oid::oid, %s) FROM statehub_plan.user_table WHERE oid = %s"
     try:
         with connection.transaction():
-            connection.execute("SELECT set_config('lock_timeout', %s, true)", [f"{wait_ms}ms"])
+            connection.execute(_BRIEFLY, [f"{wait_ms}ms"])
             connection.execute(fence_it, [True, oid])
             # Asked with the table's lock: a freeze may have come while it was waited for, and none comes now.
             row = connection.execute("SELECT fence_term IS NULL FROM statehub_plan.state FOR SHARE").fetchone()
@@ -342,13 +347,21 @@ def _switch_fences(
             break
 
 
+# For fences that are armed or put away no standby is waited for, with a lock on somebody's table in hand: a freeze
+# looks at them once more, under its locks.
+def _claim(connection: Connection, epoch: int) -> None:
+    with connection.transaction():
+        connection.execute("SET LOCAL synchronous_commit = local")
+        state.claim_epoch(connection, epoch)
+
+
 def _switch_fence(connection: Connection, oid: int, wait_ms: int, *, epoch: int, enable: bool) -> bool:
     """False when its lock could not be had within `wait_ms`. A frozen or retired database's fence is never touched, and
     nobody's once a newer run has claimed it; of any other the gate is open, so that nobody but a freeze makes writers
     fail."""
     try:
         with connection.transaction():
-            connection.execute("SELECT set_config('lock_timeout', %s, true)", [f"{wait_ms}ms"])
+            connection.execute(_BRIEFLY, [f"{wait_ms}ms"])
             row = connection.execute(
                 "SELECT fence_term IS NULL AND retired_run IS NULL AND epoch <= %s FROM statehub_plan.state FOR SHARE",
                 [epoch],

@@ -33,7 +33,7 @@ from statehub_plan.postgres.sessions import (
     held_by,
     prepared_transactions,
 )
-from statehub_plan.postgres.transaction import backend_of, begin, commit, roll_back, standby_silent
+from statehub_plan.postgres.transaction import STANDBY_WAIT_S, StandbySilent, backend_of, begin, commit, roll_back
 from statehub_plan.postgres.watch import HoldEvent, HoldLimits, OnEvent, WaitedOn, Watch
 from statehub_plan.redact import redact
 
@@ -42,7 +42,7 @@ __all__ = ["FrozenReceipt", "Hold", "HoldEvent", "HoldLimits", "HoldLost", "Wait
 _BREATH_S = 0.02  # after each attempt writers run freely for half as long as it lasted, within these two
 _LONGEST_BREATH_S = 0.5
 _LISTINGS = 5
-_STANDBY_WAIT_S = 1.0  # at least, however long writers have waited by then
+_LEAST_STANDBY_WAIT_S = 1.0  # at least, however long writers have waited by then
 _HOLD_ID = re.compile(r"[A-Za-z0-9._-]{1,40}")
 
 _ATTEMPT_ERRORS = (
@@ -239,14 +239,16 @@ class Hold:
                     self._backend,
                     lambda conn: is_marked(conn, term, self._run),
                     what=what,
-                    standby_wait_s=max(_STANDBY_WAIT_S, self._limits.max_duration_s - self.held_s),
+                    standby_wait_s=max(
+                        _LEAST_STANDBY_WAIT_S, min(STANDBY_WAIT_S, self._limits.max_duration_s - self.held_s)
+                    ),
                 )
             except BaseException as error:
                 self._freezing_failed(error)
                 raise
             self._end("frozen", f"it became the freeze for term {term}")
             if not confirmed:
-                raise standby_silent(what)
+                raise StandbySilent(what)
 
     def _freezing_failed(self, error: BaseException) -> None:
         self._end("released", f"freezing failed: {str(error).splitlines()[0] if str(error) else error!r}")

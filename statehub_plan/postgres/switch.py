@@ -197,6 +197,8 @@ class Switch:
         with self._target.transaction():
             claim_epoch(self._target, self._epoch)
         # What this session commits in the hold the decision takes along, which is flushed, and alone awaits standbys.
+        row = self._target.execute("SELECT current_setting('synchronous_commit')").fetchone()
+        self._awaited = str(row[0]) if row is not None and row[0] not in ("off", "local") else "on"
         self._target.execute("SET synchronous_commit = off")
         self._approach_sequences()
         self._armed = True
@@ -508,7 +510,11 @@ class Switch:
         )
         # A tool that is stopped here but not dead would keep the register from everybody: the server ends it then.
         limit = f"{round(self._limits.switch_s * 1000) + 1000}ms"
-        self._target.execute("SELECT set_config('idle_in_transaction_session_timeout', %s, true)", [limit])
+        self._target.execute(
+            "SELECT set_config('idle_in_transaction_session_timeout', %s, true), "
+            "set_config('synchronous_commit', %s, true)",
+            [limit, self._awaited],
+        )
         self._moment("decision-prepared")
         return prepared
 

@@ -21,6 +21,7 @@ STANDBY_WAIT_S = 30.0
 """Longest wait for a synchronous standby's answer to a commit, where nobody else waits for it."""
 _POLL_S = 0.05
 _CANCEL_S = 5.0
+_CANCEL_AGAIN_S = 1.0
 
 Backend = tuple[int, str]
 """Process id and start of a session's server process: unlike the process id alone, never used twice."""
@@ -51,18 +52,27 @@ def commit_once(
             raise _lost(what) from error
         raise
     if not commit(connection, backend, lambda observer: landed(observer, value), what=what):
-        raise standby_silent(what)
+        raise StandbySilent(what, value)
     return value
 
 
-def standby_silent(what: str) -> StatehubError:
-    """What is told where `commit` returned False and that is not enough."""
-    return StatehubError(
-        code="standby-silent",
-        what=f"{what} is committed here, and no synchronous standby has confirmed that it has it: after a failover to "
-        "one it may be missing",
-        hint="bring a standby of synchronous_standby_names back, or take it out of them; then run again",
-    )
+class StandbySilent(StatehubError):
+    """Something is committed, and no synchronous standby has confirmed it; `value` is what its work came to."""
+
+    def __init__(self, what: str, value: object = None) -> None:
+        self.value = value
+        super().__init__(
+            code="standby-silent",
+            what=f"{what} is committed here, and no synchronous standby has confirmed that it has it: after a failover "
+            "to one it may be missing",
+            hint="bring a standby of synchronous_standby_names back, or take it out of them; then run again",
+        )
+
+
+def require_confirmed(connection: Connection, *, what: str) -> None:
+    """StandbySilent unless a synchronous standby, where one is demanded, has all that was committed here until now."""
+    if not _confirmed(connection, what, None):
+        raise StandbySilent(what)
 
 
 def begin(connection: Connection) -> None:
@@ -97,7 +107,9 @@ def commit(
                 raise
             if not _observed(connection, backend, landed, what):
                 raise _lost(what) from error
-            return True
+            # Whoever ended that session may have ended its wait.
+            with connect_again(connection, purpose="observe commit") as observer:
+                return _confirmed(observer, what, standby_wait_s)
     if tag != "COMMIT":  # the server answers ROLLBACK to the COMMIT of a failed transaction (manual, COMMIT)
         raise StatehubError(
             code="not-committed",
@@ -107,31 +119,44 @@ def commit(
     return not warnings
 
 
+def _confirmed(connection: Connection, what: str, standby_wait_s: float | None) -> bool:
+    """A standby that has one more commit has all before it; False also where that one is lost."""
+    try:
+        begin(connection)
+        connection.execute("SELECT pg_logical_emit_message(true, 'statehub_plan', 'confirm')")
+        return commit(connection, backend_of(connection), lambda _: False, what=what, standby_wait_s=standby_wait_s)
+    except (StatehubError, psycopg.Error):
+        return False
+
+
 @contextmanager
 def no_longer_than(connection: Connection, seconds: float) -> Iterator[None]:
     """What the session does is cancelled after so long; a commit that waits for a standby then stands without it."""
+    over = threading.Event()
 
     def cancel() -> None:
-        with suppress(psycopg.Error):
-            connection.cancel_safe(timeout=_CANCEL_S)
+        wait_s = seconds
+        while not over.wait(wait_s):
+            wait_s = _CANCEL_AGAIN_S
+            with suppress(psycopg.Error, OSError):
+                connection.cancel_safe(timeout=_CANCEL_S)
 
-    timer = threading.Timer(seconds, cancel)
-    timer.daemon = True
-    timer.start()
+    thread = threading.Thread(target=cancel, name="statehub-plan cancel", daemon=True)
+    thread.start()
     try:
         yield
     finally:
-        timer.cancel()
-        timer.join()  # whatever comes next in this session is not what it cancels
+        over.set()
+        thread.join()  # whatever comes next in this session is not what it cancels
 
 
 @contextmanager
 def _told(connection: Connection) -> Iterator[list[str]]:
-    """The server's warnings: while it commits what the tool writes, only that of a wait that was ended."""
+    """The server's warnings that a wait for a standby was ended, known by where they come from: they have no code."""
     warnings: list[str] = []
 
     def note(diagnosis: psycopg.errors.Diagnostic) -> None:
-        if diagnosis.severity_nonlocalized == "WARNING":
+        if diagnosis.source_function == "SyncRepWaitForLSN":
             warnings.append(str(diagnosis.message_primary))
 
     connection.add_notice_handler(note)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 from pydantic import JsonValue
 
 from statehub_plan.errors import Exit, StatehubError
@@ -14,6 +16,7 @@ from statehub_plan.postgres.register import Outcome, decide
 from statehub_plan.postgres.sequences import sync_sequences
 from statehub_plan.postgres.sessions import end_sessions
 from statehub_plan.postgres.state import read_state
+from statehub_plan.postgres.transaction import StandbySilent, require_confirmed
 from statehub_plan.steps.stage import Stage
 
 
@@ -25,9 +28,13 @@ def execute(stage: Stage, step: Step) -> dict[str, JsonValue]:
     if stage.plan.spec.spec.transfer.method is TransferMethod.REPLICATION:
         _finish_freeze(stage, stage.away(endpoint), endpoint)
     with connect(stage.dsn(endpoint), purpose="decide") as connection:
-        outcome = decide(
-            connection, term=term, primary=endpoint, run=stage.run, epoch=stage.epoch, hold=hold, proof=proof
-        )
+        try:
+            outcome = decide(
+                connection, term=term, primary=endpoint, run=stage.run, epoch=stage.epoch, hold=hold, proof=proof
+            )
+        except StandbySilent as error:  # clients are to be told of what stands
+            outcome = cast(Outcome, error.value)
+            stage.reporter.note(str(error))
     if outcome is Outcome.UNPROVED:
         raise StatehubError(
             code="target-changed",
@@ -77,4 +84,6 @@ def _frozen_for(stage: Stage, source: str, term: int) -> tuple[str, str]:
             hint="`observe` shows its fence; make a new plan from there",
             exit_status=Exit.STALE_PLAN,
         )
+    with connect(stage.dsn(source), purpose="confirm fence") as connection:
+        require_confirmed(connection, what=f"the freeze of {source} for term {term}")
     return mark.hold, mark.proof

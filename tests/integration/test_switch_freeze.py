@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from contextlib import closing, suppress
+from dataclasses import replace
 from typing import Any
 
 import psycopg
@@ -14,9 +15,8 @@ from statehub_plan.errors import StatehubError
 from statehub_plan.postgres.fence import settle_fence
 from statehub_plan.postgres.register import burn
 from statehub_plan.postgres.reverse import prepare_reverse
-from statehub_plan.postgres.state import claim_epoch
 from statehub_plan.postgres.switch import Switch
-from statehub_plan.postgres.transaction import commit, commit_once
+from statehub_plan.postgres.transaction import StandbySilent, commit, require_confirmed
 from tests.integration.ledgered import (
     SHORT,
     Moved,
@@ -405,20 +405,61 @@ def test_a_decision_that_no_standby_confirms_stands(pair: Moved, moment: str) ->
         pair.assert_equal()
 
 
-def test_an_opening_that_no_standby_confirms_is_said(pair: Moved, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It took place: run again, everything is as it should be."""
-    monkeypatch.setattr("statehub_plan.postgres.transaction.STANDBY_WAIT_S", 0.5)
+def test_a_freeze_whose_session_is_ended_while_it_waits_is_confirmed_by_nobody(pair: Moved) -> None:
+    """Whoever ends the session that waits ends its wait: committed, and in no standby, which the next commit shows."""
+    ended = threading.Event()
+
+    def end_it() -> None:
+        waiting = (
+            "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE wait_event = 'SyncRep' "
+            "AND datname = current_database() AND application_name ~ '^statehub-plan hold hold-'"
+        )
+        if eventually(lambda: pair.old.admin(waiting)[0] != (0,)):
+            ended.set()
+
+    def lose(part: str, _switch: Switch) -> None:
+        if part == "proved":
+            _demand_standby(pair.old, "nobody")
+            threading.Thread(target=end_it).start()
+
     with ledger(pair) as written:
-        pair.decide()
-        _demand_standby(pair.new, "nobody")
+        pair.prepare()
         try:
-            with pytest.raises(StatehubError) as raised, pair.new.tool() as target:
-                commit_once(target, lambda conn: claim_epoch(conn, pair.epoch), lambda *_: True, what="a claim")
+            with pytest.raises(StatehubError) as raised:
+                pair.decide(replace(SHORT, switch_s=4), lose)
         finally:
-            _demand_standby(pair.new, "")
+            _demand_standby(pair.old, "")
+        assert ended.is_set()
         assert "standby-silent" == raised.value.code
-        pair.settle()
+        pair.reopen()
         assert written.goes_on()
+
+
+def test_an_opening_that_no_standby_confirms_took_place(pair: Moved, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The freeze that was given up is opened all the same, for those too who came back meanwhile; a later run is told
+    what is not confirmed until it is."""
+    monkeypatch.setattr("statehub_plan.postgres.transaction.STANDBY_WAIT_S", 0.5)
+
+    def lose(part: str, _switch: Switch) -> None:
+        if part == "proved":
+            _demand_standby(pair.old, "nobody")
+
+    with ledger(pair) as written:
+        pair.prepare()
+        try:
+            with pytest.raises(StandbySilent, match="the freeze for term"):
+                pair.decide(SHORT, lose)
+            with pytest.raises(StandbySilent, match="the opening of old"):
+                pair.reopen()
+            with pair.old.tool() as source, pytest.raises(StandbySilent, match="all of it"):
+                require_confirmed(source, what="all of it")
+        finally:
+            _demand_standby(pair.old, "")
+        pair.term += 1
+        assert written.goes_on()
+        with pair.old.tool() as source:
+            require_confirmed(source, what="all of it")
+        assert_moves_lose_nothing(pair, written, moves=1)
 
 
 @pytest.mark.parametrize("crashed", ["new", "both"])

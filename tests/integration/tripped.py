@@ -342,6 +342,7 @@ CREATE TABLE public.newer (id int PRIMARY KEY, twice int GENERATED ALWAYS AS (id
     r int4range, during daterange, CONSTRAINT newer_small CHECK (id < 100) NOT ENFORCED,
     CONSTRAINT newer_during UNIQUE (r, during WITHOUT OVERLAPS), name text);
 ALTER TABLE public.newer ADD CONSTRAINT newer_name NOT NULL name NOT VALID;
+CREATE TABLE public.newer_alone (a int CONSTRAINT newer_alone_a NOT NULL NO INHERIT);
 CREATE TABLE public.newer_parts (id int GENERATED ALWAYS AS IDENTITY, r int4range,
     CONSTRAINT newer_apart EXCLUDE USING gist (r WITH =)) PARTITION BY RANGE (r);
 CREATE TABLE public.known (id int PRIMARY KEY, a int UNIQUE NULLS NOT DISTINCT,
@@ -512,7 +513,7 @@ EXPECTED: dict[str, Expected] = {
             "newer_small of public.newer",
             "newer_during of public.newer",
             "newer_name of public.newer",
-            "public.newer_parts.id",
+            "newer_alone_a of public.newer_alone",
             "newer_apart of public.newer_parts",
         ),
     },

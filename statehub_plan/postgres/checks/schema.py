@@ -93,20 +93,16 @@ _BY_MAJOR = Query(
                format('%s.%I', c.oid::regclass, a.attname) AS name, c.oid
         FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid
         WHERE a.attgenerated = 'v' AND NOT a.attisdropped AND c.relkind IN ('r', 'p')
-        UNION ALL
-        SELECT 17, 'identity column of a partitioned table', format('%s.%I', c.oid::regclass, a.attname), c.oid
-        FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid
-        WHERE a.attidentity <> '' AND NOT a.attisdropped AND c.relkind = 'p'
         UNION ALL SELECT x.since, x.kind, format('%I of %s', x.conname, x.conrelid::regclass), x.conrelid FROM (
             SELECT k.conname, k.conrelid, CASE
                 WHEN j ->> 'conenforced' = 'false' THEN 18 WHEN j ->> 'conperiod' = 'true' THEN 18
-                WHEN k.contype = 'n' AND NOT k.convalidated THEN 18
+                WHEN k.contype = 'n' AND (NOT k.convalidated OR k.connoinherit) THEN 18
                 WHEN k.contype = 'x' AND c.relkind = 'p' THEN 17
                 WHEN j ->> 'confdelsetcols' IS NOT NULL THEN 15 END AS since,
             CASE
                 WHEN j ->> 'conenforced' = 'false' THEN 'constraint that is not enforced'
                 WHEN j ->> 'conperiod' = 'true' THEN 'temporal key'
-                WHEN k.contype = 'n' THEN 'NOT NULL that is not valid'
+                WHEN k.contype = 'n' THEN 'NOT NULL that is NOT VALID or NO INHERIT'
                 WHEN k.contype = 'x' THEN 'exclusion constraint of a partitioned table'
                 ELSE 'foreign key that sets only some columns' END AS kind
             FROM pg_constraint k JOIN pg_class c ON c.oid = k.conrelid, to_jsonb(k) AS j) x
@@ -125,7 +121,7 @@ _BY_MAJOR = Query(
     "definition-too-new",
     Severity.ERROR,
     Place.SOURCE,
-    title="the target's major version knows everything that is defined",
+    title="nothing is defined that the target's major version is known not to know",
     reason="loading the schema into an older server ends at the first definition that it does not know",
     here=(_BY_MAJOR,),
 )
