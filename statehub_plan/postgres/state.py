@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from contextlib import suppress
 from importlib.resources import files
 
 import psycopg
@@ -14,7 +15,7 @@ from psycopg.types.json import Jsonb
 from statehub_plan.errors import Exit, StatehubError
 from statehub_plan.model.base import Frozen, Instant
 from statehub_plan.model.plan import Identity
-from statehub_plan.postgres.connect import USER_TABLES, Connection, connect
+from statehub_plan.postgres.connect import APPLICATION_PREFIX, USER_TABLES, Connection, connect, connect_again
 from statehub_plan.world import TransferStage
 
 _TEMPLATE = files("statehub_plan.postgres").joinpath("install.sql").read_text(encoding="utf-8")
@@ -162,6 +163,7 @@ def claim_epoch(connection: Connection, epoch: int, *, current: bool = False) ->
             what="another transaction of the tool has held this database's state row for more than 5 s",
             hint="wait for the other run to end; pg_stat_activity shows it as application_name 'statehub-plan …'",
             exit_status=Exit.LOCKED,
+            details=_at_work(connection),
         ) from error
     connection.execute("SELECT set_config('lock_timeout', current_setting('statehub_plan.previous_wait'), true)")
     if row is None or not row[0]:
@@ -284,6 +286,26 @@ def _require_claimable(epoch: int, ours: str | None, claimed: int, owner: str | 
             hint="let the other run finish; then run the command again to take a higher epoch",
             exit_status=Exit.LOCKED,
         )
+
+
+def _at_work(connection: Connection) -> tuple[str, ...]:
+    """For people: the tool's other sessions here that are in a transaction, and what each waits for. A killed run's may
+    still be there: a commit that waits for a standby notices nothing."""
+    with suppress(StatehubError, psycopg.Error), connect_again(connection, purpose="look") as session:
+        rows = session.execute(
+            "SELECT pid, application_name, state, wait_event_type, wait_event, "
+            "extract(epoch FROM clock_timestamp() - state_change)::int FROM pg_stat_activity "
+            "WHERE datname = current_database() AND pid NOT IN (pg_backend_pid(), %s) AND state <> 'idle' "
+            "AND starts_with(application_name, %s) ORDER BY pid",
+            [connection.info.backend_pid, APPLICATION_PREFIX],
+        ).fetchall()
+        return tuple(
+            f"session {pid} ({application}) has been {state} for {seconds} s"
+            + (f", waiting for {kind}/{event}" if kind is not None else "")
+            + (": bring a standby of synchronous_standby_names back, or take it out" if event == "SyncRep" else "")
+            for pid, application, state, kind, event, seconds in rows
+        )
+    return ()
 
 
 def _layout(connection: Connection) -> str | None:

@@ -15,6 +15,7 @@ from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from statehub_plan.postgres.connect import Connection, connect
+from statehub_plan.postgres.transaction import no_longer_than
 
 PASSWORD = "an-app-password"
 
@@ -254,3 +255,22 @@ def _run(dsn: str, statement: str, parameters: tuple[object, ...]) -> list[tuple
     with closing(psycopg.connect(dsn, autocommit=True)) as connection:
         cursor = connection.execute(statement.encode(), parameters or None)
         return cursor.fetchall() if cursor.description else []
+
+
+def demand_standby(served: Served, names: str) -> None:
+    """From now on every commit of that server waits for a standby of these names, of which there is none; with no names
+    for nobody. Returns once it is so: the checkpointer tells the others."""
+    ended: list[str] = []
+    with closing(psycopg.connect(served.admin_dsn, autocommit=True)) as session:
+        session.execute("SET synchronous_commit = local; SET default_transaction_read_only = off")
+        session.execute(f"ALTER SYSTEM SET synchronous_standby_names = '{names}'".encode())
+        session.execute("SELECT pg_reload_conf(); RESET synchronous_commit")
+        session.add_notice_handler(lambda told: ended.append(str(told.source_function)))
+
+        def is_so() -> bool:
+            ended.clear()
+            with no_longer_than(session, 0.1):
+                session.execute("SELECT pg_logical_emit_message(true, 'test', 'test')")
+            return ("SyncRepWaitForLSN" in ended) == bool(names)
+
+        assert eventually(is_so)

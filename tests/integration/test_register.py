@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
@@ -19,7 +21,7 @@ from statehub_plan.postgres.fence import fence, pass_for_session
 from statehub_plan.postgres.register import Outcome, burn, decide, read_decisions
 from statehub_plan.world import TransferStage
 from tests.integration.deciding import HOLD, PROOF, decide_proved, prove
-from tests.integration.served_database import Served, proxied, serve
+from tests.integration.served_database import Served, demand_standby, eventually, proxied, serve
 
 ROUNDS = 50
 COMMIT = b"COMMIT\0"  # the whole statement: READ COMMITTED is none
@@ -256,7 +258,33 @@ def test_a_claim_does_not_wait_forever_for_another_runs_transaction(
         state.claim_epoch(other, 1)
         with pytest.raises(StatehubError) as caught, session.transaction():
             state.claim_epoch(session, 2)
+        pid = other.info.backend_pid
     assert ("state-busy", Exit.LOCKED) == (caught.value.code, caught.value.exit_status)
+    assert [
+        f"session {pid} (statehub-plan test) has been idle in transaction for 0 s, waiting for Client/ClientRead"
+    ] == [re.sub(r"for \d+ s", "for 0 s", line) for line in caught.value.details]
+
+
+def test_a_commit_of_a_dead_run_that_waits_for_a_standby_is_named(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its server process notices neither that nor any time-out, and keeps the row: what to do is said."""
+    monkeypatch.setattr(state, "_EPOCH_WAIT", "50ms")
+    with closing(connect(served.tool_dsn, purpose="dead")) as dead:
+        commit = "BEGIN; UPDATE statehub_plan.state SET epoch = epoch; COMMIT"
+        thread = threading.Thread(target=dead.execute, args=[commit])
+        demand_standby(served, "nobody")
+        try:
+            thread.start()
+            waiting = "SELECT 1 FROM pg_stat_activity WHERE wait_event = 'SyncRep' AND datname = current_database()"
+            assert eventually(lambda: len(served.admin(waiting)) == 1)
+            with served.tool() as session, pytest.raises(StatehubError) as caught, session.transaction():
+                state.claim_epoch(session, 2)
+        finally:
+            demand_standby(served, "")
+            thread.join(20)
+    (line,) = caught.value.details
+    assert "IPC/SyncRep: bring a standby of synchronous_standby_names back" in line
 
 
 def test_the_state_row_says_how_far_a_transfer_has_come(served: Served) -> None:

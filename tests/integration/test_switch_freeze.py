@@ -28,7 +28,7 @@ from tests.integration.ledgered import (
     sequences_of,
     told,
 )
-from tests.integration.served_database import Served, eventually
+from tests.integration.served_database import Served, demand_standby, eventually
 
 # Sequences
 
@@ -318,15 +318,6 @@ def test_maintenance_of_the_target_does_not_delay_the_opening(pair: Moved) -> No
     pair.follow_back()
 
 
-def _demand_standby(served: Served, names: str) -> None:
-    with closing(psycopg.connect(served.admin_dsn, autocommit=True)) as session:
-        session.execute("SET synchronous_commit = local")
-        session.execute("SET default_transaction_read_only = off")
-        session.execute(f"ALTER SYSTEM SET synchronous_standby_names = '{names}'".encode())
-        session.execute("SELECT pg_reload_conf()")
-        assert eventually(lambda: session.execute("SHOW synchronous_standby_names").fetchone() == (names,))
-
-
 def _crash(side: Served, *clusters: Cluster) -> None:
     """That side's server is killed, and started again."""
     cluster = next(one for one in clusters if f":{one.port}/" in side.admin_dsn)
@@ -365,7 +356,7 @@ def test_a_freeze_that_no_standby_confirms_decides_nothing(pair: Moved, moment: 
 
     def lose(part: str, _switch: Switch) -> None:
         if part == moment:
-            _demand_standby(pair.old, "nobody")
+            demand_standby(pair.old, "nobody")
 
     with ledger(pair) as written:
         pair.prepare()
@@ -373,7 +364,7 @@ def test_a_freeze_that_no_standby_confirms_decides_nothing(pair: Moved, moment: 
             with pytest.raises(StatehubError) as raised:
                 pair.decide(SHORT, lose)
         finally:
-            _demand_standby(pair.old, "")
+            demand_standby(pair.old, "")
         assert "standby-silent" == raised.value.code
         assert pair.stays_shut()
         pair.reopen()
@@ -389,14 +380,14 @@ def test_a_decision_that_no_standby_confirms_stands(pair: Moved, moment: str) ->
     def lose(part: str, switch: Switch) -> None:
         switches.append(switch)
         if part == moment:
-            _demand_standby(pair.new, "nobody")
+            demand_standby(pair.new, "nobody")
 
     with ledger(pair) as written:
         pair.prepare()
         try:
             pair.decide(SHORT, lose)
         finally:
-            _demand_standby(pair.new, "")
+            demand_standby(pair.new, "")
         assert not switches[-1].confirmed
         pair.settle()
         assert written.goes_on()
@@ -419,7 +410,7 @@ def test_a_freeze_whose_session_is_ended_while_it_waits_is_confirmed_by_nobody(p
 
     def lose(part: str, _switch: Switch) -> None:
         if part == "proved":
-            _demand_standby(pair.old, "nobody")
+            demand_standby(pair.old, "nobody")
             threading.Thread(target=end_it).start()
 
     with ledger(pair) as written:
@@ -428,7 +419,7 @@ def test_a_freeze_whose_session_is_ended_while_it_waits_is_confirmed_by_nobody(p
             with pytest.raises(StatehubError) as raised:
                 pair.decide(replace(SHORT, switch_s=4), lose)
         finally:
-            _demand_standby(pair.old, "")
+            demand_standby(pair.old, "")
         assert ended.is_set()
         assert "standby-silent" == raised.value.code
         pair.reopen()
@@ -442,7 +433,7 @@ def test_an_opening_that_no_standby_confirms_took_place(pair: Moved, monkeypatch
 
     def lose(part: str, _switch: Switch) -> None:
         if part == "proved":
-            _demand_standby(pair.old, "nobody")
+            demand_standby(pair.old, "nobody")
 
     with ledger(pair) as written:
         pair.prepare()
@@ -454,7 +445,7 @@ def test_an_opening_that_no_standby_confirms_took_place(pair: Moved, monkeypatch
             with pair.old.tool() as source, pytest.raises(StandbySilent, match="all of it"):
                 require_confirmed(source, what="all of it")
         finally:
-            _demand_standby(pair.old, "")
+            demand_standby(pair.old, "")
         pair.term += 1
         assert written.goes_on()
         with pair.old.tool() as source:
