@@ -8,7 +8,6 @@ from pydantic import JsonValue
 
 from statehub_plan.errors import Exit, StatehubError
 from statehub_plan.model.plan import Step
-from statehub_plan.model.spec import TransferMethod
 from statehub_plan.model.steps import StepKind
 from statehub_plan.postgres.connect import connect
 from statehub_plan.postgres.proof import prove_frozen
@@ -25,8 +24,7 @@ def execute(stage: Stage, step: Step) -> dict[str, JsonValue]:
     before the freeze. OutcomeUnknown when nobody can tell."""
     endpoint, term = stage.subject(step), stage.plan.term
     hold, proof = _frozen_for(stage, stage.away(endpoint), term)
-    if stage.plan.spec.spec.transfer.method is TransferMethod.REPLICATION:
-        _finish_freeze(stage, stage.away(endpoint), endpoint)
+    _finish_freeze(stage, stage.away(endpoint), endpoint)
     with connect(stage.dsn(endpoint), purpose="decide") as connection:
         try:
             outcome = decide(
@@ -55,8 +53,8 @@ def execute(stage: Stage, step: Step) -> dict[str, JsonValue]:
 
 
 def _finish_freeze(stage: Stage, source: str, target: str) -> None:
-    """What a switch does between its freeze and its decision, in case that it died there: whoever may still use the old
-    side ends, and numbers that were handed out until then are not handed out again."""
+    """What lies between a freeze and its decision, in case that a run died there: whoever may still use the old side
+    ends, and numbers that were handed out until then are not handed out again."""
     roles = stage.plan.spec.spec.endpoints[source].app_roles
     with connect(stage.dsn(source), purpose="prove freeze") as old, connect(stage.dsn(target), purpose="decide") as new:
         end_sessions(old)
