@@ -107,9 +107,7 @@ def commit(
                 raise
             if not _observed(connection, backend, landed, what):
                 raise _lost(what) from error
-            # Whoever ended that session may have ended its wait.
-            with connect_again(connection, purpose="observe commit") as observer:
-                return _confirmed(observer, what, standby_wait_s)
+            return _confirmed_again(connection, what, standby_wait_s)
     if tag != "COMMIT":  # the server answers ROLLBACK to the COMMIT of a failed transaction (manual, COMMIT)
         raise StatehubError(
             code="not-committed",
@@ -125,6 +123,15 @@ def _confirmed(connection: Connection, what: str, standby_wait_s: float | None) 
         begin(connection)
         connection.execute("SELECT pg_logical_emit_message(true, 'statehub_plan', 'confirm')")
         return commit(connection, backend_of(connection), lambda _: False, what=what, standby_wait_s=standby_wait_s)
+    except (StatehubError, psycopg.Error):
+        return False
+
+
+def _confirmed_again(lost: Connection, what: str, standby_wait_s: float | None) -> bool:
+    """The same in a new session: whoever ended the lost one may have ended its wait."""
+    try:
+        with connect_again(lost, purpose="observe commit") as observer:
+            return _confirmed(observer, what, standby_wait_s)
     except (StatehubError, psycopg.Error):
         return False
 
