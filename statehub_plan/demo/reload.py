@@ -18,11 +18,11 @@ _POLL_S = 0.002
 def main(status_file: str) -> int:
     """0 once the running bridge has told its targets anew, 1 when nobody answers."""
     try:
-        before = os.stat(status_file).st_ino
+        before = _stamp(status_file)
         with open(status_file, encoding="utf-8") as status:
             os.kill(json.load(status)["pid"], signal.SIGHUP)
         deadline = time.monotonic() + _TIMEOUT_S
-        while os.stat(status_file).st_ino == before:
+        while _stamp(status_file) == before:
             if time.monotonic() > deadline:
                 print(f"the bridge did not reload within {_TIMEOUT_S:.0f} s", file=sys.stderr)
                 return 1
@@ -31,6 +31,12 @@ def main(status_file: str) -> int:
         print(f"no bridge answers: {error}", file=sys.stderr)
         return 1
     return 0
+
+
+def _stamp(file: str) -> tuple[int, int]:
+    # The bridge may have seen by itself that its file has changed, too: the third status can be where the first was.
+    found = os.stat(file)
+    return found.st_ino, found.st_mtime_ns
 
 
 if __name__ == "__main__":
