@@ -33,7 +33,15 @@ from statehub_plan.postgres.sessions import (
     held_by,
     prepared_transactions,
 )
-from statehub_plan.postgres.transaction import STANDBY_WAIT_S, StandbySilent, backend_of, begin, commit, roll_back
+from statehub_plan.postgres.transaction import (
+    LEAST_STANDBY_WAIT_S,
+    STANDBY_WAIT_S,
+    StandbySilent,
+    backend_of,
+    begin,
+    commit,
+    roll_back,
+)
 from statehub_plan.postgres.watch import HoldEvent, HoldLimits, OnEvent, WaitedOn, Watch
 from statehub_plan.redact import redact
 
@@ -42,7 +50,6 @@ __all__ = ["FrozenReceipt", "Hold", "HoldEvent", "HoldLimits", "HoldLost", "Wait
 _BREATH_S = 0.02  # after each attempt writers run freely for half as long as it lasted, within these two
 _LONGEST_BREATH_S = 0.5
 _LISTINGS = 5
-_LEAST_STANDBY_WAIT_S = 1.0  # at least, however long writers have waited by then
 _HOLD_ID = re.compile(r"[A-Za-z0-9._-]{1,40}")
 
 _ATTEMPT_ERRORS = (
@@ -240,7 +247,7 @@ class Hold:
                     lambda conn: is_marked(conn, term, self._run),
                     what=what,
                     standby_wait_s=max(
-                        _LEAST_STANDBY_WAIT_S, min(STANDBY_WAIT_S, self._limits.max_duration_s - self.held_s)
+                        LEAST_STANDBY_WAIT_S, min(STANDBY_WAIT_S, self._limits.max_duration_s - self.held_s)
                     ),
                 )
             except BaseException as error:

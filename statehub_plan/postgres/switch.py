@@ -40,7 +40,7 @@ from statehub_plan.postgres.reverse import ReverseEnds, forget_reverse_slot_lag
 from statehub_plan.postgres.sequences import SequenceValue, read_sequences, set_sequences
 from statehub_plan.postgres.sessions import end_open_transactions, end_others_at_once, end_sessions, other_sessions
 from statehub_plan.postgres.state import claim_epoch, identity, set_transfer
-from statehub_plan.postgres.transaction import backend_of, begin, roll_back
+from statehub_plan.postgres.transaction import LEAST_STANDBY_WAIT_S, backend_of, begin, roll_back
 from statehub_plan.postgres.watch import OnEvent
 from statehub_plan.world import TransferStage
 
@@ -48,7 +48,6 @@ __all__ = ["Switch", "SwitchEnds", "SwitchLimits", "Timings"]
 
 _NEAR_S = 0.25
 _NEAR_ATTEMPTS = 20
-_STANDBY_WAIT_S = 1.0  # at least, for what has to be decided by now
 _MEASURED = 5
 _OPENINGS_OF_A_FREEZE = 1.5
 _OPENINGS_PER_ROOT = 4.0
@@ -324,7 +323,7 @@ class Switch:
         return outcome
 
     def _commit_decision(self, commit: Callable[[float], bool]) -> None:
-        self.confirmed = commit(max(_STANDBY_WAIT_S, self._left_s()))
+        self.confirmed = commit(max(LEAST_STANDBY_WAIT_S, self._left_s()))
 
     def end_read_only_sessions(self, *, timeout_s: float) -> int:
         """How many sessions of the target were ended because they began while it was frozen, and would stay read-only.

@@ -19,6 +19,8 @@ T = TypeVar("T")
 OBSERVE_FOR_S = 30.0
 STANDBY_WAIT_S = 30.0
 """Longest wait for a synchronous standby's answer to a commit, where nobody else waits for it."""
+LEAST_STANDBY_WAIT_S = 1.0
+"""At least so long where others wait as well, however long they have by then."""
 _POLL_S = 0.05
 _CANCEL_S = 5.0
 _CANCEL_AGAIN_S = 1.0
@@ -118,17 +120,16 @@ def commit(
 
 
 def _confirmed(connection: Connection, what: str, standby_wait_s: float | None) -> bool:
-    """A standby that has one more commit has all before it; False also where that one is lost."""
-    try:
-        begin(connection)
-        connection.execute("SELECT pg_logical_emit_message(true, 'statehub_plan', 'confirm')")
-        return commit(connection, backend_of(connection), lambda _: False, what=what, standby_wait_s=standby_wait_s)
-    except (StatehubError, psycopg.Error):
-        return False
+    """A standby that has one more commit has all before it."""
+    begin(connection)
+    connection.execute("SELECT pg_logical_emit_message(true, 'statehub_plan', 'confirm')")
+    one_more = f"a commit after {what}"
+    return commit(connection, backend_of(connection), lambda _: False, what=one_more, standby_wait_s=standby_wait_s)
 
 
 def _confirmed_again(lost: Connection, what: str, standby_wait_s: float | None) -> bool:
-    """The same in a new session: whoever ended the lost one may have ended its wait."""
+    """The same in a new session, for whoever ended the lost one may have ended its wait. False also where nobody can be
+    asked: what was observed stands."""
     try:
         with connect_again(lost, purpose="observe commit") as observer:
             return _confirmed(observer, what, standby_wait_s)
