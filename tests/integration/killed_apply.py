@@ -18,6 +18,7 @@ from statehub_plan.cli.runs import carry_out
 from statehub_plan.cli.workspace import Workspace, load_plan
 from statehub_plan.errors import StatehubError
 from statehub_plan.model.plan import Step
+from tests.integration.forking import forked
 
 
 class Killer:
@@ -63,13 +64,8 @@ class Killer:
 
 
 def killed_apply(plan_file: Path, moment: str) -> int:
-    """`apply` in a child process that kills itself at `moment`; minus the signal that ended it, else the exit status.
-
-    The child is forked, so that it need not import everything again; it has no threads of its own before it begins."""
-    child = os.fork()
-    if child == 0:
-        os._exit(_apply(plan_file, moment))
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    """`apply` in a child process that kills itself at `moment`; minus the signal that ended it, else its status."""
+    return forked(lambda: _apply(plan_file, moment))
 
 
 def _apply(plan_file: Path, moment: str) -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import secrets
 import sys
 from dataclasses import dataclass
@@ -33,6 +32,7 @@ from statehub_plan.steps import executor
 from statehub_plan.steps.stage import Stage
 from statehub_plan.steps.switching import begin_switch, carry_out_part
 from statehub_plan.world import Role, World
+from tests.integration.forking import forked
 from tests.integration.killed_apply import Killer
 from tests.integration.replicating import away_from, stream_into
 
@@ -104,10 +104,7 @@ class Ground:
 
     def do(self, plan: Plan, moment: str) -> int:
         """The plan's next step, or the whole switch, in a process that ends itself at `moment`; its status."""
-        child = os.fork()
-        if child == 0:
-            os._exit(self._next(plan, moment))
-        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        return forked(lambda: self._next(plan, moment))
 
     def _next(self, plan: Plan, moment: str) -> int:
         try:
@@ -116,9 +113,6 @@ class Ground:
         except StatehubError as error:
             print(error, file=sys.stderr, flush=True)
             return int(error.exit_status)
-        except Exception as error:  # noqa: BLE001 - the child must never return into its parent's test
-            print(repr(error), file=sys.stderr, flush=True)
-            return 70
         return 0
 
     # What people and the world do
