@@ -30,6 +30,7 @@ from statehub_plan.model.plan import Identity
 from statehub_plan.model.record import Lease, Record, RecordKind
 from statehub_plan.postgres.connect import Connection, connect
 from statehub_plan.postgres.state import identity
+from statehub_plan.postgres.transaction import await_standby, confirmed
 from statehub_plan.redact import redact_json
 
 _STATEMENT_TIMEOUT_MS = 10_000
@@ -64,6 +65,7 @@ class PostgresJournal:
         self._guard = threading.RLock()
         self._main: Connection | None = None
         self._holds: dict[tuple[str, int], Connection] = {}
+        self._read = chain.Reading()
         info = self._connection().info
         self._location = f"in database {info.dbname} at {info.host}:{info.port}"
         try:
@@ -132,7 +134,7 @@ class PostgresJournal:
         where = " AND ".join(f"{column} = %({column})s" for column in wanted) or "true"
         with self._reading() as db:
             rows = [] if db is None else _rows(db, f"WHERE {where}", wanted)
-        return tuple(chain.record_of(row, self.location) for row in rows)
+        return self._read.records(rows, self.location)
 
     def verify(self) -> int:
         """See Journal."""
@@ -233,10 +235,11 @@ class PostgresJournal:
 
     @contextmanager
     def _writing(self) -> Iterator[Connection]:
-        """A transaction, durable once left without an exception."""
+        """A transaction, durable once left without an exception; StandbySilent when only here."""
         with self._guard, explained(self.location):
             db = self._connection()
-            with db.transaction():
+            with confirmed(db, what="a record of the journal"), db.transaction():
+                await_standby(db)
                 if not is_installed(db, self.location):
                     install(db)
                 yield db
@@ -244,9 +247,9 @@ class PostgresJournal:
     def _connection(self) -> Connection:
         if self._main is None or self._main.closed:
             self._main = connect(self._dsn, purpose="journal", statement_timeout_ms=_STATEMENT_TIMEOUT_MS)
-            # A record is durable when `append` returns, and a process stopped in the middle blocks nobody for long.
+            # A process stopped in the middle blocks nobody for long.
             self._main.execute(
-                "SELECT set_config(name, value, false) FROM (VALUES ('synchronous_commit', 'on'), "
+                "SELECT set_config(name, value, false) FROM (VALUES "
                 "('lock_timeout', '5s'), ('idle_in_transaction_session_timeout', '10s')) AS wanted (name, value)"
             )
         return self._main

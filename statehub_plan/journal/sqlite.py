@@ -53,6 +53,7 @@ class SqliteJournal:
         self._busy_s = busy_s
         self._main: sqlite3.Connection | None = None
         self._pulse: sqlite3.Connection | None = None
+        self._read = chain.Reading()
         self._main_guard = threading.RLock()
         self._pulse_guard = threading.RLock()
         self._locks: dict[tuple[str, int], LeaseLock] = {}
@@ -122,7 +123,7 @@ class SqliteJournal:
                     wanted,
                 ).fetchall()
             )
-        return tuple(chain.record_of(row, self.location) for row in rows)
+        return self._read.records(rows, self.location)
 
     def verify(self) -> int:
         """See Journal."""

@@ -35,10 +35,9 @@ class Barrier:
 def send_barrier(source: Connection) -> Barrier:
     """Commits a barrier on the source; one round trip. Takes no lock that a writer or a hold would wait for."""
     token = secrets.token_hex(12)
-    # Flushed, because a walsender sends nothing else, and waiting for no standby, for which there is no time-out; the
-    # log's end is read once the barrier is in it.
+    # The log's end is read once the barrier is in it.
     cursor = source.execute(
-        f"BEGIN; SET LOCAL synchronous_commit = local; UPDATE statehub_plan.barrier SET token = '{token}'; COMMIT; "
+        f"BEGIN; UPDATE statehub_plan.barrier SET token = '{token}'; COMMIT; "
         "SELECT pg_current_wal_lsn()::text".encode(),
         prepare=False,
     )

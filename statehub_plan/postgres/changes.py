@@ -89,7 +89,6 @@ class ChangeLog:
         self._connection = connect(dsn, purpose="changes")
         try:
             pin_rendering(self._connection)
-            self._connection.execute("SET synchronous_commit = local")
             self._position = self._open_slot()
             self._wait_for_older_transactions()
             self._relations = {relation.oid: relation for relation in read_relations(self._connection)}

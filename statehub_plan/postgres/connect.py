@@ -41,6 +41,10 @@ APPLICATION_PREFIX = "statehub-plan "
 OWNER_SETTING = "statehub_plan.owner"
 """The session setting that says for whom a session claims epochs; see `state.claim_epoch`."""
 
+AWAITED_SETTING = "statehub_plan.awaited"
+"""The session setting that keeps what a commit has to wait for which must survive a failover (`synchronous_commit`: the
+server's own, never less than `on`); see `transaction.await_standby`."""
+
 _NAME_BYTES = 63  # NAMEDATALEN - 1: the server cuts longer names, and keeps ASCII only
 _MINIMUM_VERSION = 140000
 _SESSION_SETTINGS = {
@@ -64,6 +68,13 @@ _SESSION_SETTINGS = {
     "tcp_user_timeout": "10000",
     "client_connection_check_interval": "1000",
 }
+_SETTLE = f"""
+SELECT pg_backend_pid(),
+       (SELECT count(set_config(name, '0', false)) FROM pg_settings WHERE name = 'transaction_timeout'),
+       set_config('{AWAITED_SETTING}', CASE WHEN here IN ('off', 'local') THEN 'on' ELSE here END, false),
+       set_config('synchronous_commit', 'local', false)
+FROM current_setting('synchronous_commit') here
+"""
 _CLIENT_SETTINGS = {
     # The same in the other direction: a server that vanished is noticed instead of waited for.
     "keepalives": "1",
@@ -139,7 +150,8 @@ def connect(
     """A session named `statehub-plan <purpose>` with pinned settings that a role's or database's own don't change.
 
     Its search_path is `pg_catalog` alone: qualify every other name. It may write even where the database's default is
-    read-only, unless `read_only`. Blocks for at most `connect_timeout_s` per host of the DSN (libpq: at least 2 s).
+    read-only, unless `read_only`. Its commits are flushed here and wait for no standby, which a wait has no end for:
+    see `transaction.await_standby`. Blocks for at most `connect_timeout_s` per host of the DSN (libpq: at least 2 s).
     StatehubError with the cause and its remedy when no session is had, or when a pooler sits in between.
     """
     name = (APPLICATION_PREFIX + purpose).encode("ascii", errors="replace")[:_NAME_BYTES].decode()
@@ -253,10 +265,7 @@ def _settle(connection: Connection, autocommit: bool) -> None:
         register_secret(connection.info.password)
     if connection.info.server_version < _MINIMUM_VERSION:
         raise _too_old(str(connection.info.server_version // 10000))
-    row = connection.execute(
-        "SELECT pg_backend_pid(), "
-        "(SELECT count(set_config(name, '0', false)) FROM pg_settings WHERE name = 'transaction_timeout')"
-    ).fetchone()
+    row = connection.execute(_SETTLE.encode()).fetchone()
     if row is None or row[0] != connection.info.backend_pid:
         raise StatehubError(
             code="database-pooled",

@@ -234,7 +234,7 @@ def flush_copies(target: Connection) -> None:
     transaction that wrote nothing flushes nothing.
     """
     with target.transaction():
-        target.execute("SET LOCAL synchronous_commit = on")
+        target.execute("SET LOCAL synchronous_commit = local")
         target.execute("SELECT pg_logical_emit_message(true, 'statehub_plan', 'copied')")
 
 

@@ -72,7 +72,7 @@ _MOST_BUSY = 20
 """After so many tables that could not be had in one round the others are left as well: for each, writers queued up."""
 _LOCK_WAIT_MS = 3000
 _LOCK_ATTEMPTS = 5
-_BRIEFLY = "SELECT set_config('lock_timeout', %s, true), set_config('synchronous_commit', 'local', true)"
+_BRIEFLY = "SELECT set_config('lock_timeout', %s, true)"
 
 
 class Installed(Frozen):
@@ -347,11 +347,8 @@ def _switch_fences(
             break
 
 
-# For fences that are armed or put away no standby is waited for, with a lock on somebody's table in hand: a freeze
-# looks at them once more, under its locks.
 def _claim(connection: Connection, epoch: int) -> None:
     with connection.transaction():
-        connection.execute("SET LOCAL synchronous_commit = local")
         state.claim_epoch(connection, epoch)
 
 

@@ -55,6 +55,13 @@ WHERE t.kind = 'ordinary' AND t.persistence = 'permanent' AND c.relreplident <> 
                   AND CASE c.relreplident WHEN 'd' THEN i.indisprimary WHEN 'i' THEN i.indisreplident END)
 ORDER BY 1
 """
+_UNLOGGED = """
+SELECT count(set_config(name, value, true))
+FROM (VALUES ('log_statement', 'none'), ('log_min_duration_statement', '-1'), ('log_min_duration_sample', '-1'),
+             ('log_min_error_statement', 'panic'), ('pg_stat_statements.track_utility', 'off'), ('pgaudit.log', 'none')
+     ) AS kept_out (name, value) JOIN pg_settings USING (name)
+WHERE {}
+"""
 BARRIER = sql.Identifier("statehub_plan", "barrier")
 """One row in every database of the tool; changing it on the publisher is how a barrier is sent down the stream."""
 
@@ -123,8 +130,9 @@ def create_subscription(
     before `refresh_subscription`.
 
     Superuser on 14 and 15; on newer ones membership in pg_create_subscription and CREATE on the database. Contacts the
-    publisher, also when disabled, so that its relations are known before they are needed. StatehubError
-    `subscription-refused` with the statement that helps.
+    publisher, also when disabled, so that its relations are known before they are needed. The statement, which may hold
+    a password, stays out of this server's log as far as the role may say so. StatehubError `subscription-refused` with
+    the statement that helps.
     """
     # `connect = false` would leave the relation list empty; with `create_slot = false` the slot is only named.
     # Values travel as text, which works across majors; large transactions are sent while they are still open.
@@ -143,6 +151,7 @@ def create_subscription(
     subscription = sql.Identifier(name)
     try:
         with connection.transaction():
+            _log_no_statement(connection)
             connection.execute(command)
             if tables_of != PUBLICATION:
                 change = "ALTER SUBSCRIPTION {} SET PUBLICATION {} WITH (refresh = false)"
@@ -150,6 +159,13 @@ def create_subscription(
                 enable_subscription(connection, name, enabled=enabled)
     except psycopg.Error as error:
         raise _subscription_refused(connection, error) from error
+
+
+def _log_no_statement(connection: Connection) -> None:
+    """For the open transaction, as far as the role may say so: superusers, and those who were granted SET (from 15)."""
+    since_15 = connection.info.server_version >= 150000
+    may = "has_parameter_privilege(name, 'SET')" if since_15 else "current_setting('is_superuser') = 'on'"
+    connection.execute(_UNLOGGED.format(may).encode())
 
 
 def enable_subscription(connection: Connection, name: str, *, enabled: bool = True) -> None:

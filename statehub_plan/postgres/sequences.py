@@ -113,7 +113,6 @@ def _set(target: Connection, values: Iterable[SequenceValue], epoch: int) -> Non
         raise _problem("sequences-missing", f"{len(absent)} sequences of the source do not exist on the target", absent)
     with target.transaction():
         claim_epoch(target, epoch)
-        target.execute("SET LOCAL synchronous_commit = local")  # the decision, which follows, waits for a standby
         set_sequences(target, values)
 
 

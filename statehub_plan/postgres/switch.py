@@ -196,8 +196,6 @@ class Switch:
         with self._target.transaction():
             claim_epoch(self._target, self._epoch)
         # What this session commits in the hold the decision takes along, which is flushed, and alone awaits standbys.
-        row = self._target.execute("SELECT current_setting('synchronous_commit')").fetchone()
-        self._awaited = str(row[0]) if row is not None and row[0] not in ("off", "local") else "on"
         self._target.execute("SET synchronous_commit = off")
         self._approach_sequences()
         self._armed = True
@@ -438,6 +436,7 @@ class Switch:
         decision, told in openings of the target. Sessions are ended, and are back meanwhile, on the same processors,
         but not all before it is over: their root counts (measured in docs/benchmarks.md, "Forecast")."""
         self._look_for_writers()
+        other_sessions(self._target)
         sessions = len(other_sessions(self._source))
         looks, openings = [], []
         for _ in range(_MEASURED):
@@ -509,11 +508,7 @@ class Switch:
         )
         # A tool that is stopped here but not dead would keep the register from everybody: the server ends it then.
         limit = f"{round(self._limits.switch_s * 1000) + 1000}ms"
-        self._target.execute(
-            "SELECT set_config('idle_in_transaction_session_timeout', %s, true), "
-            "set_config('synchronous_commit', %s, true)",
-            [limit, self._awaited],
-        )
+        self._target.execute("SELECT set_config('idle_in_transaction_session_timeout', %s, true)", [limit])
         self._moment("decision-prepared")
         return prepared
 

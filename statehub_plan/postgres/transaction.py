@@ -12,7 +12,7 @@ import psycopg
 from psycopg.pq import TransactionStatus
 
 from statehub_plan.errors import OutcomeUnknown, StatehubError
-from statehub_plan.postgres.connect import Connection, connect_again
+from statehub_plan.postgres.connect import AWAITED_SETTING, Connection, connect_again
 
 T = TypeVar("T")
 
@@ -24,6 +24,8 @@ LEAST_STANDBY_WAIT_S = 1.0
 _POLL_S = 0.05
 _CANCEL_S = 5.0
 _CANCEL_AGAIN_S = 1.0
+
+_AWAIT = f"SELECT set_config('synchronous_commit', coalesce(current_setting('{AWAITED_SETTING}', true), 'on'), true)"
 
 Backend = tuple[int, str]
 """Process id and start of a session's server process: unlike the process id alone, never used twice."""
@@ -81,11 +83,23 @@ def begin(connection: Connection) -> None:
     """Opens a durable, READ COMMITTED, writable transaction on an idle autocommit session; ValueError on any other."""
     _require_idle(connection)
     connection.execute("BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE")
-    # A commit that the server may forget is none; a stricter setting than `on` stays.
-    connection.execute(
-        "SELECT set_config('synchronous_commit', 'on', true) "
-        "WHERE current_setting('synchronous_commit') IN ('off', 'local')"
-    )
+    await_standby(connection)
+
+
+def await_standby(connection: Connection) -> None:
+    """The commit of the open transaction waits for a synchronous standby, where one is demanded, and so for all that
+    was committed before it: for what must survive a failover. See `no_longer_than`."""
+    connection.execute(_AWAIT.encode())
+
+
+@contextmanager
+def confirmed(connection: Connection, *, what: str) -> Iterator[None]:
+    """Around a transaction with `await_standby`: StandbySilent when its commit stands, and no standby has confirmed it
+    within 30 s."""
+    with _told(connection) as warnings, no_longer_than(connection, STANDBY_WAIT_S):
+        yield
+    if warnings:
+        raise StandbySilent(what)
 
 
 def commit(

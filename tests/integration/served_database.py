@@ -257,11 +257,11 @@ def _run(dsn: str, statement: str, parameters: tuple[object, ...]) -> list[tuple
         return cursor.fetchall() if cursor.description else []
 
 
-def demand_standby(served: Served, names: str) -> None:
+def demand_standby(admin_dsn: str, names: str) -> None:
     """From now on every commit of that server waits for a standby of these names, of which there is none; with no names
     for nobody. Returns once it is so: the checkpointer tells the others."""
     ended: list[str] = []
-    with closing(psycopg.connect(served.admin_dsn, autocommit=True)) as session:
+    with closing(psycopg.connect(admin_dsn, autocommit=True)) as session:
         session.execute("SET synchronous_commit = local; SET default_transaction_read_only = off")
         session.execute(f"ALTER SYSTEM SET synchronous_standby_names = '{names}'".encode())
         session.execute("SELECT pg_reload_conf(); RESET synchronous_commit")

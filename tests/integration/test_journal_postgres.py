@@ -15,6 +15,8 @@ from statehub_plan.errors import Exit, StatehubError
 from statehub_plan.journal import LeaseLost, Locked, open_journal
 from statehub_plan.journal.postgres import PostgresJournal
 from statehub_plan.model.record import Record, RecordKind
+from statehub_plan.postgres.transaction import StandbySilent
+from tests.integration.served_database import demand_standby
 
 NOW = datetime(2026, 6, 27, 10, 0, 0, tzinfo=UTC)
 INSTALL_LOCK = 0x5348504A
@@ -127,6 +129,23 @@ def test_a_server_that_only_reads_is_named_as_such(source_db: str, outside: psyc
     with pytest.raises(StatehubError) as refused:
         fact(journal)
     assert "journal-read-only" == refused.value.code
+    journal.close()
+
+
+def test_a_record_that_no_standby_confirms_is_told_apart(source_db: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is here and a failover may forget it: whoever writes it is not left waiting without end, and is told."""
+    monkeypatch.setattr("statehub_plan.postgres.transaction.STANDBY_WAIT_S", 0.5)
+    journal = PostgresJournal(source_db)
+    fact(journal)
+    demand_standby(source_db, "nobody")
+    try:
+        lease = journal.acquire("hub", "alice@ops", ttl_s=3600, now=NOW)
+        with pytest.raises(StandbySilent, match="a record of the journal is committed here"):
+            fact(journal)
+        journal.heartbeat(lease, NOW)
+    finally:
+        demand_standby(source_db, "")
+    assert 3 == fact(journal).seq
     journal.close()
 
 

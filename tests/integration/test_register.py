@@ -271,9 +271,9 @@ def test_a_commit_of_a_dead_run_that_waits_for_a_standby_is_named(
     """Its server process notices neither that nor any time-out, and keeps the row: what to do is said."""
     monkeypatch.setattr(state, "_EPOCH_WAIT", "50ms")
     with closing(connect(served.tool_dsn, purpose="dead")) as dead:
-        commit = "BEGIN; UPDATE statehub_plan.state SET epoch = epoch; COMMIT"
+        commit = "BEGIN; SET LOCAL synchronous_commit = on; UPDATE statehub_plan.state SET epoch = epoch; COMMIT"
         thread = threading.Thread(target=dead.execute, args=[commit])
-        demand_standby(served, "nobody")
+        demand_standby(served.admin_dsn, "nobody")
         try:
             thread.start()
             waiting = "SELECT 1 FROM pg_stat_activity WHERE wait_event = 'SyncRep' AND datname = current_database()"
@@ -281,7 +281,7 @@ def test_a_commit_of_a_dead_run_that_waits_for_a_standby_is_named(
             with served.tool() as session, pytest.raises(StatehubError) as caught, session.transaction():
                 state.claim_epoch(session, 2)
         finally:
-            demand_standby(served, "")
+            demand_standby(served.admin_dsn, "")
             thread.join(20)
     (line,) = caught.value.details
     assert "IPC/SyncRep: bring a standby of synchronous_standby_names back" in line
@@ -394,7 +394,7 @@ def test_decisions_are_durable_whatever_the_role_prefers(served: Served) -> None
     """`synchronous_commit = off` of a role would let a crash forget the point of no return."""
     served.admin(f"ALTER ROLE {served.tool_role} SET synchronous_commit = off")
     with served.tool() as session:
-        assert ("off",) == session.execute("SELECT current_setting('synchronous_commit')").fetchone()
+        assert ("local",) == session.execute("SELECT current_setting('synchronous_commit')").fetchone()
         seen = transaction.commit_once(
             session,
             lambda conn: conn.execute("SELECT current_setting('synchronous_commit')").fetchone(),
@@ -402,6 +402,37 @@ def test_decisions_are_durable_whatever_the_role_prefers(served: Served) -> None
             what="nothing",
         )
     assert ("on",) == seen
+
+
+@pytest.mark.parametrize(("setting", "awaited"), [("remote_apply", "remote_apply"), ("local", "on"), ("on", "on")])
+def test_decisions_await_no_less_than_the_server_does(served: Served, setting: str, awaited: str) -> None:
+    """A stricter setting than `on` stays; a laxer one is not enough for what must survive a failover."""
+    served.admin(f"ALTER ROLE {served.tool_role} SET synchronous_commit = {setting}")
+    with served.tool() as session, session.transaction():
+        transaction.await_standby(session)
+        assert (awaited,) == session.execute("SELECT current_setting('synchronous_commit')").fetchone()
+
+
+def test_only_what_must_survive_a_failover_waits_for_a_standby(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    """How far a transfer has come, under a hold above all: a lost standby would keep writers waiting without end."""
+    monkeypatch.setattr(transaction, "STANDBY_WAIT_S", 0.5)
+    demand_standby(served.admin_dsn, "nobody")
+    try:
+        with served.tool() as session:
+            with transaction.confirmed(session, what="it"), session.transaction():
+                state.claim_epoch(session, 1)
+                state.set_transfer(session, stage=TransferStage.PROVED, hold="h", term=2, proof="sha256:00")
+            with pytest.raises(transaction.StandbySilent):
+                _claim_confirmed(session, 2)
+            assert 2 == state.claimed_epoch(served.tool_dsn)
+    finally:
+        demand_standby(served.admin_dsn, "")
+
+
+def _claim_confirmed(session: Connection, epoch: int) -> None:
+    with transaction.confirmed(session, what="it"), session.transaction():
+        transaction.await_standby(session)
+        state.claim_epoch(session, epoch)
 
 
 def test_a_transaction_that_failed_inside_is_not_called_committed(served: Served) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import secrets
-from contextlib import closing
+from contextlib import closing, nullcontext
 from pathlib import Path
 
 import psycopg
 import pytest
+from psycopg.conninfo import make_conninfo
 
+from statehub_plan.demo.cluster import Cluster
 from statehub_plan.errors import StatehubError
 from statehub_plan.model.plan import Identity
 from statehub_plan.postgres import state
@@ -121,6 +123,33 @@ def test_a_stream_from_end_to_end(source_db: str, target_db: str, name: str, tmp
         assert {"r"} == set(subscribed_tables(target, name).values())
         assert (True, False) == (drop_subscription(target, name), drop_subscription(target, name))
         assert drop_slot(source, name)
+
+
+@pytest.mark.parametrize("refused", [False, True], ids=["subscribed", "refused"])
+def test_a_password_stays_out_of_the_receivers_log(
+    source_db: str, target_db: str, target_cluster: Cluster, name: str, refused: bool
+) -> None:
+    """The statement holds it, and a server that logs statements, slow ones or failed ones would keep it in its log."""
+    for side in (source_db, target_db):
+        run_script(side, SCHEMA)
+    with closing(connect(source_db, purpose="test")) as source, closing(connect(target_db, purpose="test")) as target:
+        state.install(source)
+        state.install(target)
+        publish(source, user_tables(source))
+        create_slot(source_db, name).close()
+        target.execute("SET log_statement = 'all'; SET log_min_duration_statement = 0")
+        source.execute(f"CREATE ROLE {name} LOGIN SUPERUSER PASSWORD 'canary-in-a-log'".encode())
+        there = {"user": name, "password": "canary-in-a-log"} | ({"port": "1"} if refused else {})
+        publisher = make_conninfo(source_db, **there)
+        with pytest.raises(StatehubError) if refused else nullcontext():
+            create_subscription(target, name=name, publisher=publisher, slot=name, enabled=False)
+        target.execute("SELECT 'logged again'")
+        drop_subscription(target, name)
+        drop_slot(source, name)
+        source.execute(f"DROP ROLE {name}".encode())
+    log = target_cluster.log_file.read_text(errors="replace")
+    assert "logged again" in log
+    assert "canary-in-a-log" not in log
 
 
 def test_a_stream_is_named_after_a_database_that_is_known() -> None:

@@ -356,7 +356,7 @@ def test_a_freeze_that_no_standby_confirms_decides_nothing(pair: Moved, moment: 
 
     def lose(part: str, _switch: Switch) -> None:
         if part == moment:
-            demand_standby(pair.old, "nobody")
+            demand_standby(pair.old.admin_dsn, "nobody")
 
     with ledger(pair) as written:
         pair.prepare()
@@ -364,7 +364,7 @@ def test_a_freeze_that_no_standby_confirms_decides_nothing(pair: Moved, moment: 
             with pytest.raises(StatehubError) as raised:
                 pair.decide(SHORT, lose)
         finally:
-            demand_standby(pair.old, "")
+            demand_standby(pair.old.admin_dsn, "")
         assert "standby-silent" == raised.value.code
         assert pair.stays_shut()
         pair.reopen()
@@ -380,14 +380,14 @@ def test_a_decision_that_no_standby_confirms_stands(pair: Moved, moment: str) ->
     def lose(part: str, switch: Switch) -> None:
         switches.append(switch)
         if part == moment:
-            demand_standby(pair.new, "nobody")
+            demand_standby(pair.new.admin_dsn, "nobody")
 
     with ledger(pair) as written:
         pair.prepare()
         try:
             pair.decide(SHORT, lose)
         finally:
-            demand_standby(pair.new, "")
+            demand_standby(pair.new.admin_dsn, "")
         assert not switches[-1].confirmed
         pair.settle()
         assert written.goes_on()
@@ -410,7 +410,7 @@ def test_a_freeze_whose_session_is_ended_while_it_waits_is_confirmed_by_nobody(p
 
     def lose(part: str, _switch: Switch) -> None:
         if part == "proved":
-            demand_standby(pair.old, "nobody")
+            demand_standby(pair.old.admin_dsn, "nobody")
             threading.Thread(target=end_it).start()
 
     with ledger(pair) as written:
@@ -419,7 +419,7 @@ def test_a_freeze_whose_session_is_ended_while_it_waits_is_confirmed_by_nobody(p
             with pytest.raises(StatehubError) as raised:
                 pair.decide(replace(SHORT, switch_s=4), lose)
         finally:
-            demand_standby(pair.old, "")
+            demand_standby(pair.old.admin_dsn, "")
         assert ended.is_set()
         assert "standby-silent" == raised.value.code
         pair.reopen()
@@ -433,7 +433,7 @@ def test_an_opening_that_no_standby_confirms_took_place(pair: Moved, monkeypatch
 
     def lose(part: str, _switch: Switch) -> None:
         if part == "proved":
-            demand_standby(pair.old, "nobody")
+            demand_standby(pair.old.admin_dsn, "nobody")
 
     with ledger(pair) as written:
         pair.prepare()
@@ -445,7 +445,7 @@ def test_an_opening_that_no_standby_confirms_took_place(pair: Moved, monkeypatch
             with pair.old.tool() as source, pytest.raises(StandbySilent, match="all of it"):
                 require_confirmed(source, what="all of it")
         finally:
-            demand_standby(pair.old, "")
+            demand_standby(pair.old.admin_dsn, "")
         pair.term += 1
         assert written.goes_on()
         with pair.old.tool() as source:

@@ -92,6 +92,18 @@ def test_leaving_out_or_reordering_records_is_found(data: st.DataObject) -> None
         chain.check(shuffled, head, "here")
 
 
+def test_what_was_read_before_is_taken_again_unless_it_was_changed() -> None:
+    """A service's journal is read before every step; a record that was changed meanwhile is looked at anew."""
+    rows, _ = chained(3)
+    reading = chain.Reading()
+    first, again, longer = reading.records(rows[:2], "here"), reading.records(rows[:2], "here"), chained(4)[0]
+    assert [id(one) for one in first] == [id(one) for one in again]
+    assert tuple(chain.record_of(row, "here") for row in longer) == reading.records(longer, "here")
+    rows[1] = cast(Row, (*rows[1][:8], '{"n": 7}', *rows[1][9:]))
+    with pytest.raises(JournalTampered, match="not written the way the tool writes"):
+        reading.records(rows, "here")
+
+
 def test_a_payload_without_canonical_json_is_a_defect_that_is_named() -> None:
     """Integers that other readers would round are refused before anything is stored."""
     with pytest.raises(StatehubError) as refused:

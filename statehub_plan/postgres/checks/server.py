@@ -18,7 +18,6 @@ _SPARE_CONNECTIONS = 8
 _RECOVERING = Query("SELECT pg_is_in_recovery()")
 _COMMITS_WAIT = Query(
     "SELECT current_setting('synchronous_standby_names') <> '' "
-    "AND current_setting('synchronous_commit') NOT IN ('off', 'local') "
     "AND NOT EXISTS (SELECT FROM pg_stat_get_wal_senders() s WHERE coalesce(s.sync_state, 'hidden') <> 'async')"
 )
 _ARCHIVER = Query(
