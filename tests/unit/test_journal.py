@@ -99,7 +99,7 @@ def test_what_was_read_before_is_taken_again_unless_it_was_changed() -> None:
     first, again, longer = reading.records(rows[:2], "here"), reading.records(rows[:2], "here"), chained(4)[0]
     assert [id(one) for one in first] == [id(one) for one in again]
     assert tuple(chain.record_of(row, "here") for row in longer) == reading.records(longer, "here")
-    rows[1] = cast(Row, (*rows[1][:8], '{"n": 7}', *rows[1][9:]))
+    rows[1] = (*rows[1][:8], '{"n": 7}', *rows[1][9:])
     with pytest.raises(JournalTampered, match="not written the way the tool writes"):
         reading.records(rows, "here")
 
