@@ -16,7 +16,7 @@ from statehub_plan.model.base import digest, epoch_s
 from statehub_plan.model.facts import Evidence as ProbeEvidence
 from statehub_plan.model.facts import EvidenceStatus, FactStatus, Observation
 from statehub_plan.model.plan import Identity
-from statehub_plan.model.spec import CutoverPlan, duration_s
+from statehub_plan.model.spec import CutoverPlan, FailoverDrill, duration_s
 from statehub_plan.streams import stream_between
 from statehub_plan.world import (
     Access,
@@ -321,6 +321,15 @@ def _drill(observation: Observation, name: str, max_age: str | None, now: dateti
     return Due.DONE if epoch_s(now) - _number(value.get("at")) <= duration_s(max_age) else Due.DUE
 
 
+def _failover_drill(observation: Observation, drill: FailoverDrill | None, now: datetime, primary: str | None) -> Due:
+    """It counts for the endpoint that failed over, and for what the plan has people do and look at now."""
+    value = _mapping(observation, "drill.failover")
+    shown = (value.get("endpoint"), value.get("definition"))
+    if drill is None or shown != (primary, drill.definition):
+        return Due.DUE
+    return _drill(observation, "failover", drill.max_age, now)
+
+
 def _stabilization(observation: Observation, register: Register) -> Stable:
     """Before any decision there is nothing to stabilize."""
     if register.decided == 0:
@@ -411,7 +420,7 @@ def ground(
         restore_drill=_drill(
             observation, "restore", drills.restore.max_age if drills.restore else None, now, register.primary
         ),
-        failover_drill=_drill(observation, "failover", drills.failover.max_age if drills.failover else None, now),
+        failover_drill=_failover_drill(observation, drills.failover, now, register.primary),
         rehearsal=_rehearsal(plan, observation, register, new, now),
         stabilization=_stabilization(observation, register),
         document=_document(plan, observation, register),
@@ -421,5 +430,5 @@ def ground(
 
 
 def facts_age(observation: Observation, now: datetime) -> timedelta:
-    """Age of the oldest fact; policies refuse to judge on old ones."""
+    """Age of the oldest fact."""
     return max((now - fact.observed_at for fact in observation), default=timedelta(0))

@@ -280,15 +280,36 @@ def _with_basis(refused: Refused | None, grounded: Grounded) -> Refused | None:
 
 
 def read_plan_file(text: bytes, source: str, parse: Callable[[bytes], PlanFile]) -> Plan:
-    """The plan inside a saved file; a refusal when any byte of it changed since it was saved."""
+    """The plan inside a saved file; a refusal when any byte of it changed since it was saved, or when it is not what
+    this planner makes of the document and the facts in it: whoever approves reads its words and signs its effects. Of
+    the verdict only the policies themselves can tell; they are asked again by whoever carries the plan out."""
     saved = parse(text)
-    sealed = PlanFile.seal(saved.plan)
-    effects = digest(_effects(saved.plan))
-    if sealed.digest != saved.digest or effects != saved.plan.effects_digest:
-        raise StatehubError(
-            code="plan-tampered",
-            what=f"{source}: the content does not match its digest {saved.digest}",
-            hint="make the plan again with `plan -out`; a plan file is never edited",
-            exit_status=Exit.STALE_PLAN,
-        )
+    if PlanFile.seal(saved.plan).digest != saved.digest:
+        raise _tampered(source, f"the content does not match its digest {saved.digest}")
+    if _made_again(saved.plan) != saved.plan:
+        raise _tampered(source, f"statehub-plan {saved.plan.tool_version} or somebody else has written other steps")
     return saved.plan
+
+
+def _made_again(plan: Plan) -> Plan:
+    made = make_plan(
+        plan.spec,
+        observation=plan.observation,
+        evidence=plan.evidence,
+        now=plan.created_at,
+        author=plan.author,
+        tool_version=plan.tool_version,
+        spec_digest=plan.spec_digest,
+        spec_path=plan.spec_path,
+        direction=plan.direction,
+    )
+    return made.model_copy(update={"verdict": plan.verdict})
+
+
+def _tampered(source: str, what: str) -> StatehubError:
+    return StatehubError(
+        code="plan-tampered",
+        what=f"{source}: {what}",
+        hint="make the plan again with `plan -out`; a plan file is never edited",
+        exit_status=Exit.STALE_PLAN,
+    )

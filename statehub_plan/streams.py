@@ -33,19 +33,21 @@ class _Ends:
     """What is known of a stream's two ends; `slot` and `subscription` are None where there is none."""
 
     observation: Observation
+    receiver: str
     sender: str
     name: str
     slot: _Row | None
     subscription: _Row | None
     fill_stage: str | None
+    fill_timeline: int | None
 
     def stream(self, state: StreamState, why: str, *, lossless: bool = False, since: int | None = None) -> Stream:
-        """The stream in this state, with the slot's figures. Rows of a table that is not published go nowhere."""
+        """The stream in this state, with the slot's figures."""
         slot = self.slot or {}
-        missing = self.observation.value(f"{self.sender}.unpublished")
-        if lossless and isinstance(missing, list) and missing:
+        doubts = tuple(self._doubts()) if lossless else ()
+        if doubts:
             lossless = False
-            why = f"{len(missing)} tables of {self.sender} are not in the stream: {', '.join(map(str, missing[:5]))}"
+            why = "; ".join(doubts if state in (StreamState.READY, StreamState.STREAMING) else (why, *doubts))
         return Stream(
             state=state,
             why=why,
@@ -56,6 +58,36 @@ class _Ends:
             lossless=lossless,
             since=since,
         )
+
+    def _doubts(self) -> Iterator[str]:
+        """What makes rows go missing without anything that fails."""
+        sender, receiver = self.sender, self.receiver
+        unpublished = _names(self.observation.value(f"{sender}.unpublished"))
+        if unpublished:
+            yield f"{len(unpublished)} tables of {sender} are not in the stream: {', '.join(unpublished[:5])}"
+        taken = None if self.subscription is None else self.subscription.get("subscribed")
+        if isinstance(taken, list):
+            left = sorted(set(_names(self.observation.value(f"{sender}.published"))) - set(_names(taken)))
+            if left:
+                yield (
+                    f"{len(left)} tables that {sender} publishes are not subscribed by {receiver} "
+                    f"(ALTER SUBSCRIPTION … REFRESH PUBLICATION): {', '.join(left[:5])}"
+                )
+        if self.fill_timeline is not None:
+            yield from self._failed_over(self.fill_timeline)
+
+    def _failed_over(self, began: int) -> Iterator[str]:
+        """A promoted standby of the receiver may lack what was confirmed to the sender, which never sends it again."""
+        fact_id = f"{self.receiver}.timeline"
+        now = self.observation.value(fact_id)
+        if not isinstance(now, int):
+            unseen = _unseen(self.observation, fact_id) or "it is a standby now"
+            yield f"whether {self.receiver} has failed over since the stream began is not known: {unseen}"
+        elif now != began:
+            yield (
+                f"{self.receiver} has failed over since the stream began (timeline {began}, now {now}): rows may be "
+                "missing without an error; rehearse, or make it anew"
+            )
 
 
 def following(observation: Observation, receiver: str, sender: str) -> dict[str, JsonValue]:
@@ -105,14 +137,17 @@ def _ends(observation: Observation, receiver: str, sender: str) -> _Ends | str:
     if name is None:
         return f"{receiver} is not identified"
     transfer = observation.value(f"{receiver}.transfer")
-    stage = transfer.get("fill_stage") if isinstance(transfer, dict) else None
+    fill: _Row = transfer if isinstance(transfer, dict) else {}
+    stage, timeline = fill.get("fill_stage"), fill.get("fill_timeline")
     return _Ends(
         observation=observation,
+        receiver=receiver,
         sender=sender,
         name=name,
         slot=_slot(observation, sender, name),
         subscription=_named(observation.value(f"{receiver}.subscriptions"), name),
         fill_stage=stage if isinstance(stage, str) else None,
+        fill_timeline=timeline if isinstance(timeline, int) else None,
     )
 
 
@@ -212,6 +247,10 @@ def _rows(value: JsonValue) -> Iterator[_Row]:
 
 def _named(value: JsonValue, name: str) -> _Row | None:
     return next((row for row in _rows(value) if row.get("name") == name), None)
+
+
+def _names(value: JsonValue) -> list[str]:
+    return [str(one) for one in value] if isinstance(value, list) else []
 
 
 def _inactive_since(slot: _Row | None) -> int | None:

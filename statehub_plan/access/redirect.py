@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import threading
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Protocol
@@ -67,46 +70,95 @@ def redirect(path: AccessPath, endpoint: str, base_dir: Path) -> AccessChange:
     there or ambiguous, the value in it is none that the plan knows, or the file can't be replaced atomically.
     StatehubError where `set` or `reload` fails, OutcomeUnknown where what stands there afterwards is not what was put.
     """
+    wanted = _wanted(path, endpoint)
+    if isinstance(path, CommandAccess):
+        return _redirect_command(path, wanted, base_dir)
+    change = _redirect_file(path, wanted, base_dir)
+    if isinstance(path, BridgeAccess) and path.reload:
+        _reload(path, base_dir)
+    return change
+
+
+def try_redirect(path: AccessPath, endpoint: str, base_dir: Path) -> None:
+    """Raises what `redirect` would raise, as far as that shows without changing anything that clients use.
+
+    Stricter in one way: where the value is right already, writing it must be possible too, since the way back needs
+    that. A file's replacement is made and thrown away, `get` is run, `set` and `reload` only have to be there.
+    """
+    wanted = _wanted(path, endpoint)
+    if isinstance(path, CommandAccess):
+        _known_value(path, base_dir)
+        _require_program(_set_argv(path, wanted), base_dir)
+        return
+    snapshot, _, text = _edited(path, wanted, base_dir)
+    textfile.try_replace(snapshot, text)
+    if isinstance(path, BridgeAccess) and path.reload:
+        _require_program(path.reload, base_dir)
+
+
+def _wanted(path: AccessPath, endpoint: str) -> str:
     if endpoint not in path.values:
         raise Refusal(
             code="access-value-missing",
             what=f"access path {path.name} says no value for endpoint {endpoint}",
             hint=f"add {endpoint} to spec.access[name={path.name}].values",
         )
-    if isinstance(path, CommandAccess):
-        return _redirect_command(path, path.values[endpoint], base_dir)
-    change = _redirect_file(path, path.values[endpoint], base_dir)
-    if isinstance(path, BridgeAccess) and path.reload:
-        _reload(path, base_dir)
-    return change
+    return path.values[endpoint]
 
 
-def _redirect_file(path: _FileAccess, wanted: str, base_dir: Path) -> AccessChange:
+def _edited(path: _FileAccess, wanted: str, base_dir: Path) -> tuple[textfile.Snapshot, str, str]:
+    """The file as it is, the value in it, and its text with `wanted` there instead."""
     snapshot = textfile.read(textfile.resolve_path(path.file, base_dir))
     find = _find(path)
     with _Refusing(path, snapshot):
         place = find(text=snapshot.text)
         _refuse_foreign(path, place.value, f"{snapshot.path}:{position(snapshot.text, place.start)}")
         text = snapshot.text if place.value == wanted else substitute(snapshot.text, find, wanted)
-    if place.value == wanted:
+    return snapshot, place.value, text
+
+
+def _redirect_file(path: _FileAccess, wanted: str, base_dir: Path) -> AccessChange:
+    snapshot, before, text = _edited(path, wanted, base_dir)
+    if before == wanted:
         textfile.sweep(snapshot)
         return AccessChange(before=wanted, after=wanted)
     textfile.replace(snapshot, text)
-    return _verified(path, place.value, wanted, read_access(path, base_dir))
+    return _verified(path, before, wanted, read_access(path, base_dir))
 
 
-def _redirect_command(path: CommandAccess, wanted: str, base_dir: Path) -> AccessChange:
-    before = _get(path, base_dir)
-    _refuse_foreign(path, before, f"{path.get[0]} (get)")
-    if before == wanted:
-        return AccessChange(before=wanted, after=wanted)
+def _known_value(path: CommandAccess, base_dir: Path) -> str:
+    value = _get(path, base_dir)
+    _refuse_foreign(path, value, f"{path.get[0]} (get)")
+    return value
+
+
+def _set_argv(path: CommandAccess, wanted: str) -> list[str]:
     if not any("{value}" in argument for argument in path.set):
         raise Refusal(
             code="access-command-invalid",
             what=f"access path {path.name}: no argument of `set` holds {{value}}",
             hint="write {value} where the command takes the new value",
         )
-    argv = [argument.replace("{value}", wanted) for argument in path.set]
+    return [argument.replace("{value}", wanted) for argument in path.set]
+
+
+def _require_program(argv: Sequence[str], base_dir: Path) -> None:
+    """StatehubError unless the program is found where a child started in `base_dir` would look for it."""
+    program, cwd = argv[0], base_dir.absolute()
+    folders = [""] if os.path.dirname(program) else os.get_exec_path()
+    if not any(shutil.which(str(cwd / folder / program)) for folder in folders):
+        raise StatehubError(
+            code="command-missing",
+            what=redact(f"{program} could not be started: no such program, or not executable"),
+            hint=f"install it or put it on PATH; it is started in {base_dir} without a shell",
+        )
+
+
+def _redirect_command(path: CommandAccess, wanted: str, base_dir: Path) -> AccessChange:
+    before = _known_value(path, base_dir)
+    if before == wanted:
+        return AccessChange(before=wanted, after=wanted)
+    argv = _set_argv(path, wanted)
     try:
         ended = processes.run(argv, timeout_s=duration_s(path.timeout), cwd=base_dir)
     except StatehubError as error:

@@ -6,14 +6,17 @@ import errno
 import fcntl
 import os
 import stat
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from statehub_plan.errors import OutcomeUnknown, Refusal
 
 SIZE_CAP = 4 << 20  # bytes; configuration files are thousands of times smaller
+
+_PATIENCE_S = 1.0  # replacing takes milliseconds; a mere try must not make a replacement that is due fail
 
 _DROPPED_ATTRIBUTES = ("security.", "trusted.")  # the kernel's to set; only a privileged process could copy them
 
@@ -62,9 +65,24 @@ def replace(snapshot: Snapshot, text: str) -> None:
     Written to a temporary file beside it and renamed. That file has one fixed name, is locked while in use, and one
     that a killed process left is taken over: at most one can ever be left, and nothing reads it. Refusal, with nothing
     changed, where the directory can't be written, the disk is full, the file has other hard links (they would keep the
-    old content), somebody else is replacing it, or it is no longer what was read (looked at right before the rename;
-    POSIX has no compare-and-rename, a writer in those microseconds is overwritten).
+    old content), somebody else goes on replacing it for a second, or it is no longer what was read (looked at right
+    before the rename; POSIX has no compare-and-rename, a writer in those microseconds is overwritten).
     """
+    with _replacement(snapshot, text) as temporary:
+        temporary.rename(snapshot.real)
+    _sync_directory(snapshot)
+
+
+def try_replace(snapshot: Snapshot, text: str) -> None:
+    """Everything that `replace` does and refuses, up to the rename: the file itself is left alone, and nothing stays
+    beside it."""
+    with _replacement(snapshot, text):
+        pass
+
+
+@contextmanager
+def _replacement(snapshot: Snapshot, text: str) -> Iterator[Path]:
+    """The temporary file, ready to be renamed; removed at the end unless it was."""
     try:
         with _temporary(snapshot.real) as (temporary, descriptor):
             _copy_identity(snapshot, descriptor)
@@ -76,14 +94,13 @@ def replace(snapshot: Snapshot, text: str) -> None:
                     what=f"{snapshot.path} was changed by somebody else between reading and replacing it",
                     hint="nothing was written; end the other writer and run it again",
                 )
-            temporary.rename(snapshot.real)
+            yield temporary
     except OSError as error:
         raise Refusal(
             code="access-file-unwritable",
             what=f"{snapshot.path} can't be replaced: {error.strerror or error}",
             hint=f"nothing was changed; free space in {snapshot.real.parent}, or let this user write there",
         ) from error
-    _sync_directory(snapshot)
 
 
 def sweep(snapshot: Snapshot) -> None:
@@ -103,19 +120,12 @@ def _temporary_of(real: Path) -> Path:
 def _temporary(real: Path) -> Iterator[tuple[Path, int]]:
     """The locked, empty temporary file of `real`; removed at the end unless it was renamed away."""
     path = _temporary_of(real)
-    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-    descriptor = os.open(path, flags, 0o600)
+    descriptor = _locked(path, real)
     try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise _busy(real) from error
         mine = os.fstat(descriptor)
         owners = {os.geteuid(), real.stat().st_uid}  # a killed replacement may have handed it over already
         if not stat.S_ISREG(mine.st_mode) or mine.st_uid not in owners or mine.st_nlink != 1:
             raise OSError(errno.EEXIST, f"{path} is in the way and belongs to somebody else")
-        if not _same_file(path, mine):  # renamed away by whoever held the lock before: it is the real file now
-            raise _busy(real)
         try:
             os.ftruncate(descriptor, 0)
             yield path, descriptor
@@ -124,6 +134,24 @@ def _temporary(real: Path) -> Iterator[tuple[Path, int]]:
                 path.unlink()
     finally:
         os.close(descriptor)
+
+
+def _locked(path: Path, real: Path) -> int:
+    """The descriptor of the file at `path`, made if it was not there, once its lock is free."""
+    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    until = time.monotonic() + _PATIENCE_S
+    while True:
+        with ExitStack() as closing:
+            descriptor = os.open(path, flags, 0o600)
+            closing.callback(os.close, descriptor)
+            with suppress(BlockingIOError):
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if _same_file(path, os.fstat(descriptor)):  # else whoever held the lock has renamed or removed it
+                    closing.pop_all()
+                    return descriptor
+        if time.monotonic() > until:
+            raise _busy(real)
+        time.sleep(0.01)
 
 
 def _same_file(path: Path, status: os.stat_result) -> bool:

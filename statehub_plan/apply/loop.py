@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
+from datetime import timedelta
 
 import psycopg
 from pydantic import JsonValue
 
-from statehub_plan.abstraction import ground
+from statehub_plan.abstraction import facts_age, ground
 from statehub_plan.apply.aftermath import end_pending, recorded
 from statehub_plan.apply.around import Glance, Surroundings
 from statehub_plan.apply.refusals import (
@@ -43,6 +44,9 @@ from statehub_plan.world import Data, Due, Follows, Reach, Role, World, Writes, 
 _REHEARSALS_AGAIN = 2
 """So often one run proves everything anew when something came between its rehearsal and its hold."""
 
+_SLOW_FACTS_LAST = timedelta(minutes=10)
+"""Nobody is held on facts that are older."""
+
 _LOOK_DEEP_AFTER = frozenset({StepKind.BACKUP, StepKind.RESTORE_DRILL, StepKind.PREPARE_TARGET, StepKind.DOCUMENT})
 """After these the slow facts may have changed; under a hold only the quick ones are looked at."""
 
@@ -71,6 +75,11 @@ _BEFORE_REHEARSAL = (
 )
 
 
+class LeaveNow(KeyboardInterrupt):
+    """Somebody insists on leaving while a run is being ended in order: nothing of that is begun anew, and writers that
+    still wait go on when this process is gone."""
+
+
 class Applying:
     """One run of one plan under one lease."""
 
@@ -95,7 +104,7 @@ class Applying:
         a failure of whatever kind ends with the old primary open again, or says that it could not."""
         try:
             self._rehearse() if self.rehearsing else self._carry_out()
-        except Waiting:
+        except (Waiting, LeaveNow):
             raise
         except psycopg.Error as problem:
             raise self._ended_by(database_failed(self._step, problem)) from problem
@@ -114,9 +123,15 @@ class Applying:
         if self._redirect_was_interrupted() and glance.world.new.writes is Writes.OPEN:
             because = "an interrupted run may have changed a path and not made it known"
             glance = self._turn(glance, Next(StepKind.REDIRECT, Role.NEW, "access", because))
+        looked_deep = False
         while (found := next_step(glance.world, self.wish)) is not None:
             if isinstance(found, Refused):
                 raise refused(found)
+            old = facts_age(glance.observation, self.around.now()) > _SLOW_FACTS_LAST
+            if found.kind is StepKind.HOLD and old and not looked_deep:  # a backup may have gone since
+                glance, looked_deep = self.look(deep=True), True
+                continue
+            looked_deep = False
             if found.kind is StepKind.HOLD and self.wish.method is TransferMethod.REPLICATION:
                 glance = self._switch(glance)
             else:
@@ -427,6 +442,8 @@ class Applying:
         both went on record; what a person has to know about that is among its details."""
         try:
             return self._left_in_order(error)
+        except LeaveNow:
+            raise
         except KeyboardInterrupt:  # somebody is impatient; all of it may be begun anew
             return self._left_in_order(error)
 

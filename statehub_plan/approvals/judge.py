@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
-from statehub_plan.approvals.statements import guarded_steps, identities_of, principal_of
+from statehub_plan.approvals.statements import guarded_steps, identities_of, principal_of, without_positions
 from statehub_plan.model.base import Frozen
 from statehub_plan.model.plan import Plan
 from statehub_plan.model.record import ApprovalStatus, GateState, JudgedApproval, SignedStatement, Statement
 from statehub_plan.model.spec import Gate, duration_s
 
 SKEW = timedelta(seconds=60)
-"""How far the signer's clock may be ahead of ours."""
+"""How far the signer's clock may be ahead of ours, and one signer's ahead of another's."""
 
+_LAST = datetime(9000, 1, 1, tzinfo=UTC)
 
 Objection = tuple[ApprovalStatus, str] | None
 """Why an approval does not count, as status and detail."""
@@ -23,7 +24,8 @@ class Candidate(Frozen):
     """A file of the approvals folder after its signature was looked at.
 
     `signed` is None when the file can't be read. `fingerprint` is that of the key that really signed, None when no key
-    was shown to have; then `problem` and `detail` say why.
+    was shown to have; then `problem` and `detail` say why. With a fingerprint, UNKNOWN_SIGNER means that this key did
+    sign exactly this, and that allowed_signers does not let it speak for the principal.
     """
 
     source: str
@@ -31,6 +33,10 @@ class Candidate(Frozen):
     fingerprint: str | None = None
     problem: ApprovalStatus | None = None
     detail: str = ""
+
+
+Revocation = tuple[Candidate, Statement]
+"""A candidate that takes back, with what it says."""
 
 
 def judge(
@@ -47,7 +53,8 @@ def judge(
 
     The plan's author, `authors` (who runs it) and whoever owns one of `author_keys` count as authors. Once the gate
     has `passed` (its first guarded step began in time) only the execute-by clock still runs. A quorum is that many
-    distinct keys of that many distinct people.
+    distinct keys of that many distinct people. Approving anew after a revocation takes waiting until SKEW has passed:
+    see `_taken_back`.
     """
     ours = [each for each in candidates if each.signed is None or each.signed.statement.gate == gate.name]
     revocations = _revocations(plan, ours)
@@ -79,7 +86,7 @@ def _judged(
     plan: Plan,
     gate: Gate,
     candidate: Candidate,
-    revocations: tuple[Candidate, ...],
+    revocations: tuple[Revocation, ...],
     authors: set[str],
     author_keys: frozenset[str],
     now: datetime,
@@ -128,7 +135,9 @@ def _about_something_else(plan: Plan, gate: Gate, statement: Statement) -> Objec
     if directions[0] != directions[1]:
         old, new, term = statement.old, statement.new, statement.term
         return ApprovalStatus.OTHER_EFFECTS, f"it is about moving from {old} to {new} in term {term}"
-    if statement.effects_digest != plan.effects_digest or statement.guarded_steps != guarded_steps(plan, gate):
+    # Ids hold positions, which move with every step that has no effect; what the steps do is in the effects' digest.
+    guarded, said = without_positions(guarded_steps(plan, gate)), without_positions(statement.guarded_steps)
+    if statement.effects_digest != plan.effects_digest or said != guarded:
         return ApprovalStatus.OTHER_EFFECTS, f"the plan has changed: it is about {statement.effects_digest}"
     if statement.evidence_digest != plan.evidence_digest:
         return ApprovalStatus.OTHER_EVIDENCE, f"the evidence has changed: it is about {statement.evidence_digest}"
@@ -168,48 +177,58 @@ def _clocks(gate: Gate, statement: Statement) -> tuple[datetime, datetime]:
     """Decide-by and execute-by as signed, but never later than the gate of this plan allows."""
     decide_within = timedelta(seconds=duration_s(gate.decide_within))
     execute_within = timedelta(seconds=duration_s(gate.execute_within))
+    signed_at = min(statement.signed_at, _LAST)  # whoever signs later than that signs in the future, and is told so
     return (
-        min(statement.decide_by, statement.signed_at + decide_within),
-        min(statement.execute_by, statement.signed_at + execute_within),
+        min(statement.decide_by, signed_at + decide_within),
+        min(statement.execute_by, signed_at + execute_within),
     )
 
 
-def _taken_back(gate: Gate, candidate: Candidate, revocations: tuple[Candidate, ...]) -> Objection:
+def _taken_back(gate: Gate, candidate: Candidate, revocations: tuple[Revocation, ...]) -> Objection:
+    """By the newest revocation that does: an approver's, or one by the key that approved.
+
+    What was signed until SKEW after it is taken back as well: by a clock that is ahead, an approval given before may
+    say that it came later, and where order can't be told it is taken back. Whoever approves anew waits that long.
+    """
     assert candidate.signed is not None
-    for revocation in revocations:
-        assert revocation.signed is not None
-        said = revocation.signed.statement
+    signed_at = candidate.signed.statement.signed_at
+    for revocation, said in revocations:
         entitled = revocation.fingerprint == candidate.fingerprint or said.principal in gate.approvers
-        # In the same instant counts too: where order can't be told, it is taken back.
-        if entitled and said.signed_at >= candidate.signed.statement.signed_at:
-            return ApprovalStatus.REVOKED, f"by {said.principal} at {said.signed_at.isoformat()}: {said.reason}"
+        if entitled and signed_at - said.signed_at <= SKEW:
+            by = said.principal if revocation.problem is None else f"{said.principal}, with a key not listed for them,"
+            anew = f"an approval signed more than {SKEW.seconds} s after that counts"
+            return ApprovalStatus.REVOKED, f"by {by} at {said.signed_at.isoformat()}; {anew}: {said.reason}"
     return None
 
 
-def _revocations(plan: Plan, candidates: list[Candidate]) -> tuple[Candidate, ...]:
-    """The proved revocations of exactly these effects of this gate, by whomever and whenever."""
-    return tuple(
-        each
+def _revocations(plan: Plan, candidates: list[Candidate]) -> tuple[Revocation, ...]:
+    """The intact revocations of exactly these effects of this gate, by whomever and whenever, newest first."""
+    found = [
+        (each, each.signed.statement)
         for each in candidates
         if each.signed is not None
         and each.signed.statement.act == "revoke"
-        and each.problem is None
-        and each.fingerprint is not None
+        and _intact(each)
         and _same_effects(plan, each.signed.statement)
-    )
+    ]
+    return tuple(sorted(found, key=lambda one: (one[1].signed_at, one[0].source), reverse=True))
+
+
+def _intact(candidate: Candidate) -> bool:
+    """Whether some key signed exactly this, which is all that a revocation needs: when its signer's line is removed
+    from allowed_signers, what they took back must not count again. So whoever may write to the folder can take back in
+    an approver's name with any key; that denies, as deleting the approval would, and can never approve."""
+    return candidate.fingerprint is not None and candidate.problem in (None, ApprovalStatus.UNKNOWN_SIGNER)
 
 
 def _useless_revocation(plan: Plan, gate: Gate, candidate: Candidate) -> list[JudgedApproval]:
     """A revocation of these effects that takes nothing back, and why; empty for one that does or is about others."""
     assert candidate.signed is not None
     statement = candidate.signed.statement
-    if not _same_effects(plan, statement):
+    if not _same_effects(plan, statement) or (_intact(candidate) and statement.principal in gate.approvers):
         return []
-    objection = _unproved(plan, candidate, statement)
-    if objection is None and statement.principal not in gate.approvers:
-        objection = ApprovalStatus.NOT_AN_APPROVER, "it takes back nothing but approvals by the same key"
-    if objection is None:
-        return []
+    only_own = ApprovalStatus.NOT_AN_APPROVER, "it takes back nothing but approvals by the same key"
+    objection = _unproved(plan, candidate, statement) or only_own
     return [
         JudgedApproval(
             gate=gate.name,

@@ -102,6 +102,11 @@ def guarded_steps(plan: Plan, gate: Gate) -> tuple[str, ...]:
     return tuple(step.id for step in plan.steps if step.gate == gate.name)
 
 
+def without_positions(step_ids: tuple[str, ...]) -> tuple[str, ...]:
+    """What the ids say but for where in the plan each stands: a backup that is due moves every step after it."""
+    return tuple(re.sub(r"^\d+-", "", each) for each in step_ids)
+
+
 def identities_of(plan: Plan) -> dict[str, Identity]:
     """The identity of both endpoints by name; one that the plan does not have is unknown."""
     return {name: plan.identities.get(name, _UNKNOWN) for name in (plan.old, plan.new)}

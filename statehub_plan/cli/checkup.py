@@ -1,4 +1,4 @@
-"""What `doctor` looks at: components, references, connections, privileges, policies, signers. Reads only."""
+"""What `doctor` looks at: components, references, connections, privileges, policies, signers. Changes nothing."""
 
 from __future__ import annotations
 
@@ -163,16 +163,18 @@ def listed_checks() -> tuple[CheckOutput, ...]:
 
 
 def _access(workspace: Workspace) -> Iterator[DoctorCheck]:
-    from statehub_plan.access import endpoint_of, read_access
+    from statehub_plan.access import endpoint_of, read_access, try_redirect
 
     for path in workspace.document.spec.access:
         check_id = f"access.{path.name}"
         try:
             value = read_access(path, workspace.base_dir)
+            endpoint = endpoint_of(path, value)
+            for name in sorted(path.values) if endpoint else ():
+                try_redirect(path, name, workspace.base_dir)
         except StatehubError as error:
             yield _refused(check_id, error)
             continue
-        endpoint = endpoint_of(path, value)
         known = " or ".join(sorted(path.values.values()))
         what = f"{value}, which is {endpoint}" if endpoint else f"{value}, which is no endpoint's value"
         yield DoctorCheck(
@@ -223,9 +225,7 @@ def _folder(check_id: str, folder: Path) -> DoctorCheck:
 
 def _journal(workspace: Workspace) -> DoctorCheck:
     def look() -> str:
-        records = workspace.records()
-        if not records:
-            return "no journal yet; the first run begins it"
-        return f"{workspace.journal.verify()} records, the hash chain is whole"
+        checked = workspace.verify_journal()
+        return f"{checked} records, the hash chain is whole" if checked else "no journal yet; the first run begins it"
 
     return _tried("journal", look)

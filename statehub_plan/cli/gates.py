@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import shutil
 import tempfile
 from pathlib import Path
 from typing import Literal
@@ -10,12 +11,12 @@ from typing import Literal
 import click
 
 from statehub_plan.cli.options import json_option, plan_argument
-from statehub_plan.cli.output import print_json, print_text
+from statehub_plan.cli.output import print_error, print_json, print_text
 from statehub_plan.cli.workspace import Workspace, load_plan, utc_now
 from statehub_plan.errors import Exit, Refusal
 from statehub_plan.model.output import ApprovalsOutput, SignOutput
 from statehub_plan.model.plan import Plan
-from statehub_plan.model.record import ApprovalStatus, SignedStatement, Statement
+from statehub_plan.model.record import ApprovalStatus, GateState, SignedStatement, Statement
 from statehub_plan.model.spec import Gate
 from statehub_plan.redact import redact
 
@@ -59,7 +60,11 @@ def approve(
 def revoke(
     planfile: Path, gate_name: str, key: Path, principal: str | None, reason: str, yes: bool, as_json: bool
 ) -> int:
-    """Sign a revocation: approvals of this gate for these effects no longer count."""
+    """Sign a revocation: approvals of this gate for these effects no longer count.
+
+    It is kept in any case; where approvals count nevertheless it says which, and ends with 4. Approvals that are signed
+    within a minute after it are taken back, too: clocks differ. Approve anew once that has passed.
+    """
     return _sign("revoke", planfile, gate_name, key, principal, reason, yes, as_json)
 
 
@@ -114,23 +119,46 @@ def _sign(
     else:
         done = "approved" if state.satisfied else "not approved"
         print_text(f"stored {path}\ngate {state.gate}: {len(state.fingerprints)} of {state.quorum} keys, {done}")
+    if act == "revoke" and (left := _left_counting(state)) is not None:
+        print_error(left, as_json=False)
+        return left.exit_status
     return Exit.DONE
 
 
+def _left_counting(state: GateState) -> Refusal | None:
+    """What a revocation did not take back and counts now, or will once the clock has come that far."""
+    left = [one for one in state.approvals if one.status in (ApprovalStatus.VALID, ApprovalStatus.NOT_YET_VALID)]
+    if not left:
+        return None
+    return Refusal(
+        code="approval-still-counts",
+        what=f"this revocation was kept, and does not take back every approval of gate {state.gate}",
+        hint="an approver of the gate has to revoke, with a clock that is not behind the one that approved",
+        exit_status=Exit.APPROVAL_MISSING,
+        details=tuple(f"{one.principal}: {one.status.value}, signed at {one.signed_at}" for one in left),
+    )
+
+
 def _require_counting(workspace: Workspace, plan: Plan, signed: SignedStatement) -> None:
-    """What would not count is refused before anything is written where it could be taken for an approval."""
+    """What would not count, alone with the revocations that are there, is refused before anything is written where it
+    could be taken for an approval."""
     from statehub_plan.approvals.collect import collect
-    from statehub_plan.approvals.store import save
+    from statehub_plan.approvals.store import load, save
 
     with tempfile.TemporaryDirectory(prefix="statehub-plan-approve-") as alone:
-        save(Path(alone), signed)
+        for stored in load(workspace.approvals_dir):
+            if stored.signed is not None and stored.signed.statement.act == "revoke":
+                shutil.copy(stored.source, alone)
+        path = save(Path(alone), signed)
         states = collect(plan, workspace.base_dir, Path(alone), utc_now())
-    judged = next(state for state in states if state.gate == signed.statement.gate).approvals[0]
+    judged = next(one for state in states for one in state.approvals if one.source == str(path))
     if judged.status is not ApprovalStatus.VALID:
+        revoked = judged.status is ApprovalStatus.REVOKED
+        other = "ask another approver, or plan again when the plan is no longer the one to approve"
         raise Refusal(
             code="approval-does-not-count",
             what=f"this approval would not count, so it was not kept: {judged.status.value}: {judged.detail}",
-            hint="ask another approver, or plan again when the plan is no longer the one to approve",
+            hint="if you still approve, do it again once that time has passed" if revoked else other,
             exit_status=Exit.APPROVAL_MISSING,
         )
 

@@ -28,7 +28,7 @@ def guard(document: Path, as_json: bool) -> int:
     """Look once at the stream into DOCUMENT's fallback, and drop its slot if it is about to fill the primary's disk.
 
     For cron or a timer, for as long as the fallback follows: a run that stabilizes looks by itself. Needs the lease
-    (exit 6 while a run has it). Changes nothing else.
+    (exit 6 while a run has it) and a journal that is whole. Changes nothing else.
     """
     from statehub_plan.render import told_streams
     from statehub_plan.streams import stream_between
@@ -68,6 +68,7 @@ def _look(
         workspace.service, author(), ttl_s=LEASE_TTL_S, now=utc_now(), at_least=epochs_taken(workspace, plan)
     )
     try:
+        journal.verify()
         with Heartbeat(journal, lease) as heartbeat:
 
             def record_fact(kind: str, state: str, payload: dict[str, JsonValue]) -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from datetime import datetime
 
 from statehub_plan.abstraction import ground
 from statehub_plan.cli.workspace import Workspace, author, utc_now
+from statehub_plan.errors import StatehubError
 from statehub_plan.model.facts import Evidence, Observation
 from statehub_plan.model.plan import Phase, Plan, Verdict
 from statehub_plan.model.record import GateState, History, RunContext
@@ -18,11 +19,26 @@ from statehub_plan.world import World
 
 
 @contextmanager
-def policy_host(workspace: Workspace) -> Iterator[PolicyHost]:
-    """The policies of a plan, ready to be asked: a named server, or one that is started here and ends here."""
+def policy_host(workspace: Workspace, *, needed: bool = True) -> Iterator[Callable[[], PolicyHost]]:
+    """The policies of a plan, ready to be asked: a named server, or one that is started here and ends here.
+
+    StatehubError where they can't be had: at once, or unless `needed` only when they are asked, for a run that has
+    begun and, not being allowed to go on, still has to leave nobody waiting."""
     timeout_s = duration_s(workspace.document.spec.policy.timeout)
-    with PolicyHost(workspace.bundle_dir, timeout_s=timeout_s) as host:
-        yield host
+    with ExitStack() as stack:
+        try:
+            host = stack.enter_context(PolicyHost(workspace.bundle_dir, timeout_s=timeout_s))
+        except (StatehubError, OSError) as error:
+            if needed:
+                raise
+            absent = error  # the name of an exception ends with its clause
+
+            def refuse() -> PolicyHost:
+                raise absent
+
+            yield refuse
+        else:
+            yield lambda: host
 
 
 def ask(
@@ -61,7 +77,7 @@ def judged(workspace: Workspace, plan: Plan) -> Plan:
     world = ground(plan.spec, plan.observation, plan.evidence, now=now).world
     with policy_host(workspace) as host:
         verdict = ask(
-            host,
+            host(),
             plan,
             phase=Phase.PLAN,
             run=RunContext(author=author()),

@@ -142,7 +142,10 @@ def abort(document: Path, out: Path | None, as_json: bool, detailed: bool) -> in
     help="markdown is made for a pull request",
 )
 def show(planfile: Path, as_json: bool, form: str) -> int:
-    """Show a saved plan again, after checking that no byte of it changed."""
+    """Show a saved plan again, after making its steps anew from the document and the facts in it.
+
+    The verdict is as its author recorded it; `apply` asks the policies again.
+    """
     found = load_plan(planfile)
     if as_json or form == "json":
         print_json(PlanFile.seal(found))

@@ -52,7 +52,9 @@ class _Eyes:
 @contextmanager
 def ended_in_order() -> Iterator[None]:
     """Ctrl-C, SIGTERM and a closed terminal all end a run in order: writers are released, the record says why. A second
-    signal while that is under way is only answered, a third is obeyed at once."""
+    signal while that is under way is only answered, a third is obeyed at once, wherever that has come to."""
+    from statehub_plan.apply.loop import LeaveNow
+
     received = 0
 
     def interrupt(_number: int, _frame: FrameType | None) -> None:
@@ -64,7 +66,7 @@ def ended_in_order() -> Iterator[None]:
                     2, b"\nstatehub-plan: ending in order, so that nobody is left waiting; once more to leave now\n"
                 )
             return
-        raise KeyboardInterrupt
+        raise KeyboardInterrupt if received == 1 else LeaveNow
 
     ending = [one for one in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP) if signal.getsignal(one) != signal.SIG_IGN]
     before = {one: signal.signal(one, interrupt) for one in ending}
@@ -89,6 +91,7 @@ def carry_out(
     from statehub_plan.apply.loop import Applying
     from statehub_plan.cli.judging import ask, policy_host
     from statehub_plan.journal import Heartbeat
+    from statehub_plan.postgres.transaction import StandbySilent
     from statehub_plan.steps import executor
     from statehub_plan.steps.stage import Stage
     from statehub_plan.steps.switching import begin_proved_switch, carry_out_part
@@ -101,19 +104,23 @@ def carry_out(
     lease = journal.acquire(workspace.service, who, ttl_s=LEASE_TTL_S, now=utc_now(), at_least=taken)
     try:
         journal.verify()
-        with Heartbeat(journal, lease) as heartbeat, policy_host(workspace) as host:
+        begun = any(one.run == run and one.kind is RecordKind.STEP_INTENT for one in workspace.records())
+        with Heartbeat(journal, lease) as heartbeat, policy_host(workspace, needed=not begun) as host:
 
             def append(kind: RecordKind, step: str | None, payload: dict[str, JsonValue]) -> None:
-                journal.append(
-                    lease,
-                    service=workspace.service,
-                    plan_name=name,
-                    run=run,
-                    kind=kind,
-                    step=step,
-                    payload=payload,
-                    at=utc_now(),
-                )
+                try:
+                    journal.append(
+                        lease,
+                        service=workspace.service,
+                        plan_name=name,
+                        run=run,
+                        kind=kind,
+                        step=step,
+                        payload=payload,
+                        at=utc_now(),
+                    )
+                except StandbySilent as silent:  # on record; what the databases say about themselves counts
+                    reporter.note(silent.what)
 
             def record_fact(kind: str, state: str, payload: dict[str, JsonValue]) -> None:
                 direction = plan.direction.value
@@ -123,7 +130,7 @@ def carry_out(
                 judged: Plan, phase: Phase, context: RunContext, glance: Glance, gates: tuple[GateState, ...]
             ) -> Verdict:
                 return ask(
-                    host,
+                    host(),
                     judged,
                     phase=phase,
                     run=context,
@@ -292,9 +299,8 @@ def watch(planfile: Path, as_json: bool) -> int:
 def history(document: Path, run: str | None, as_json: bool) -> int:
     """Print the journal of DOCUMENT's service, after checking its hash chain."""
     with Workspace.load(document) as workspace:
-        records = workspace.records()
-        checked = workspace.journal.verify() if records else 0
-        shown = [record for record in records if run in (None, record.run)]
+        checked = workspace.verify_journal()
+        shown = [record for record in workspace.records() if run in (None, record.run)]
         if as_json:
             print_json(HistoryOutput(checked=checked, records=tuple(shown)))
         else:

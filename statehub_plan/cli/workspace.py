@@ -24,6 +24,8 @@ AUTHOR_ENV = "STATEHUB_PLAN_AUTHOR"
 HOME_ENV = "STATEHUB_PLAN_HOME"
 JOURNAL_ENV = "STATEHUB_PLAN_JOURNAL"
 
+_GIT_TIMEOUT_S = 5.0
+
 
 def utc_now() -> datetime:
     """This moment; the one clock of the command line."""
@@ -31,14 +33,26 @@ def utc_now() -> datetime:
 
 
 def author() -> str:
-    """Who plans and applies: $STATEHUB_PLAN_AUTHOR, else git's user.email, else user@host."""
-    if named := os.environ.get(AUTHOR_ENV):
-        return named
+    """Who plans and applies: $STATEHUB_PLAN_AUTHOR, else git's user.email, else user@host, else uid-1000@host where
+    nothing on this machine knows a name. Waits for git at most 5 s."""
+    return os.environ.get(AUTHOR_ENV) or _email_of_git() or f"{_user()}@{socket.gethostname()}"
+
+
+def _email_of_git() -> str:
+    """Empty where git is not there, knows none, or does not answer (a home on a drive that is away)."""
+    command = ["git", "config", "user.email"]
     try:
-        asked = subprocess.run(["git", "config", "user.email"], capture_output=True, text=True, timeout=5, check=False)
-    except OSError:
-        return f"{getpass.getuser()}@{socket.gethostname()}"
-    return asked.stdout.strip() or f"{getpass.getuser()}@{socket.gethostname()}"
+        asked = subprocess.run(command, capture_output=True, text=True, timeout=_GIT_TIMEOUT_S, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return asked.stdout.strip()
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # no passwd entry, as in a container with any uid; OSError since Python 3.13
+        return f"uid-{os.getuid()}"
 
 
 class Workspace:
@@ -114,9 +128,16 @@ class Workspace:
 
     def records(self) -> tuple[Record, ...]:
         """Every record of the service, oldest first; nothing when there is no journal yet."""
-        if self._journal is None and not os.environ.get(JOURNAL_ENV) and not (self.home / "journal.db").exists():
-            return ()
-        return self.journal.records(service=self.service)
+        return self.journal.records(service=self.service) if self._journal_exists() else ()
+
+    def verify_journal(self) -> int:
+        """The number of records of the whole journal, all services', after checking their chain; 0 when there is no
+        journal yet. A service without records may be one whose records were taken away: this is what tells."""
+        return self.journal.verify() if self._journal_exists() else 0
+
+    def _journal_exists(self) -> bool:
+        """Or may: a database that is named is asked. Looking makes neither journal nor home folder."""
+        return self._journal is not None or bool(os.environ.get(JOURNAL_ENV)) or (self.home / "journal.db").exists()
 
     def lanes(self) -> dict[str, CutoverPlan | ObservedLane]:
         """The documents of the folder by lane name. One that does not load is left out: its lane is then unknown."""

@@ -104,8 +104,9 @@ class Reading:
     def records(self, rows: Iterable[Row], location: str) -> tuple[Record, ...]:
         """In the order of `rows`; JournalTampered as `record_of`."""
         known = self._known
-        self._known = {row: known.get(row) or record_of(row, location) for row in rows}
-        return tuple(self._known.values())
+        found = {row: known.get(row) or record_of(row, location) for row in rows}
+        self._known = found
+        return tuple(found.values())
 
 
 def _number(digits: str) -> int | float:

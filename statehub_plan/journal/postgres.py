@@ -30,10 +30,11 @@ from statehub_plan.model.plan import Identity
 from statehub_plan.model.record import Lease, Record, RecordKind
 from statehub_plan.postgres.connect import Connection, connect
 from statehub_plan.postgres.state import identity
-from statehub_plan.postgres.transaction import await_standby, confirmed
+from statehub_plan.postgres.transaction import StandbySilent, await_standby, confirmed
 from statehub_plan.redact import redact_json
 
 _STATEMENT_TIMEOUT_MS = 10_000
+_STANDBY_WAIT_S = 5.0
 _LOCK_PATIENCE_S = 0.25  # the server notices a killed holder within milliseconds
 _LOCK_RETRY_S = 0.02
 _RECORD = "statehub_plan_journal.record"
@@ -66,6 +67,7 @@ class PostgresJournal:
         self._main: Connection | None = None
         self._holds: dict[tuple[str, int], Connection] = {}
         self._read = chain.Reading()
+        self._alone = False
         info = self._connection().info
         self._location = f"in database {info.dbname} at {info.host}:{info.port}"
         try:
@@ -238,11 +240,26 @@ class PostgresJournal:
         """A transaction, durable once left without an exception; StandbySilent when only here."""
         with self._guard, explained(self.location):
             db = self._connection()
-            with confirmed(db, what="a record of the journal"), db.transaction():
-                await_standby(db)
+            with self._confirmed(db), db.transaction():
+                if not self._alone:
+                    await_standby(db)
                 if not is_installed(db, self.location):
                     install(db)
                 yield db
+
+    @contextmanager
+    def _confirmed(self, db: Connection) -> Iterator[None]:
+        """Once a record was not confirmed by any standby, this process waits for none any more: people may be waiting
+        for what it does."""
+        if self._alone:
+            yield
+            return
+        try:
+            with confirmed(db, what="a record of the journal", standby_wait_s=_STANDBY_WAIT_S):
+                yield
+        except StandbySilent:
+            self._alone = True
+            raise
 
     def _connection(self) -> Connection:
         if self._main is None or self._main.closed:

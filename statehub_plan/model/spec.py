@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import ConfigDict, Field, model_validator
 
-from statehub_plan.model.base import SpecModel
+from statehub_plan.model.base import SpecModel, digest
 from statehub_plan.model.steps import StepKind
 from statehub_plan.model.written import (
     AgeRecipient,
@@ -458,6 +458,11 @@ class FailoverDrill(SpecModel):
     argv: Argv
     verify: Annotated[tuple[Probe, ...], Field(min_length=1)]
     timeout: Duration = "5m"
+
+    @property
+    def definition(self) -> str:
+        """Digest of what is done and looked at: a recorded drill speaks for that alone."""
+        return digest(self.model_dump(mode="json", by_alias=True, exclude={"max_age", "timeout"}))
 
 
 class Drills(SpecModel):

@@ -28,8 +28,9 @@ class Stream(Frozen):
 
     `lag_bytes`: WAL of the sender that the receiver has not confirmed; `retained_bytes`: WAL that its slot keeps there;
     `disk_free_bytes`: what is left where the sender keeps it; each None where it is not known. `lossless`: everything
-    that was or will be committed on the sender can still arrive; False where that cannot be seen, and then `observed`
-    is False too. `since`: whole seconds since 1970, None where nobody knows since when it is so.
+    that was or will be committed on the sender can still arrive; `why` says what speaks against it. False where that
+    cannot be seen, and then `observed` is False too. `since`: whole seconds since 1970, None where nobody knows since
+    when it is so.
     """
 
     state: StreamState

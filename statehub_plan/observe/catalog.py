@@ -53,14 +53,19 @@ def in_recovery(connection: Connection) -> JsonValue:
     return bool(_one(connection, "SELECT pg_is_in_recovery()"))
 
 
+def timeline(connection: Connection) -> JsonValue:
+    """The timeline that the server writes, another one after each promotion; null on a standby."""
+    return state.timeline(connection)
+
+
 def tables(connection: Connection) -> JsonValue:
     """How many user tables there are, partitions and their parents each counted."""
     return len(user_tables(connection))
 
 
 def transfer(connection: Connection) -> JsonValue:
-    """{stage, hold, term, source, fill_stage, fill_slot, fill_point} of the transfer into this database, `source` as
-    system identifier; null if there is none."""
+    """{stage, hold, term, source, fill_stage, fill_slot, fill_point, fill_timeline} of the transfer into this database,
+    `source` as system identifier; null if there is none."""
     current = _own_state(connection)
     if current is None or (current.transfer is None and current.fill is None):
         return None
@@ -73,6 +78,7 @@ def transfer(connection: Connection) -> JsonValue:
         "fill_stage": None if fill is None else fill.stage,
         "fill_slot": None if fill is None else fill.slot,
         "fill_point": None if fill is None else fill.point,
+        "fill_timeline": None if fill is None else fill.timeline,
     }
 
 
@@ -155,9 +161,10 @@ def long_transactions(connection: Connection, *, at_least_s: float = LONG_TRANSA
 
 
 def settings(connection: Connection) -> JsonValue:
-    """The settings that decide what this server can do for a cutover, each as the server writes it."""
+    """The settings that decide what this server can do for a cutover, each as the server writes it: what it gives a
+    session, not what a session of the tool sets for itself."""
     found = connection.execute(
-        "SELECT name, current_setting(name, true) FROM unnest(%s::text[]) AS name", [list(_SETTINGS)]
+        "SELECT name, reset_val FROM unnest(%s::text[]) AS name LEFT JOIN pg_settings USING (name)", [list(_SETTINGS)]
     )
     return {name: int(value) if value is not None and value.isdigit() else value for name, value in found}
 
@@ -165,6 +172,11 @@ def settings(connection: Connection) -> JsonValue:
 def extensions(connection: Connection) -> JsonValue:
     """{name: version}."""
     return dict(connection.execute("SELECT extname, extversion FROM pg_extension ORDER BY extname").fetchall())
+
+
+def published(connection: Connection) -> JsonValue:
+    """["schema.table"] that this database publishes to a follower, the tool's barrier included."""
+    return [*sorted(map(".".join, published_tables(connection)))]
 
 
 def unpublished(connection: Connection) -> JsonValue:

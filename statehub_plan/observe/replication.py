@@ -52,15 +52,21 @@ def slots(connection: Connection) -> JsonValue:
 
 def subscriptions(connection: Connection) -> JsonValue:
     """[{name, oid, enabled, slot, publications, running, received_lsn, applied_lsn, last_received, last_applied,
-    errors, tables, tables_ready, ours}] of this database.
+    errors, tables, tables_ready, subscribed, ours}] of this database.
 
     `running`: its apply worker is alive. `errors` counts failed applies since statistics began (null before 15),
-    `tables_ready` those past their first synchronization; instants in whole seconds since 1970."""
+    `tables_ready` those past their first synchronization; `subscribed`: every "schema.table" of a stream of the tool's,
+    null for others; instants in whole seconds since 1970."""
     version = connection.info.server_version
     # Workers that apply one large transaction in parallel (16) stand beside the one that leads them.
     leader = "AND w.leader_pid IS NULL" if version >= 160000 else ""
     errors = "(SELECT t.apply_error_count FROM pg_stat_subscription_stats t WHERE t.subid = s.oid)"
     relations = "(SELECT count(*) FROM pg_subscription_rel r WHERE r.srsubid = s.oid{})"
+    ours = f"starts_with(s.subname, '{STREAM_PREFIX}')"
+    names = (
+        "ARRAY(SELECT n.nspname || '.' || c.relname FROM pg_subscription_rel r JOIN pg_class c ON c.oid = r.srrelid "
+        "JOIN pg_namespace n ON n.oid = c.relnamespace WHERE r.srsubid = s.oid ORDER BY 1)"
+    )
     columns = {
         "name": "s.subname",
         "oid": "s.oid::int8",
@@ -75,7 +81,8 @@ def subscriptions(connection: Connection) -> JsonValue:
         "errors": errors if version >= 150000 else "NULL::int8",
         "tables": relations.format(""),
         "tables_ready": relations.format(" AND r.srsubstate = 'r'"),
-        "ours": f"starts_with(s.subname, '{STREAM_PREFIX}')",
+        "subscribed": f"CASE WHEN {ours} THEN {names} END",
+        "ours": ours,
     }
     return _table(
         connection,

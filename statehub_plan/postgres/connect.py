@@ -70,7 +70,8 @@ _SESSION_SETTINGS = {
 }
 _SETTLE = f"""
 SELECT pg_backend_pid(),
-       (SELECT count(set_config(name, '0', false)) FROM pg_settings WHERE name = 'transaction_timeout'),
+       (SELECT count(set_config(name, '0', false)) FROM pg_settings WHERE name = 'transaction_timeout'
+        OR name = 'log_transaction_sample_rate' AND current_setting('is_superuser') = 'on'),
        set_config('{AWAITED_SETTING}', CASE WHEN here IN ('off', 'local') THEN 'on' ELSE here END, false),
        set_config('synchronous_commit', 'local', false)
 FROM current_setting('synchronous_commit') here

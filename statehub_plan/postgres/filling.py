@@ -7,7 +7,7 @@ from enum import StrEnum
 
 from statehub_plan.model.base import Frozen
 from statehub_plan.postgres.connect import Connection
-from statehub_plan.postgres.state import is_installed, require_transaction
+from statehub_plan.postgres.state import TIMELINE, is_installed, require_transaction
 
 __all__ = [
     "FillMark",
@@ -20,6 +20,7 @@ __all__ = [
     "read_fill",
     "record_built",
     "record_filled",
+    "record_timeline",
     "statement_digest",
 ]
 
@@ -56,10 +57,12 @@ def read_fill(connection: Connection) -> FillMark | None:
 
 
 def begin_fill(connection: Connection, *, slot: str, point: str) -> None:
-    """A new fill, of which nothing is done yet; after `claim_epoch`, in the same transaction of the caller."""
+    """A new fill, of which nothing is done yet, with the server's present timeline; after `claim_epoch`, in the same
+    transaction of the caller."""
     forget_fill(connection)
     connection.execute(
-        "UPDATE statehub_plan.state SET fill_stage = %s, fill_slot = %s, fill_point = %s",
+        f"UPDATE statehub_plan.state SET fill_stage = %s, fill_slot = %s, fill_point = %s, "
+        f"fill_timeline = {TIMELINE}".encode(),
         [FillStage.FILLING.value, slot, point],
     )
 
@@ -70,10 +73,19 @@ def mark_following(connection: Connection) -> None:
     connection.execute("UPDATE statehub_plan.state SET fill_stage = %s", [FillStage.FOLLOWING.value])
 
 
+def record_timeline(connection: Connection, timeline: int) -> None:
+    """Nothing of the stream into this database was skipped as of this timeline of its server; after `claim_epoch`, in
+    the same transaction of the caller."""
+    require_transaction(connection)
+    connection.execute("UPDATE statehub_plan.state SET fill_timeline = %s WHERE fill_stage IS NOT NULL", [timeline])
+
+
 def forget_fill(connection: Connection) -> None:
     """Nothing fills this database; after `claim_epoch`, in the same transaction of the caller."""
     require_transaction(connection)
-    connection.execute("UPDATE statehub_plan.state SET fill_stage = NULL, fill_slot = NULL, fill_point = NULL")
+    connection.execute(
+        "UPDATE statehub_plan.state SET fill_stage = NULL, fill_slot = NULL, fill_point = NULL, fill_timeline = NULL"
+    )
     connection.execute("DELETE FROM statehub_plan.filled")
     connection.execute("DELETE FROM statehub_plan.built")
 

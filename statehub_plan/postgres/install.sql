@@ -70,6 +70,7 @@ ALTER TABLE statehub_plan.passage ADD COLUMN IF NOT EXISTS owner text;
 ALTER TABLE statehub_plan.state ADD COLUMN IF NOT EXISTS fill_stage text;
 ALTER TABLE statehub_plan.state ADD COLUMN IF NOT EXISTS fill_slot text;
 ALTER TABLE statehub_plan.state ADD COLUMN IF NOT EXISTS fill_point text;
+ALTER TABLE statehub_plan.state ADD COLUMN IF NOT EXISTS fill_timeline bigint;
 
 CREATE OR REPLACE VIEW statehub_plan.user_table AS {{user_tables}};
 

@@ -20,7 +20,7 @@ from statehub_plan.model.base import Frozen
 from statehub_plan.model.stream import stream_name
 from statehub_plan.postgres.connect import USER_TABLES, Connection, Table
 from statehub_plan.postgres.slots import ExportedSlot, create_slot, drop_slot
-from statehub_plan.postgres.state import identity
+from statehub_plan.postgres.state import TIMELINE, identity, timeline
 from statehub_plan.postgres.workers import nothing_to_lose
 from statehub_plan.redact import redact, register_secret
 
@@ -136,6 +136,8 @@ def create_subscription(
     """
     # `connect = false` would leave the relation list empty; with `create_slot = false` the slot is only named.
     # Values travel as text, which works across majors; large transactions are sent while they are still open.
+    # With `synchronous_commit = on` every small transaction would be flushed, and awaited, by itself. Without it a
+    # failover of this server may lose what it has confirmed: `stream_marks` and the observed timeline tell.
     command = sql.SQL(
         "CREATE SUBSCRIPTION {} CONNECTION {} PUBLICATION {} "
         "WITH (create_slot = false, slot_name = {}, copy_data = {}, enabled = {}, "
@@ -231,16 +233,27 @@ def read_subscription(connection: Connection, name: str) -> SubscriptionState | 
 
 def stream_marks(source: Connection, target: Connection) -> dict[str, str]:
     """What must not have changed for the stream to have delivered everything: the publication and its tables, by the
-    versions of their catalog rows; the subscription, and how often applying has failed. Two short queries."""
-    published = source.execute(
-        "SELECT string_agg(concat_ws(' ', x.oid, x.xmin), ',' ORDER BY x.oid) FROM ("
+    versions of their catalog rows; the subscription, and how often applying has failed; both servers' timelines. Four
+    short queries.
+
+    A receiver that has failed over may lack what it had confirmed: the sender's slot is ahead of it then, and leaves
+    that out without an error. A slot that has survived its own server's failover may be behind, or ahead, of the rows.
+    """
+    sent = source.execute(
+        f"SELECT string_agg(concat_ws(' ', x.oid, x.xmin), ',' ORDER BY x.oid), {TIMELINE} FROM ("
         "SELECT oid, xmin FROM pg_publication WHERE pubname = %s UNION ALL SELECT r.oid, r.xmin "
-        "FROM pg_publication_rel r JOIN pg_publication p ON p.oid = r.prpubid WHERE p.pubname = %s) AS x",
+        "FROM pg_publication_rel r JOIN pg_publication p ON p.oid = r.prpubid WHERE p.pubname = %s) AS x".encode(),
         [PUBLICATION, PUBLICATION],
     ).fetchone()
+    published, sender_timeline = sent if sent is not None else ("", None)
     subscription = read_subscription(target, stream_name(identity(target)))
     applied = "" if subscription is None else f"{subscription.oid} {subscription.slot} {subscription.errors}"
-    return {"published": str(published[0]) if published else "", "applied": applied}
+    return {
+        "published": str(published),
+        "applied": applied,
+        "sender_timeline": str(sender_timeline),
+        "receiver_timeline": str(timeline(target)),
+    }
 
 
 def advance_origin(connection: Connection, subscription_oid: int, lsn: str) -> None:

@@ -16,6 +16,7 @@ from statehub_plan.errors import Exit, StatehubError
 from statehub_plan.model.base import Frozen, Instant
 from statehub_plan.model.plan import Identity
 from statehub_plan.postgres.connect import APPLICATION_PREFIX, USER_TABLES, Connection, connect, connect_again
+from statehub_plan.postgres.transaction import commit_once
 from statehub_plan.world import TransferStage
 
 _TEMPLATE = files("statehub_plan.postgres").joinpath("install.sql").read_text(encoding="utf-8")
@@ -23,6 +24,12 @@ _LAYOUT = hashlib.sha256((_TEMPLATE + USER_TABLES).encode()).hexdigest()[:16]
 _INSTALL_LOCK = 0x5348504C  # "SHPL": two installations at once would trip over the same catalog rows
 _EPOCH_WAIT = "5s"
 _CLAIMED = "s.epoch, s.owner, statehub_plan.session_owner()"
+
+TIMELINE = (
+    "CASE WHEN NOT pg_is_in_recovery() THEN ('x' || left(pg_walfile_name(pg_current_wal_lsn()), 8))::bit(32)::int8 END"
+)
+"""SQL: the timeline that the server writes, null on a standby. Another one right after a promotion, where
+pg_control_checkpoint() shows the old one until its next checkpoint is done; everybody may ask."""
 
 
 class FenceMark(Frozen):
@@ -48,12 +55,14 @@ class TransferMark(Frozen):
 
 
 class FillMark(Frozen):
-    """How far the fill of this database for a stream has come, the slot that the stream begins with, and the LSN on the
-    sender up to which the fill's snapshot reaches."""
+    """How far the fill of this database for a stream has come, the slot that the stream begins with, the LSN on the
+    sender up to which the fill's snapshot reaches, and this server's timeline on which the stream began, or was proved
+    last; None where an earlier release made the stream."""
 
     stage: str
     slot: str | None
     point: str | None
+    timeline: int | None = None
 
 
 class EndpointState(Frozen):
@@ -122,7 +131,12 @@ def read_state(connection: Connection, *, current: bool = False) -> EndpointStat
         )
     fill = None
     if row.get("fill_stage") is not None:  # layouts of earlier releases have no such columns
-        fill = FillMark(stage=row["fill_stage"], slot=row["fill_slot"], point=row["fill_point"])
+        fill = FillMark(
+            stage=row["fill_stage"],
+            slot=row["fill_slot"],
+            point=row["fill_point"],
+            timeline=row.get("fill_timeline"),
+        )
     return EndpointState(
         identity=here,
         copied=written_in != (here.system_identifier, here.database_oid),
@@ -237,12 +251,19 @@ def spoil_transfer(connection: Connection) -> None:
 
 def retire(connection: Connection, *, run: str, epoch: int) -> None:
     """Marks this database as retired: its fence stays and can no longer be opened by the tool. Idempotent."""
-    with connection.transaction():
-        claim_epoch(connection, epoch)
-        connection.execute(
+
+    def mark(conn: Connection) -> None:
+        claim_epoch(conn, epoch)
+        conn.execute(
             "UPDATE statehub_plan.state SET retired_run = %s, retired_at = clock_timestamp() WHERE retired_run IS NULL",
             [run],
         )
+
+    def is_retired(conn: Connection, _: None) -> bool:
+        current = read_state(conn)
+        return current is not None and current.retired_run is not None
+
+    commit_once(connection, mark, is_retired, what="the retirement")
 
 
 def identity(connection: Connection) -> Identity:
@@ -254,6 +275,12 @@ def identity(connection: Connection) -> Identity:
     if row is None:
         return Identity()
     return Identity(system_identifier=row[0], database=row[1], database_oid=row[2])
+
+
+def timeline(connection: Connection) -> int | None:
+    """The timeline that this server writes: another one after each promotion. None on a standby."""
+    row = connection.execute(f"SELECT {TIMELINE}".encode()).fetchone()
+    return None if row is None else row[0]
 
 
 def is_installed(connection: Connection) -> bool:

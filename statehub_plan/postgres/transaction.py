@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -24,6 +26,7 @@ LEAST_STANDBY_WAIT_S = 1.0
 _POLL_S = 0.05
 _CANCEL_S = 5.0
 _CANCEL_AGAIN_S = 1.0
+_CANCELS_UNHEARD = 3
 
 _AWAIT = f"SELECT set_config('synchronous_commit', coalesce(current_setting('{AWAITED_SETTING}', true), 'on'), true)"
 
@@ -93,10 +96,10 @@ def await_standby(connection: Connection) -> None:
 
 
 @contextmanager
-def confirmed(connection: Connection, *, what: str) -> Iterator[None]:
+def confirmed(connection: Connection, *, what: str, standby_wait_s: float) -> Iterator[None]:
     """Around a transaction with `await_standby`: StandbySilent when its commit stands, and no standby has confirmed it
-    within 30 s."""
-    with _told(connection) as warnings, no_longer_than(connection, STANDBY_WAIT_S):
+    within that time, of which everything else in the block is a part."""
+    with _told(connection) as warnings, no_longer_than(connection, standby_wait_s):
         yield
     if warnings:
         raise StandbySilent(what)
@@ -153,15 +156,25 @@ def _confirmed_again(lost: Connection, what: str, standby_wait_s: float | None) 
 
 @contextmanager
 def no_longer_than(connection: Connection, seconds: float) -> Iterator[None]:
-    """What the session does is cancelled after so long; a commit that waits for a standby then stands without it."""
+    """What the session does is cancelled after so long; a commit that waits for a standby then stands without it.
+
+    Where the server cannot be told so either (a tunnel whose far end is gone keeps the near one alive, so that no
+    keepalive notices), the session is hung up: whoever waits for it finds it lost."""
     over = threading.Event()
+    # A descriptor of its own: it is nobody else's, should the session be closed meanwhile.
+    line = socket.socket(fileno=os.dup(connection.fileno()))
 
     def cancel() -> None:
-        wait_s = seconds
+        wait_s, unheard = seconds, 0
         while not over.wait(wait_s):
             wait_s = _CANCEL_AGAIN_S
-            with suppress(psycopg.Error, OSError):
+            try:
                 connection.cancel_safe(timeout=_CANCEL_S)
+            except (psycopg.Error, OSError):
+                unheard += 1
+            if unheard >= _CANCELS_UNHEARD:
+                with suppress(OSError):
+                    line.shutdown(socket.SHUT_RDWR)
 
     thread = threading.Thread(target=cancel, name="statehub-plan cancel", daemon=True)
     thread.start()
@@ -170,6 +183,7 @@ def no_longer_than(connection: Connection, seconds: float) -> Iterator[None]:
     finally:
         over.set()
         thread.join()  # whatever comes next in this session is not what it cancels
+        line.close()
 
 
 @contextmanager

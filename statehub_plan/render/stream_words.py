@@ -39,7 +39,9 @@ def stream_text(stream: Stream, sender: str, *, retained_limit_bytes: int, way_b
     else:
         does = f"DOES NOT FOLLOW {sender}{since} ({shown(stream.why)})"
     parts = [does, *_figures(stream, retained_limit_bytes)]
-    if way_back:
+    if not stream.lossless and stream.state in (StreamState.STREAMING, StreamState.READY):
+        parts.append(f"{'WAY BACK ' if way_back else ''}NOT LOSSLESS: {shown(stream.why, 300)}")
+    elif way_back:
         again = " once it follows again" if stream.state is StreamState.BROKEN else ""
         parts.append(f"way back: lossless{again}" if stream.lossless else "way back: not lossless yet")
     return ", ".join(parts)

@@ -110,10 +110,32 @@ def _limit(node: Node, key: str, default: str) -> str:
     return f"{key} ({node.child(key).text})" if key in node.members else f"{key} (unwritten, so {default})"
 
 
+_NEVER_STOPPED = {
+    **dict.fromkeys(
+        ("open", "redirect", "reverse-follow", "stabilize", "document", "failover-drill"),
+        "it comes after the decision, when nothing but retire waits for anybody",
+    ),
+    "burn": "it only takes a decision back, for which nobody may have to be asked",
+    "unfollow": "it clears away a stream that runs against a copy, or that nobody needs after the decision",
+}
+_DONE_AGAIN = dict.fromkeys(
+    ("backup", "restore-drill"),
+    "it is done after the decision as well, before the fallback is retired, when nothing but retire waits for anybody",
+)
+"""Steps that a run takes without waiting for their gate (`planning.gate_of`, `apply.loop`), and why: always, and where
+the fallback is to be retired. A guard of theirs would be shown and signed, and stop nothing."""
+
+
+def _unstoppable(spec: Node) -> dict[str, str]:
+    retires = spec.child("desired", "fallback", "mode").text == "retired"
+    return _NEVER_STOPPED | _DONE_AGAIN if retires else _NEVER_STOPPED
+
+
 def gates(root: Node) -> Iterator[Problem]:
-    """Humans stand in front of the cutover and of the retirement, and can be enough."""
+    """Humans stand in front of the cutover and of the retirement, can be enough, and are waited for."""
     spec = root.child("spec")
     guardians: dict[str, str] = {}
+    unstoppable = _unstoppable(spec)
     for index, gate in enumerate(spec.child("gates").items):
         quorum, approvers = gate.child("quorum"), gate.child("approvers").items
         if isinstance(quorum.value, int) and approvers and quorum.value > len(approvers):
@@ -122,6 +144,9 @@ def gates(root: Node) -> Iterator[Problem]:
         name = gate.child("name").text or f"gate {index + 1}"
         for guard in gate.child("guards").items:
             step = guard.text
+            if step in unstoppable:
+                what = f"no gate stops {step}: {unstoppable[step]}"
+                yield Problem(guard.at, what, "take it out; people are waited for before hold, decide and retire")
             if step is not None and guardians.setdefault(step, name) != name:
                 what = f"{shown(step)} is guarded by {shown(guardians[step])} already"
                 yield Problem(guard.at, what, "let one gate guard it")

@@ -33,6 +33,8 @@ def execute(stage: Stage, step: Step) -> dict[str, JsonValue]:
         seen = _until_passed(stage, drill, started)
     passed = all(one.status is EvidenceStatus.PASSED for one in seen)
     detail: dict[str, JsonValue] = {
+        "endpoint": stage.subject(step),
+        "definition": drill.definition,
         "duration_s": round(time.monotonic() - started, 1),
         "probes": {one.probe: f"{one.status}: {one.detail}" for one in seen},
     }

@@ -6,13 +6,14 @@ from pydantic import JsonValue
 
 from statehub_plan.model.plan import Step
 from statehub_plan.postgres.hold import Hold, HoldEvent, limits_of
+from statehub_plan.steps.redirect import require_redirectable
 from statehub_plan.steps.stage import Stage
 
 
 def execute(stage: Stage, step: Step) -> dict[str, JsonValue]:
     """The hold is kept in the stage until it is frozen or released; StatehubError says what stood in its way."""
+    require_redirectable(stage)
     hold_id = f"{stage.run[-12:]}-{stage.epoch}"
-
     cancelled: set[str] = set()
 
     def tell(event: HoldEvent) -> None:

@@ -4,9 +4,17 @@ from __future__ import annotations
 
 from pydantic import JsonValue
 
-from statehub_plan.access import redirect
+from statehub_plan.access import redirect, try_redirect
 from statehub_plan.model.plan import Step
 from statehub_plan.steps.stage import Stage
+
+
+def require_redirectable(stage: Stage) -> None:
+    """Raises what pointing clients at the new primary would fail with; asked before writers wait, when there is still
+    a way not to begin."""
+    for path in stage.plan.spec.spec.access:
+        stage.checkpoint()
+        try_redirect(path, stage.plan.new, stage.base_dir)
 
 
 def execute(stage: Stage, step: Step) -> dict[str, JsonValue]:

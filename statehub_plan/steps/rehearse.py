@@ -19,9 +19,10 @@ from statehub_plan.model.steps import StepKind
 from statehub_plan.postgres.baseline import Baseline
 from statehub_plan.postgres.compare import Answer, Comparison, compare
 from statehub_plan.postgres.connect import Connection, connect
-from statehub_plan.postgres.filling import read_fill
+from statehub_plan.postgres.filling import read_fill, record_timeline
 from statehub_plan.postgres.replication import stream_marks
 from statehub_plan.postgres.snapshot import Snapshot
+from statehub_plan.postgres.state import claim_epoch
 from statehub_plan.postgres.switch import Switch
 from statehub_plan.postgres.watermark import catalog_watermark
 from statehub_plan.steps.compare import proof_payload, require_equal, tell
@@ -43,12 +44,28 @@ def execute(stage: Stage, step: Step) -> dict[str, JsonValue]:
     if stage.baseline is not None and passed:
         stage.baseline.proved_by(found)
         proof_ms = _time_of_a_proof(stage, stage.baseline)
+    if passed:
+        _record_timelines(stage, marks, found)
     payload = _receipt(stage, switch, watermarks, marks, found, proof_ms)
     stage.record_fact(StepKind.REHEARSE.value, "passed" if passed else "failed", payload)
     require_equal(stage, found)
     gap, predicted = payload["gap_ms"], payload["predicted_gap_ms"]
     rows = sum(table.rows_source or 0 for table in found.tables)
     return {"summary": f"writers waited {gap} ms, expected {predicted} ms; {rows} rows proved equal", **payload}
+
+
+def _record_timelines(stage: Stage, marks: dict[str, str], found: Comparison) -> None:
+    """On the timelines that were seen under the hold no stream had skipped anything: what the target got was compared,
+    unless some of it was left out; the way back was made and has not begun."""
+    endpoints = {}
+    if found.content and not any(one.table or one.differences for one in found.waived):
+        endpoints[stage.plan.new] = marks["receiver_timeline"]
+    if stage.plan.spec.spec.desired.fallback.mode is FallbackMode.FOLLOWING:
+        endpoints[stage.plan.old] = marks["sender_timeline"]
+    for endpoint, timeline in endpoints.items():
+        with connect(stage.dsn(endpoint), purpose="rehearse") as session, session.transaction():
+            claim_epoch(session, stage.epoch)
+            record_timeline(session, int(timeline))
 
 
 def _baseline(stage: Stage) -> Baseline | None:

@@ -26,6 +26,7 @@ from statehub_plan.postgres.switch import Switch, SwitchEnds, SwitchLimits
 from statehub_plan.postgres.watermark import catalog_watermark
 from statehub_plan.steps.compare import require_equal
 from statehub_plan.steps.prepare_reverse import reverse_ends
+from statehub_plan.steps.redirect import require_redirectable
 from statehub_plan.steps.stage import Stage
 
 __all__ = ["OUTDATED", "PARTS", "SWITCH_KINDS", "begin_proved_switch", "begin_switch", "carry_out_part"]
@@ -46,7 +47,9 @@ Part = Callable[[Stage, Switch, Step], dict[str, JsonValue]]
 
 
 def begin_switch(stage: Stage, *, reverse: bool) -> Switch:
-    """A switch that has everything warm and holds nothing yet; the caller closes it. `reverse`: with the way back."""
+    """A switch that has everything warm and holds nothing yet; the caller closes it. `reverse`: with the way back.
+    StatehubError where clients could not be pointed at the new primary afterwards."""
+    require_redirectable(stage)
     hold_id = f"{stage.run[-12:]}-{stage.epoch}"
     old, new = stage.plan.old, stage.plan.new
     freeze = stage.plan.spec.spec.freeze

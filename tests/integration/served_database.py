@@ -145,7 +145,8 @@ class InBackground:
 
 
 class Proxy:
-    """A TCP proxy on loopback that can hang up when the client sends, or the server answers, certain bytes."""
+    """A TCP proxy on loopback that can hang up when the client sends, or the server answers, certain bytes, or take
+    everything and answer nothing from then on, as the near end of a tunnel does whose far end is gone."""
 
     def __init__(self, host: str, port: int) -> None:
         """Listens at once; `port` is where."""
@@ -154,6 +155,8 @@ class Proxy:
         self.port = self._listener.getsockname()[1]
         self.cut_before: bytes | None = None
         self.cut_after: bytes | None = None
+        self.hush_after: bytes | None = None
+        self.hushed = False
         self.refuse_new = False
         self.rewrite: Callable[[bytes], bytes] = lambda data: data
         self._sockets: list[socket.socket] = []
@@ -169,6 +172,9 @@ class Proxy:
                 return
             if self.refuse_new:
                 client.close()
+                continue
+            if self.hushed:
+                self._sockets.append(client)
                 continue
             server = socket.create_connection(self._target)
             self._sockets += [client, server]
@@ -189,6 +195,8 @@ class Proxy:
                 server.sendall(data)
                 answered.wait(10)
                 break
+            if self.hush_after and self.hush_after in data:
+                self.hush_after, self.hushed = None, True
             try:
                 server.sendall(data)
             except OSError:
@@ -199,6 +207,8 @@ class Proxy:
         for data in _chunks(server):
             if client in self._swallowed:
                 self._swallowed[client].set()
+                continue
+            if self.hushed:
                 continue
             try:
                 client.sendall(self.rewrite(data))

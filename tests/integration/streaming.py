@@ -10,6 +10,7 @@ from typing import Any
 
 import psycopg
 
+from statehub_plan.demo.cluster import Cluster
 from statehub_plan.model.facts import Observation
 from statehub_plan.model.spec import CutoverPlan
 from statehub_plan.model.stream import Stream, StreamState, stream_name
@@ -107,6 +108,14 @@ class Ends:
 
         assert eventually(there), seen[-1]
         return seen[-1]
+
+
+def promote(cluster: Cluster) -> None:
+    """A stopped cluster runs again as a standby of its data would that was promoted."""
+    (cluster.data_dir / "standby.signal").touch()
+    cluster.start()
+    with psycopg.connect(cluster.dsn(), autocommit=True) as admin:
+        assert (True,) == admin.execute("SELECT pg_promote()").fetchone()
 
 
 def ends(directory: Path, old_dsn: str, new_dsn: str, *, into: str = "old", **spec: Any) -> Ends:

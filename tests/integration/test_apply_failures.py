@@ -151,6 +151,8 @@ def test_a_revoked_approval_stops_the_run_at_its_next_gate(world: DemoWorld, pla
     error = applied_with(plans.file, At("ended:compare", lambda: ran("revoke", plans.file, *signing)))
     assert (Exit.APPROVAL_MISSING, True) == (error and error.exit_status, serves(world))
     assert set() == burned_terms(world)
+    for revocation in (world.directory / "state" / "approvals").glob("*-revoke-*.json"):
+        revocation.unlink()  # or whoever approves the next plan of these effects would wait for a minute
 
 
 # Between freeze and decision: the term is burned, so that nothing can decide it later
@@ -210,6 +212,23 @@ def test_abort_ends_a_pending_decision_without_anybody_being_asked(world: DemoWo
     made = ran("show", aborting, "--json").json["plan"]
     assert [("burn", None), ("open", None)] == [(step["kind"], step["gate"]) for step in made["steps"]]
     assert Exit.DONE == ran("apply", aborting).status
+    assert serves(world)
+
+
+def test_a_run_that_began_ends_its_outage_without_policies_too(
+    world: DemoWorld, plans: Plans, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed in the middle of the freeze, and OPA is gone since: it may not go on, and going back asks nobody."""
+    file = plans.another()
+    assert -signal.SIGKILL == killed_apply(file, "inside:freeze")
+    assert not accepts_writes(world, SOURCE)
+    monkeypatch.setenv("STATEHUB_PLAN_OPA_BIN", str(world.directory / "no-opa"))
+    error = applied_with(file, At("never", lambda: None))
+    assert error is not None
+    assert (Exit.ERROR, True) == (
+        error.exit_status,
+        any("accepts writes again; term" in line for line in error.details),
+    )
     assert serves(world)
 
 

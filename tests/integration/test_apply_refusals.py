@@ -7,6 +7,7 @@ deferred lane becomes due and retires the fallback.
 from __future__ import annotations
 
 import importlib
+import os
 import resource
 import subprocess
 import sys
@@ -23,7 +24,9 @@ from statehub_plan.demo.world import SOURCE, TARGET, DemoWorld
 from statehub_plan.errors import Exit
 from tests.integration.applying import (
     GATE,
+    At,
     accepts_writes,
+    applied_with,
     approve,
     approved,
     demo_world,
@@ -235,6 +238,30 @@ def test_a_prepared_transaction_stands_in_the_way_of_the_hold(world: DemoWorld, 
         client.execute("ROLLBACK PREPARED 'left-by-somebody'")
     assert (Exit.ERROR, "transaction-prepared") == (applied.status, applied.json["error"]["code"])
     assert "left-by-somebody" in applied.told
+    assert_old_primary_serves(world)
+
+
+def test_clients_that_could_not_be_redirected_are_noticed_before_anybody_is_held(world: DemoWorld, file: Path) -> None:
+    """Not after the decision, when nobody could write. A hold would have to wait for the client's transaction."""
+    config = world.directory / "mcp" / "config.json"
+    other = config.with_name("other.json")
+    before = config.read_bytes()
+    reporter = At("ended:hold", lambda: None)
+    os.link(config, other)
+    try:
+        with psycopg.connect(world.sites[SOURCE].dsn("statehub_app")) as client:
+            client.execute("INSERT INTO public.idempotency_key (key, request_sha256) VALUES ('h', sha256('h'))")
+            error = applied_with(file, reporter)
+            client.rollback()
+    finally:
+        other.unlink()
+    assert error is not None
+    assert ("access-file-unwritable", "hold") == (error.code, reporter.steps[-1])
+    assert "hard links" in error.what
+    assert before == config.read_bytes()
+    assert [other.with_name("config.json")] == list(config.parent.iterdir())
+    with superuser(world, TARGET) as connection:
+        assert [] == connection.execute("SELECT term FROM statehub_plan.decision").fetchall()
     assert_old_primary_serves(world)
 
 

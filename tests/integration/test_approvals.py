@@ -429,6 +429,22 @@ def test_an_approval_can_be_taken_back_by_an_approver_only(room: Room) -> None:
     assert any("by bob@ops at 2026-06-27T11:00:00" in each.detail for each in state.approvals)
 
 
+def test_a_revocation_outlives_the_line_of_whoever_signed_it(room: Room) -> None:
+    """Bob leaves, and with him his line; what he took back stays taken back. A stranger who writes into the folder in
+    his name takes back as well, which denies and never approves; one who changes a word of it does nothing."""
+    alices, bobs = room.person(ALICE), room.person(BOB)
+    room.approve(alices, ALICE)
+    path = save(room.approvals, sign(stated(BOB, act="revoke", now=NOW - timedelta(seconds=20)), bobs))
+    for lines in (room.lines, room.lines[:1]):
+        room.allowed.write_text("".join(f"{line}\n" for line in lines))
+        assert [ApprovalStatus.REVOKED] == room.statuses()
+    assert "with a key not listed for them" in room.state().approvals[0].detail
+    rewrite(path, lambda said: said.update(reason="agreeD"))
+    assert [ApprovalStatus.VALID, ApprovalStatus.BAD_SIGNATURE] == room.statuses()
+    save(room.approvals, sign(stated(BOB, act="revoke"), room.key("stranger")))
+    assert not room.state().satisfied
+
+
 def test_without_a_key_there_is_no_approval(room: Room) -> None:
     """An agent or CI can plan; asked to approve it ends with exit status 4 and what is missing."""
     with pytest.raises(StatehubError) as refused:

@@ -7,11 +7,15 @@ import os
 import subprocess
 import sys
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
-from statehub_plan.cli.workspace import save_plan
+from statehub_plan.approvals.ssh import sign
+from statehub_plan.approvals.statements import statement_for
+from statehub_plan.approvals.store import save
+from statehub_plan.cli.workspace import load_plan, save_plan, utc_now
 from statehub_plan.errors import Exit
 from statehub_plan.model.steps import StepKind
 from tests.golden import examples
@@ -142,6 +146,40 @@ def test_revoke_takes_it_back(desk: Desk) -> None:
     assert Exit.DONE == shown.returncode
     assert f"gate {GATE}: NOT APPROVED, 0 of 1 keys" in shown.stdout
     assert "revoked: operator@state-hub.example" in shown.stdout
+
+
+def test_whoever_approves_right_after_a_revocation_is_told_to_wait(desk: Desk) -> None:
+    """It could not be told from an approval that was given before; nothing is kept."""
+    assert Exit.DONE == desk.sign("revoke", "--yes").returncode
+    refused = desk.sign("approve", "--yes")
+    assert Exit.APPROVAL_MISSING == refused.returncode
+    assert "an approval signed more than 60 s after that counts" in refused.stderr
+    assert "do it again once that time has passed" in refused.stderr
+    assert 1 == len(desk.stored)
+
+
+def test_a_revocation_that_takes_nothing_back_says_so(desk: Desk) -> None:
+    """Signed by somebody who approves nothing, or by a clock that is behind the approver's: kept, and status 4."""
+    assert Exit.DONE == desk.sign("approve", "--yes").returncode
+    useless = desk.sign("revoke", "--yes", "--json", key="author")
+    assert Exit.APPROVAL_MISSING == useless.returncode
+    assert json.loads(useless.stdout)["gate"]["satisfied"]
+    assert "approval-still-counts" in useless.stderr
+    assert f"{APPROVER}: valid, signed at" in useless.stderr
+    assert 2 == len(desk.stored)
+
+
+def test_an_approval_from_the_future_is_not_passed_over_by_a_revocation(desk: Desk) -> None:
+    """It does not count yet, and would once this clock has come that far."""
+    plan = load_plan(desk.folder / "cutover.plan")
+    gate = next(one for one in plan.spec.spec.gates if one.name == GATE)
+    ahead = utc_now() + timedelta(minutes=10)
+    said = statement_for(plan, gate, act="approve", principal=APPROVER, reason="go", now=ahead, nonce="n" * 16)
+    folder = desk.folder / "plans" / ".statehub-plan" / "approvals"
+    save(folder, sign(said, desk.folder / "keys" / "approver"))
+    revoked = desk.sign("revoke", "--yes")
+    assert Exit.APPROVAL_MISSING == revoked.returncode
+    assert f"{APPROVER}: not-yet-valid" in revoked.stderr
 
 
 def test_a_changed_plan_file_is_refused(desk: Desk) -> None:

@@ -93,6 +93,35 @@ def test_doctor_names_every_problem(folder: Path) -> None:
     assert SECRET not in sick.stdout + sick.stderr
 
 
+def test_doctor_tries_whether_clients_could_be_redirected(folder: Path) -> None:
+    """A file that can't be replaced, a program that is missing: found long before a move; and nothing is changed."""
+    bridge, mcp = folder / "bridge" / "tunnels.yaml", folder / "mcp" / "config.json"
+    programs = folder / "bin" / "ops-bridge"
+    for file in (bridge, mcp, programs):
+        file.parent.mkdir()
+    bridge.write_text("tunnels: {state-hub: {target: '127.0.0.1:8001'}}\n")
+    mcp.write_text(json.dumps({"mcpServers": {"state-hub": {"env": {"API_BASE": "http://127.0.0.1:1"}}}}))
+    before = bridge.read_bytes(), mcp.read_bytes()
+    os.link(mcp, folder / "mcp" / "other.json")
+
+    def access(**variables: str) -> dict[str, dict[str, object]]:
+        sick = run("doctor", "plans/cust-wp-0011.yaml", "--json", cwd=folder, **nowhere() | variables)
+        return {one["id"]: one for one in json.loads(sick.stdout)["checks"] if one["id"].startswith("access.")}
+
+    wrong = access()
+    assert [False, False] == [wrong[f"access.{name}"]["ok"] for name in ("bridge", "mcp")]
+    assert "ops-bridge could not be started" in str(wrong["access.bridge"]["what"])
+    assert "hard links" in str(wrong["access.mcp"]["what"])
+    assert all(one["remedy"] for one in wrong.values())
+    (folder / "mcp" / "other.json").unlink()
+    programs.write_text("#!/bin/sh\nexit 1\n")
+    programs.chmod(0o755)
+    well = access(PATH=f"{programs.parent}:{os.environ['PATH']}")
+    assert {"access.bridge": True, "access.mcp": True} == {name: one["ok"] for name, one in well.items()}
+    assert before == (bridge.read_bytes(), mcp.read_bytes())
+    assert [mcp] == list(mcp.parent.iterdir())
+
+
 def test_doctor_checks_both_databases(folder: Path, source_db: str, target_db: str) -> None:
     """Where both answer, everything that the checks found is told by side, and what stands in the way is exit 1."""
     reached = {"STATEHUB_WSL2_DSN": source_db, "STATEHUB_RAILIANCE01_DSN": target_db}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -410,6 +411,25 @@ def test_a_timer_guards_for_as_long_as_the_fallback_follows(back: Ends) -> None:
     assert () == problems("output-observe", seen.json)
     assert False is seen.json["streams"]["old"]["lossless"]
     assert "it kept" in seen.json["streams"]["old"]["why"]
+
+
+def test_a_timer_does_nothing_on_the_word_of_a_journal_that_was_changed(back: Ends) -> None:
+    """As every run does, it checks the chain first."""
+    _decided_for_new(back)
+    document = back.directory / "plan.yaml"
+    document.write_text(json.dumps(back.plan.model_dump(mode="json", by_alias=True, exclude_none=True)))
+    back.write(rows=100)
+    with Workspace.load(document) as workspace:
+        fact = {"service": workspace.service, "plan_name": "p", "run": "", "kind": RecordKind.FACT, "step": None}
+        workspace.journal.append(None, **fact, payload={"kind": "x", "state": "y"}, at=now())  # type: ignore[arg-type]
+        location = workspace.journal.location
+    with closing(sqlite3.connect(location)) as db:
+        db.execute("DROP TRIGGER record_stays")
+        db.execute("UPDATE record SET run = 'another'")
+        db.commit()
+    refused = ran("guard", document, "--json")
+    assert (Exit.ERROR, "journal-tampered") == (refused.status, refused.json["error"]["code"])
+    assert back.name() in _slots(back)
 
 
 def test_a_timer_waits_for_nobody_who_has_the_lease(back: Ends) -> None:

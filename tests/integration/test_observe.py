@@ -29,7 +29,7 @@ OF_A_DATABASE = {
     "reach", "identity", "version_num", "in_recovery", "clock_skew_s", "writes", "fence", "transfer", "register",
     "tables", "row_counts", "size_bytes", "schema_revision", "roles", "sessions", "prepared_transactions",
     "long_transactions", "slots", "subscriptions", "settings", "extensions", "encoding",
-    "definitions", "unpublished",
+    "definitions", "published", "unpublished", "timeline",
 }  # fmt: skip
 SLOW = {"row_counts", "size_bytes", "schema_revision"}
 

@@ -102,6 +102,7 @@ def test_what_a_database_says_about_itself(served: Served, tmp_path: Path) -> No
     assert [{"name": served.app_role, "exists": True, "login": True, "superuser": False}] == roles["app_roles"]
     assert "postgres" in roles["superusers"]
     assert ("logical", 20) == (values["settings"]["wal_level"], values["settings"]["max_wal_senders"])
+    assert "on" == values["settings"]["synchronous_commit"], "what the server gives, not what the tool's sessions set"
     assert "plpgsql" in values["extensions"]
     assert ("UTF8", found[3]) == (values["encoding"]["encoding"], values["encoding"]["collate"])
     assert values["encoding"]["provider"] in {"libc", "icu", "builtin"}
@@ -325,11 +326,15 @@ def test_the_transfer_into_a_target(one: Served, tmp_path: Path) -> None:
         with session.transaction():
             state.claim_epoch(session, 1)
             state.set_transfer(session, stage=TransferStage.ARRIVED, hold="h", term=2, source_identity=source)
-    fill: dict[str, str | None] = {"fill_stage": None, "fill_slot": None, "fill_point": None}
+    fill: dict[str, Any] = {"fill_stage": None, "fill_slot": None, "fill_point": None, "fill_timeline": None}
     expected = {"stage": "arrived", "hold": "h", "term": 2, "source": "42"}
     assert expected | fill == _values(one, tmp_path)["transfer"]
     one.admin("UPDATE statehub_plan.state SET fill_stage = 'filling', fill_slot = 's', fill_point = '0/1'")
-    fill = {"fill_stage": "filling", "fill_slot": "s", "fill_point": "0/1"}
+    fill |= {"fill_stage": "filling", "fill_slot": "s", "fill_point": "0/1"}
+    assert expected | fill == _values(one, tmp_path)["transfer"]
+    one.admin("UPDATE statehub_plan.state SET fill_timeline = 3")
+    assert expected | fill | {"fill_timeline": 3} == _values(one, tmp_path)["transfer"]
+    one.admin("ALTER TABLE statehub_plan.state DROP fill_timeline")
     assert expected | fill == _values(one, tmp_path)["transfer"]
     one.admin("ALTER TABLE statehub_plan.state DROP fill_stage, DROP fill_slot, DROP fill_point")
     assert expected == {key: value for key, value in _values(one, tmp_path)["transfer"].items() if key in expected}
@@ -378,6 +383,7 @@ def test_a_standby_is_frozen(pg_installations: tuple[PgInstallation, ...], scrat
         cluster.start()
         facts = _look(endpoint(tmp_path, "db", cluster.dsn()), tmp_path)
     assert (True, "frozen") == (facts["in_recovery"].value, facts["writes"].value)
+    assert (FactStatus.KNOWN, None) == (facts["timeline"].status, facts["timeline"].value)
     assert [] == _value(facts["fence"])["canary"]
 
 

@@ -10,6 +10,7 @@ import resource
 import subprocess
 import sys
 import textwrap
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from statehub_plan.access import AccessChange, endpoint_of, read_access, redirect, textfile
+from statehub_plan.access import AccessChange, endpoint_of, read_access, redirect, textfile, try_redirect
 from statehub_plan.errors import OutcomeUnknown, Refusal, StatehubError
 from statehub_plan.model.spec import AccessPath, BridgeAccess, CommandAccess, EnvFileAccess, JsonPointerAccess
 
@@ -53,10 +54,29 @@ def _config(directory: Path, value: str = OLD) -> Path:
 
 
 def _refused(access: AccessPath, base_dir: Path, endpoint: str = "railiance01") -> Refusal:
+    """Why it is refused; a mere try says the very same."""
+    with pytest.raises(Refusal) as tried:
+        try_redirect(access, endpoint, base_dir)
     with pytest.raises(Refusal) as refused:
         redirect(access, endpoint, base_dir)
     assert refused.value.hint
+    assert str(refused.value) == str(tried.value)
     return refused.value
+
+
+def _state(directory: Path) -> dict[str, tuple[object, ...]]:
+    """Every file there: which it is, whose, and what it says."""
+    states = {path: path.stat() for path in directory.rglob("*") if path.is_file()}
+    return {
+        str(path): (one.st_ino, one.st_mtime_ns, one.st_ctime_ns, one.st_nlink, path.read_bytes())
+        for path, one in states.items()
+    }
+
+
+def _executable(path: Path) -> None:
+    path.parent.mkdir(exist_ok=True)
+    path.write_text("#!/bin/sh\n")
+    path.chmod(0o755)
 
 
 @contextmanager
@@ -109,6 +129,30 @@ def test_a_file_goes_there_and_back_byte_for_byte(
     assert [file] == list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("endpoint", sorted(VALUES))
+@pytest.mark.parametrize(("access_to", "text"), KINDS)
+def test_trying_changes_nothing(
+    access_to: Callable[[Path], AccessPath], text: str, endpoint: str, tmp_path: Path
+) -> None:
+    """A file that can be redirected is not refused, stays the file it was, and nothing is left beside it; also where
+    a killed one had left something."""
+    file = tmp_path / "config"
+    file.write_bytes((text % OLD).encode())
+    before = _state(tmp_path)
+    (tmp_path / ".config.statehub-plan~").write_text("left")
+    try_redirect(access_to(file), endpoint, tmp_path)
+    assert before == _state(tmp_path)
+
+
+def test_trying_writes_also_what_is_right_already(tmp_path: Path) -> None:
+    """Redirecting has nothing to do then, but nobody could go back."""
+    file = _config(tmp_path)
+    os.link(file, tmp_path / "other")
+    assert AccessChange(before=OLD, after=OLD) == redirect(_json_access(file), "wsl2", tmp_path)
+    with pytest.raises(Refusal, match="hard links"):
+        try_redirect(_json_access(file), "wsl2", tmp_path)
+
+
 def test_mode_owner_and_attributes_stay(tmp_path: Path) -> None:
     """A private file stays private and its owner's, extended attributes included."""
     file = _config(tmp_path)
@@ -155,6 +199,14 @@ def test_a_value_that_nobody_planned_is_left_alone(tmp_path: Path) -> None:
     assert f"{file}:1:23" in refusal.what
     assert "hunter2" not in str(refusal)
     assert endpoint_of(_json_access(file), read_access(_json_access(file), tmp_path)) is None
+
+
+def test_a_value_that_cannot_be_spelled_is_refused(tmp_path: Path) -> None:
+    """Readers of environment files differ in how they take a blank without quotes."""
+    file = tmp_path / "env"
+    file.write_text("API_BASE=here\n")
+    access = _env_access(file).model_copy(update={"values": {"wsl2": "here", "railiance01": "over there"}})
+    assert "access-place-unusable" == _refused(access, tmp_path).code
 
 
 def test_an_endpoint_without_a_value_is_refused(tmp_path: Path) -> None:
@@ -262,13 +314,32 @@ def test_a_change_by_somebody_else_is_detected(change: str, tmp_path: Path) -> N
 
 
 def test_two_at_the_same_time(tmp_path: Path) -> None:
-    """Whoever comes second while a replacement is under way is refused instead of waiting or interleaving."""
+    """Whoever comes second while a replacement goes on and on is refused instead of interleaving."""
     file = _config(tmp_path)
     temporary = tmp_path / ".mcp.json.statehub-plan~"
     with temporary.open("w") as held:
         fcntl.flock(held, fcntl.LOCK_EX)
         assert "access-file-busy" == _refused(_json_access(file), tmp_path).code
     assert AccessChange(before=OLD, after=NEW) == redirect(_json_access(file), "railiance01", tmp_path)
+
+
+@pytest.mark.parametrize("removed", [True, False])
+def test_a_try_under_way_does_not_stop_a_redirection(removed: bool, tmp_path: Path) -> None:
+    """`doctor` holds the temporary file for milliseconds: a redirection that is due then waits for its end."""
+    file, temporary = _config(tmp_path), tmp_path / ".mcp.json.statehub-plan~"
+    with temporary.open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+
+        def end() -> None:
+            if removed:
+                temporary.unlink()
+            fcntl.flock(held, fcntl.LOCK_UN)
+
+        ending = threading.Timer(0.1, end)
+        ending.start()
+        assert AccessChange(before=OLD, after=NEW) == redirect(_json_access(file), "railiance01", tmp_path)
+        ending.join()
+    assert [file] == list(tmp_path.iterdir())
 
 
 def test_a_trap_in_place_of_the_temporary_file_is_refused(tmp_path: Path) -> None:
@@ -348,10 +419,39 @@ def test_a_failing_reload_is_an_error_that_says_what_is_done(tmp_path: Path) -> 
     assert NEW in file.read_text()
 
 
+def test_a_reload_that_is_missing_shows_before_the_file_is_changed(tmp_path: Path) -> None:
+    """Only whether it is there; trying does not run it."""
+    file = tmp_path / "tunnels.yaml"
+    file.write_text(f"tunnels: {{hub: {{target: '{OLD}'}}}}\n")
+    before = _state(tmp_path)
+    try_redirect(_bridge_access(file, "touch", "reloaded"), "railiance01", tmp_path)
+    with pytest.raises(StatehubError) as missing:
+        try_redirect(_bridge_access(file, "no-such-reload"), "railiance01", tmp_path)
+    assert "command-missing" == missing.value.code
+    assert before == _state(tmp_path)
+
+
+def test_programs_are_looked_for_where_their_process_would(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a slash from the plan's folder, without one on PATH, whose relative folders begin there too."""
+    _executable(tmp_path / "bin" / "set-by-path")
+    (tmp_path / "bin" / "plain").write_text("")
+    monkeypatch.setenv("PATH", f"bin:{os.environ['PATH']}")
+    for program in ("bin/set-by-path", f"{tmp_path}/bin/set-by-path", "set-by-path"):
+        try_redirect(_command_access(["echo", OLD], [program, "{value}"]), "railiance01", tmp_path)
+    for program in ("./set-by-path", "bin/plain", "plain", "bin", "", "/nonexistent/set"):
+        access = _command_access(["echo", OLD], [program, "{value}"])
+        for attempt in (try_redirect, redirect):
+            with pytest.raises(StatehubError) as missing:
+                attempt(access, "railiance01", tmp_path)
+            assert "command-missing" == missing.value.code, program
+
+
 def test_a_pair_of_commands(tmp_path: Path) -> None:
     """`set` gets the value as one argument, without a shell; it does not run when `get` already answers it."""
     (tmp_path / "state").write_text(f"{OLD}\n")
     access = _command_access(["cat", "state"], ["sh", "-c", 'echo "$1" > state; echo run >> runs', "sh", "{value}"])
+    try_redirect(access, "railiance01", tmp_path)
+    assert f"{OLD}\n" == (tmp_path / "state").read_text()
     for _ in range(2):
         assert NEW == redirect(access, "railiance01", tmp_path).after
     assert f"{NEW}\n" == (tmp_path / "state").read_text()
@@ -376,3 +476,23 @@ def test_commands_that_fail(get: list[str], set_: list[str], code: str, tmp_path
         redirect(_command_access(get, set_, timeout="300ms"), "railiance01", tmp_path)
     assert code == failed.value.code
     assert isinstance(failed.value, OutcomeUnknown) is (code in {"access-not-kept", "access-set-timeout"})
+
+
+@pytest.mark.parametrize(
+    ("get", "set_", "code"),
+    [
+        (["false"], ["true", "{value}"], "access-get-failed"),
+        (["no-such-command"], ["true", "{value}"], "command-missing"),
+        (["echo", "elsewhere"], ["true", "{value}"], "access-value-foreign"),
+        (["echo", OLD], ["true"], "access-command-invalid"),
+        (["echo", OLD], ["no-such-command", "{value}"], "command-missing"),
+        (["echo", NEW], ["no-such-command", "{value}"], "command-missing"),
+    ],
+)
+def test_what_is_wrong_with_commands_before_they_change_anything(
+    get: list[str], set_: list[str], code: str, tmp_path: Path
+) -> None:
+    """Where clients are pointed there already, the way back needs a `set` all the same."""
+    with pytest.raises(StatehubError) as failed:
+        try_redirect(_command_access(get, set_), "railiance01", tmp_path)
+    assert code == failed.value.code

@@ -9,16 +9,20 @@ import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import psycopg
 import pytest
 
 from statehub_plan.errors import Exit, OutcomeUnknown, StatehubError
-from statehub_plan.model.plan import Identity
+from statehub_plan.model.plan import Identity, Step
 from statehub_plan.postgres import register, state, transaction
 from statehub_plan.postgres.connect import Connection, connect, connect_again, owned_by
 from statehub_plan.postgres.fence import fence, pass_for_session
 from statehub_plan.postgres.register import Outcome, burn, decide, read_decisions
+from statehub_plan.steps import burn as burning
+from statehub_plan.steps.stage import Stage
 from statehub_plan.world import TransferStage
 from tests.integration.deciding import HOLD, PROOF, decide_proved, prove
 from tests.integration.served_database import Served, demand_standby, eventually, proxied, serve
@@ -367,6 +371,23 @@ def test_a_decision_whose_answer_got_lost_is_found_by_looking(served: Served) ->
         assert [(1, "there")] == [(each.term, each.primary) for each in read_decisions(session)]
 
 
+def test_a_decision_whose_answer_never_comes_is_found_by_looking(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Through a tunnel whose far end is gone nothing is refused and nothing answered, and no keepalive notices: the
+    session is hung up in time, and the register read once the tunnel is back."""
+    for name, value in (("STANDBY_WAIT_S", 0.2), ("_CANCEL_S", 0.2), ("_CANCEL_AGAIN_S", 0.05)):
+        monkeypatch.setattr(transaction, name, value)
+    with proxied(served.tool_dsn) as (proxy, dsn), closing(connect(dsn, purpose="test")) as session:
+        proxy.hush_after = COMMIT
+        back = threading.Timer(2.0, lambda: setattr(proxy, "hushed", False))
+        back.start()
+        assert Outcome.WON == decide_proved(session, term=1, primary="there", run="run-a", epoch=1)
+        back.join()
+    with served.tool() as session:
+        assert [(1, "there")] == [(each.term, each.primary) for each in read_decisions(session)]
+
+
 def test_a_decision_that_never_reached_the_server_did_not_take_place(served: Served) -> None:
     """The connection breaks before COMMIT arrives: said so, nothing decided, and nothing was tried twice."""
     with proxied(served.tool_dsn) as (proxy, dsn), closing(connect(dsn, purpose="test")) as session:
@@ -388,6 +409,35 @@ def test_a_decision_that_nobody_can_look_up_is_unknown(served: Served, monkeypat
         with pytest.raises(OutcomeUnknown) as caught:
             decide_proved(session, term=1, primary="there", run="run-a", epoch=1)
     assert ("commit-unknown", Exit.OUTCOME_UNKNOWN) == (caught.value.code, caught.value.exit_status)
+
+
+@pytest.mark.parametrize("standby", ["", "nobody"], ids=["there", "lost"])
+def test_a_term_is_burned_on_a_target_that_was_made_anew(
+    source_db: str, target_db: str, standby: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its storage was lost between freeze and decision, and with it the register: the old side must not stay shut for
+    that, nor for a standby of the new one that says nothing."""
+    monkeypatch.setattr(transaction, "STANDBY_WAIT_S", 0.5)
+    old, new = serve(source_db), serve(target_db, schema="SELECT 1")
+    with old.tool() as session:
+        fence(session, term=1, run="r", epoch=1)
+    told: list[str] = []
+    stage = SimpleNamespace(
+        subject=lambda _step: "old",
+        away=lambda _name: "new",
+        dsn=lambda name: {"old": old, "new": new}[name].tool_dsn,
+        run="r",
+        epoch=1,
+        later=told.append,
+    )
+    demand_standby(new.admin_dsn, standby)
+    try:
+        burning.execute(cast(Stage, stage), cast(Step, None))
+    finally:
+        demand_standby(new.admin_dsn, "")
+    with new.tool() as session:
+        assert [(1, None)] == [(one.term, one.primary) for one in read_decisions(session)]
+    assert bool(standby) == any("no synchronous standby has confirmed" in line for line in told)
 
 
 def test_decisions_are_durable_whatever_the_role_prefers(served: Served) -> None:
@@ -413,13 +463,12 @@ def test_decisions_await_no_less_than_the_server_does(served: Served, setting: s
         assert (awaited,) == session.execute("SELECT current_setting('synchronous_commit')").fetchone()
 
 
-def test_only_what_must_survive_a_failover_waits_for_a_standby(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_what_must_survive_a_failover_waits_for_a_standby(served: Served) -> None:
     """How far a transfer has come, under a hold above all: a lost standby would keep writers waiting without end."""
-    monkeypatch.setattr(transaction, "STANDBY_WAIT_S", 0.5)
     demand_standby(served.admin_dsn, "nobody")
     try:
         with served.tool() as session:
-            with transaction.confirmed(session, what="it"), session.transaction():
+            with transaction.confirmed(session, what="it", standby_wait_s=1), session.transaction():
                 state.claim_epoch(session, 1)
                 state.set_transfer(session, stage=TransferStage.PROVED, hold="h", term=2, proof="sha256:00")
             with pytest.raises(transaction.StandbySilent):
@@ -430,7 +479,7 @@ def test_only_what_must_survive_a_failover_waits_for_a_standby(served: Served, m
 
 
 def _claim_confirmed(session: Connection, epoch: int) -> None:
-    with transaction.confirmed(session, what="it"), session.transaction():
+    with transaction.confirmed(session, what="it", standby_wait_s=1), session.transaction():
         transaction.await_standby(session)
         state.claim_epoch(session, epoch)
 

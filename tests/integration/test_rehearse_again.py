@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -20,6 +21,7 @@ from tests.integration.replicating import (
     run_at,
     writable,
 )
+from tests.integration.streaming import promote
 
 
 class Told:
@@ -84,6 +86,39 @@ def test_a_stream_that_was_cut_since_is_proved_again(world: DemoWorld) -> None:
     carried_out(file)
     Told.primary = new
     assert {new} == writable(world)
+
+
+def streams(world: DemoWorld) -> dict[str, Any]:
+    """What `observe` says of each one, by its receiver."""
+    found: dict[str, Any] = ran("observe", world.plan_file, "--json").json["streams"]
+    return found
+
+
+def test_a_receiver_that_has_failed_over_since_is_proved_again(world: DemoWorld) -> None:
+    """Its promoted standby may lack what was confirmed: nothing is lossless, and nothing moves, before all of it was
+    compared anew."""
+    old, new = Told.primary, away_from(Told.primary)
+    first = approved_move(world, "before-a-failover", new)
+    assert Exit.DONE == ran("rehearse", first).status
+    assert streams(world)[new]["lossless"]
+    cluster = world.sites[new].cluster
+    cluster.stop()
+    promote(cluster)
+    assert "has failed over" in streams(world)[new]["why"]
+    assert Exit.DONE == ran("rehearse", first).status
+    assert streams(world)[new]["lossless"]
+    cluster.stop()
+    promote(cluster)
+    file = planned(world, "after-a-failover", "plan" if new == TARGET else "switchback")
+    assert Exit.DONE == approve(world, file).status
+    at = At("nothing:at-all", lambda: None)
+    error = applied_with(file, at)
+    assert error is None or error.exit_status is Exit.WAITING, (error, error.details)
+    assert 1 == at.steps.count("rehearse")
+    carried_out(file)
+    Told.primary = new
+    assert {new} == writable(world)
+    assert streams(world)[old]["lossless"]
 
 
 def test_a_plan_that_was_made_after_a_rehearsal_may_repeat_it(world: DemoWorld) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -18,11 +20,13 @@ from statehub_plan.model.facts import FactStatus
 from statehub_plan.model.stream import StreamState
 from statehub_plan.observe import observe
 from statehub_plan.observe.replication import disk_free_bytes
-from statehub_plan.postgres import replication
+from statehub_plan.postgres import replication, state
+from statehub_plan.postgres.connect import user_tables
+from statehub_plan.postgres.filling import begin_fill, mark_following, record_timeline
 from statehub_plan.streams import orphans
 from tests.integration.observing import endpoint, fact, now, plan_of
-from tests.integration.served_database import serve
-from tests.integration.streaming import DISK, Ends, ends
+from tests.integration.served_database import eventually, serve
+from tests.integration.streaming import DISK, Ends, ends, promote
 
 
 @pytest.fixture(params=["old", "new"])
@@ -170,6 +174,90 @@ def test_rows_name_what_is_the_tools_and_whatever_the_server_has_of_it(both: End
     assert int(DISK) == fact(seen, f"{both.sender}.disk_free_bytes").value
     wal: Any = fact(seen, f"{both.sender}.wal_bytes").value
     assert wal > 0
+
+
+def _marks(there: Ends) -> dict[str, str]:
+    with there.sending() as source, there.receiving() as target:
+        return replication.stream_marks(source, target)
+
+
+def _confirmed(there: Ends, *, rows: int) -> None:
+    """The receiver has so many rows, and the sender was told that they are safe there."""
+    with there.sending() as session:
+        (end,) = session.execute("SELECT pg_current_wal_lsn()").fetchone() or ("",)
+        query = "SELECT confirmed_flush_lsn >= %s::pg_lsn FROM pg_replication_slots WHERE slot_name = %s"
+        assert eventually(lambda: session.execute(query, [end, there.name()]).fetchone() == (True,))
+    assert rows == there.count()
+
+
+def test_a_receiver_that_failed_over_misses_rows_without_an_error_and_that_is_told(
+    tmp_path: Path, scratch: Path, target_db: str, pg_installations: tuple[PgInstallation, ...]
+) -> None:
+    """What its standby lacked it had confirmed before, so the sender leaves that out: only its timeline tells. A stream
+    that was made by an earlier release claims nothing; a proof on the new timeline settles it."""
+    with Cluster.create(scratch, "failing_over", pg_installations[0], settings=CHEAP_SETTINGS) as receiver:
+        there = ends(tmp_path, receiver.dsn(), target_db)
+        there.make_slot()
+        with there.receiving() as session, session.transaction():
+            state.claim_epoch(session, 1)
+            begin_fill(session, slot=there.name(), point="0/0")
+            mark_following(session)
+        there.subscribe(enabled=True)
+        there.write(rows=5)
+        _confirmed(there, rows=5)
+        assert there.becomes(StreamState.STREAMING).lossless
+        marks = _marks(there)
+        assert marks == _marks(there)
+
+        standby = receiver.directory / "standby"
+        receiver.stop()
+        subprocess.run(["cp", "-a", receiver.data_dir, standby], check=True)
+        receiver.start()
+        there.write(rows=3)
+        _confirmed(there, rows=8)
+        receiver.stop()
+        shutil.rmtree(receiver.data_dir)
+        standby.rename(receiver.data_dir)
+        promote(receiver)
+
+        there.write()
+        _confirmed(there, rows=6)
+        after = there.becomes(StreamState.STREAMING)
+        assert not after.lossless
+        assert "old has failed over since the stream began (timeline 1, now 2)" in after.why
+        now_marks = _marks(there)
+        assert ("1", "2") == (marks["receiver_timeline"], now_marks["receiver_timeline"])
+        assert marks["sender_timeline"] == now_marks["sender_timeline"]
+
+        with there.receiving() as session, session.transaction():
+            state.claim_epoch(session, 1)
+            record_timeline(session, 2)
+        assert there.stream().lossless
+        with there.receiving() as session:
+            session.execute("UPDATE statehub_plan.state SET fill_timeline = NULL")
+        assert there.stream().lossless
+
+
+def test_a_table_that_is_published_and_not_subscribed_gets_no_rows_and_that_is_told(back: Ends) -> None:
+    """Publishing it is not enough: before the receiver's REFRESH PUBLICATION its rows go nowhere, without an error."""
+    back.make_slot()
+    back.subscribe(enabled=True)
+    assert back.becomes(StreamState.STREAMING).lossless
+    for dsn in (back.sender_dsn, back.receiver_dsn):
+        with psycopg.connect(dsn, autocommit=True) as session:
+            session.execute("CREATE TABLE public.late (id bigint PRIMARY KEY)")
+    unpublished = back.stream()
+    assert not unpublished.lossless
+    assert "public.late" in unpublished.why
+    with back.sending() as session:
+        replication.publish(session, user_tables(session))
+    found = back.stream()
+    assert (StreamState.STREAMING, False) == (found.state, found.lossless)
+    assert f"1 tables that {back.sender} publishes are not subscribed by {back.receiver}" in found.why
+    assert "public.late" in found.why
+    with back.receiving() as session:
+        replication.refresh_subscription(session, back.name())
+    assert back.becomes(StreamState.STREAMING).lossless
 
 
 def _version(dsn: str) -> int:

@@ -244,6 +244,7 @@ def busy(source: Cluster, target: Cluster) -> Iterator[tuple[Found, ...]]:
                 closing(psycopg.connect(old)) as writer,
                 closing(psycopg.connect(old)) as idle,
                 closing(psycopg.connect(old)) as long,
+                _standby(old),
             ):
                 for each in (writer, idle, long):
                     each.execute("SELECT 1")
@@ -268,6 +269,20 @@ def busy(source: Cluster, target: Cluster) -> Iterator[tuple[Found, ...]]:
                 "SELECT pg_drop_replication_slot('checked_orphan')",
                 "ROLLBACK PREPARED 'checked-gid'",
             )
+
+
+@contextmanager
+def _standby(dsn: str) -> Iterator[None]:
+    """What a server sees of a standby that streams from it."""
+    with psycopg.connect(dsn) as asking:
+        [(lsn,)] = asking.execute("SELECT pg_current_wal_flush_lsn()::text").fetchall()
+    line = psycopg.pq.PGconn.connect(make_conninfo(dsn, replication="true").encode())
+    try:
+        line.exec_(f"START_REPLICATION PHYSICAL {lsn}".encode())
+        _until(dsn, "SELECT count(*) = 1 FROM pg_stat_replication WHERE state = 'streaming' AND application_name = ''")
+        yield
+    finally:
+        line.finish()
 
 
 def _until(dsn: str, query: str, timeout_s: float = 30.0) -> None:
@@ -475,6 +490,7 @@ EXPECTED: dict[str, Expected] = {
         "publication-of-all-tables": source_("everything"),
         "publications": source_(),
         "slot-wal-unlimited": source_() | target_(),
+        "standbys-asynchronous": source_(),
     },
     "misconfigured": {
         "wal-level": source_(),

@@ -7,6 +7,7 @@ call by call; the real steps on real servers are in tests/integration.
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -36,7 +37,8 @@ class Simulated:
     """Both databases, the journal and the way to them.
 
     `mishaps` happen at the calls of these numbers, before anything or `after` all that the call does; nothing can be
-    appended from call `journal_gone_at` on. `executed` says at which call each step was carried out."""
+    appended from call `journal_gone_at` on. `executed` says at which call each step was carried out, `looks` which of
+    the looks were deep; all of them show the backup as it was so long ago (`kept_for`)."""
 
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
@@ -48,6 +50,9 @@ class Simulated:
         self.after = False
         self.journal_gone_at: int | None = None
         self.approved = self.allowed = True
+        self.kept_for = timedelta(0)
+        self.looks: list[bool] = []
+        self.looks_before_hold: list[bool] = []
 
     # What a step does
 
@@ -69,6 +74,7 @@ class Simulated:
 
     def hold(self, stage: Stage) -> None:
         """In this process or nowhere."""
+        self.looks_before_hold = self.looks.copy()
         self.values |= {"home.writes": "held", "home.fence": {"term": None, "hold": HOLD, "retired": False}}
         stage.hold, stage.hold_id = cast(Hold, self), HOLD
 
@@ -209,9 +215,15 @@ class Simulated:
 
         return execute
 
-    def _seen(self, _deep: bool) -> tuple[Observation, tuple[Evidence, ...]]:
+    def _seen(self, deep: bool) -> tuple[Observation, tuple[Evidence, ...]]:
+        self.looks.append(deep)
         known = self.values | {fact.id: fact.value for fact in journal_facts(tuple(self.journal), NOW)}
-        return observation(known), evidence()
+        seen = observation(known)
+        kept = (
+            fact.model_copy(update={"observed_at": NOW - self.kept_for}) if fact.id == "backup" else fact
+            for fact in seen.facts
+        )
+        return seen.model_copy(update={"facts": tuple(kept)}), evidence()
 
     def _verdict(
         self, _plan: Plan, phase: Phase, _run: RunContext, _glance: Glance, _gates: tuple[GateState, ...]

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Callable
+from datetime import timedelta
 from typing import NoReturn
 
 import psycopg
 import pytest
 
-from statehub_plan.apply.loop import unexplained
+from statehub_plan.apply.loop import LeaveNow, unexplained
 from statehub_plan.apply.staleness import changed_evidence, changed_facts
+from statehub_plan.cli.runs import ended_in_order
 from statehub_plan.errors import Exit, OutcomeUnknown, StatehubError
 from statehub_plan.model.facts import EvidenceStatus
 from statehub_plan.model.plan import Direction
@@ -97,6 +101,20 @@ def test_a_second_interruption_while_the_first_is_ended_leaves_nobody_waiting_ei
             assert_nobody_waits(world)
 
 
+def test_whoever_insists_a_third_time_leaves_at_once() -> None:
+    """What the second signal promises: wherever the end in order has come to, nothing of it is begun anew."""
+    frozen = undisturbed().executed[StepKind.FREEZE]
+    for third in range(frozen + 2, frozen + 8):
+        world = Simulated(PLAN)
+        world.after = True
+        world.mishaps = dict.fromkeys(
+            [frozen, frozen + 1, third, third + 1], lambda: os.kill(os.getpid(), signal.SIGTERM)
+        )
+        with ended_in_order():
+            assert isinstance(ended(world), LeaveNow), third
+        assert (third, False) == (world.calls, world.decided)
+
+
 def test_a_journal_that_fails_for_good_does_not_keep_the_old_primary_shut() -> None:
     """From any call on nothing can be put on record any more; ending the outage comes first, and that is told."""
     told = set()
@@ -152,6 +170,16 @@ def test_a_killed_run_goes_on_with_the_decision_that_it_had_proved() -> None:
     world = Simulated(PLAN)
     world.left_pending()
     assert ended(world) is None
+    assert {"away"} == world.open
+
+
+@pytest.mark.parametrize("minutes", [1, 11])
+def test_nobody_is_held_on_facts_that_took_long_to_get_here(minutes: int) -> None:
+    """Filling takes hours, in which a backup may go; the slow facts are looked at again before writers wait, once."""
+    world = Simulated(PLAN)
+    world.kept_for = timedelta(minutes=minutes)
+    world.run()
+    assert undisturbed().looks_before_hold.count(True) + (minutes > 10) == world.looks_before_hold.count(True)
     assert {"away"} == world.open
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -14,10 +14,13 @@ from statehub_plan.approvals.statements import statement_for
 from statehub_plan.model.base import digest
 from statehub_plan.model.plan import Identity, Plan
 from statehub_plan.model.record import ApprovalStatus, GateState, SignedStatement, Statement
+from statehub_plan.model.steps import StepKind
+from tests.unit import facts
 from tests.unit.approval_examples import ALICE, BOB, CAROL, EVE, IDENTITIES, NOW, gate_document, gate_of, plan
 
 KEYS = {ALICE: "SHA256:alice", BOB: "SHA256:bob", CAROL: "SHA256:carol", EVE: "SHA256:eve"}
 PLAN = plan()
+REPLACE = facts.document(transfer={"method": "dump", "targetContent": "replace"})
 
 
 def statement(principal: str = ALICE, *, about: Plan = PLAN, **other: Any) -> Statement:
@@ -75,6 +78,7 @@ def test_no_approval_leaves_the_gate_closed() -> None:
         ({"author": "Alice <alice@ops>"}, ApprovalStatus.AUTHOR),
         ({"author": ""}, ApprovalStatus.AUTHOR),
         ({"signed_at": NOW + SKEW + timedelta(seconds=1)}, ApprovalStatus.NOT_YET_VALID),
+        ({"signed_at": datetime.max.replace(tzinfo=UTC)}, ApprovalStatus.NOT_YET_VALID),
         ({"decide_by": NOW - timedelta(seconds=1)}, ApprovalStatus.EXPIRED),
         ({"execute_by": NOW - timedelta(seconds=1)}, ApprovalStatus.EXPIRED),
     ],
@@ -184,18 +188,40 @@ def revocation(principal: str, *, at: datetime = NOW, key: str | None = "", **ot
     [
         (revocation(ALICE), [ApprovalStatus.REVOKED]),
         (revocation(BOB, at=NOW + timedelta(hours=1)), [ApprovalStatus.REVOKED]),
-        (revocation(BOB, at=NOW - timedelta(microseconds=1)), [ApprovalStatus.VALID]),
+        (revocation(BOB, at=NOW - SKEW), [ApprovalStatus.REVOKED]),
+        (revocation(BOB, at=NOW - SKEW - timedelta(microseconds=1)), [ApprovalStatus.VALID]),
         (revocation(EVE), [ApprovalStatus.VALID, ApprovalStatus.NOT_AN_APPROVER]),
         (
             revocation(BOB, key=None, problem=ApprovalStatus.BAD_SIGNATURE, detail="changed"),
             [ApprovalStatus.VALID, ApprovalStatus.BAD_SIGNATURE],
         ),
         (revocation(BOB, key=None), [ApprovalStatus.VALID, ApprovalStatus.BAD_SIGNATURE]),
+        (revocation(BOB, key="SHA256:old", problem=ApprovalStatus.UNKNOWN_SIGNER), [ApprovalStatus.REVOKED]),
+        (
+            revocation(EVE, key="SHA256:old", problem=ApprovalStatus.UNKNOWN_SIGNER, detail="unlisted"),
+            [ApprovalStatus.VALID, ApprovalStatus.UNKNOWN_SIGNER],
+        ),
+        (
+            revocation(BOB, key=None, problem=ApprovalStatus.UNKNOWN_SIGNER, detail="nobody is known"),
+            [ApprovalStatus.VALID, ApprovalStatus.UNKNOWN_SIGNER],
+        ),
     ],
-    ids=["own", "another-approver", "before", "not-an-approver", "forged", "unchecked"],
+    ids=[
+        "own",
+        "another-approver",
+        "by a clock that is behind",
+        "before",
+        "not-an-approver",
+        "forged",
+        "unchecked",
+        "by a key that was listed",
+        "by nobody's key",
+        "by no key",
+    ],
 )
 def test_an_approver_can_take_an_approval_back(given: Candidate, expected: list[ApprovalStatus]) -> None:
-    """Any approver, at or after the approval; a revocation that does not count is shown and takes nothing back."""
+    """Any approver, at or after the approval, as far as clocks can tell, and whatever becomes of the key; a revocation
+    that does not count is shown and takes nothing back."""
     state = judged(candidate(statement()), given)
     assert expected == status(state)
     assert (ApprovalStatus.VALID in expected) == state.satisfied
@@ -214,6 +240,32 @@ def test_whoever_approves_again_after_a_revocation_has_approved() -> None:
         candidate(statement()), revocation(BOB, at=NOW + timedelta(hours=1)), again, now=NOW + timedelta(hours=3)
     )
     assert [ApprovalStatus.REVOKED, ApprovalStatus.VALID] == status(state)
+
+
+def test_whoever_approves_again_waits_as_long_as_clocks_may_differ() -> None:
+    """Within that time nobody can tell it from an approval that was given before; the detail says how long that is."""
+    at = NOW + timedelta(hours=1)
+    taken = revocation(BOB, at=at, key="SHA256:old", problem=ApprovalStatus.UNKNOWN_SIGNER)
+    soon, later = (candidate(statement(signed_at=at + SKEW + timedelta(seconds=late))) for late in (0, 1))
+    state = judged(soon, revocation(CAROL, at=NOW), taken, now=at + SKEW)
+    assert [ApprovalStatus.REVOKED] == status(state)
+    told = (
+        f"by bob@ops, with a key not listed for them, at {at.isoformat()}; an approval signed more than 60 s after that"
+    )
+    assert f"{told} counts: go" == state.approvals[0].detail
+    assert judged(later, taken, now=at + SKEW).satisfied
+
+
+def test_a_replan_that_only_moves_the_guarded_steps_keeps_its_approvals() -> None:
+    """A backup that is due meanwhile has no effect; that it moves every step behind it by one is none either."""
+    before, moved = facts.plan(doc=REPLACE), facts.plan(facts.facts() | {"backup": None}, REPLACE)
+    assert before.effects_digest == moved.effects_digest
+    gate = gate_of(before).model_copy(update={"approvers": (ALICE,)})
+    said = candidate(statement_for(before, gate, act="approve", principal=ALICE, reason="go", now=NOW, nonce="n"))
+    assert judge(before, gate, [said], now=NOW).satisfied
+    assert [] == [each.detail for each in judge(moved, gate, [said], now=NOW).approvals if each.detail]
+    fewer = moved.model_copy(update={"steps": tuple(one for one in moved.steps if one.kind is not StepKind.HOLD)})
+    assert [ApprovalStatus.OTHER_EFFECTS] == status(judge(fewer, gate, [said], now=NOW))
 
 
 def test_a_quorum_is_people_with_keys_of_their_own() -> None:

@@ -5,22 +5,29 @@ from __future__ import annotations
 import io
 import json
 import os
+import pwd
 import signal
+import socket
+import sqlite3
 import stat
 import subprocess
 import sys
-from contextlib import redirect_stderr, redirect_stdout
+from contextlib import closing, redirect_stderr, redirect_stdout
 from pathlib import Path
 
 import click
 import pytest
 
 from statehub_plan import cli
+from statehub_plan.apply.loop import LeaveNow
+from statehub_plan.cli import workspace
 from statehub_plan.cli.output import TerminalReporter, progress_text
 from statehub_plan.cli.runs import ended_in_order
 from statehub_plan.cli.workspace import Workspace, save_plan
 from statehub_plan.errors import Exit
-from tests.unit.facts import document, plan
+from statehub_plan.model.record import RecordKind
+from statehub_plan.spec import starter
+from tests.unit.facts import NOW, document, plan
 
 WITHOUT_JSON = {"init", "graph", "report", "completion"}
 """What they print or write is in a format of its own."""
@@ -167,7 +174,7 @@ def test_the_first_signal_ends_a_run_in_order_and_only_the_third_ends_that(
             os.kill(os.getpid(), number)
         os.kill(os.getpid(), number)
         assert "ending in order" in capfd.readouterr().err
-        with pytest.raises(KeyboardInterrupt):
+        with pytest.raises(LeaveNow):
             os.kill(os.getpid(), number)
     assert before == signal.getsignal(number)
 
@@ -233,6 +240,23 @@ def test_an_encoding_that_lacks_an_arrow_ends_no_command(tmp_path: Path) -> None
     assert (Exit.DONE, True) == (found.returncode, "\\u2192" in found.stdout), found.stderr
 
 
+# Who plans and applies
+
+
+def test_an_author_is_named_on_a_machine_that_knows_no_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Git does not answer, as with a home on a drive that is away, and the user id has no entry, as in a container."""
+    git = tmp_path / "git"
+    git.write_text("#!/bin/sh\nexec sleep 30\n")
+    git.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setattr(workspace, "_GIT_TIMEOUT_S", 0.2)
+    for name in ("STATEHUB_PLAN_AUTHOR", "LOGNAME", "USER", "LNAME", "USERNAME"):
+        monkeypatch.delenv(name, raising=False)
+    assert f"{pwd.getpwuid(os.getuid()).pw_name}@{socket.gethostname()}" == workspace.author()
+    monkeypatch.setattr(os, "getuid", lambda: 3_999_999_999)
+    assert f"uid-3999999999@{socket.gethostname()}" == workspace.author()
+
+
 # The folder that things are kept in
 
 
@@ -245,3 +269,58 @@ def test_the_default_journal_makes_its_own_folder(tmp_path: Path, monkeypatch: p
         assert ((), False) == (workspace.records(), home.exists())
         assert str(home) in workspace.journal.location
     assert 0o700 == stat.S_IMODE(home.stat().st_mode)
+
+
+@pytest.fixture
+def recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A document whose service has two records in a journal beside it."""
+    for name in ("STATEHUB_PLAN_HOME", "STATEHUB_PLAN_JOURNAL"):
+        monkeypatch.delenv(name, raising=False)
+    file = tmp_path / "hub.yaml"
+    file.write_text(starter("hub"))
+    with Workspace.load(file) as opened:
+        for number in range(2):
+            opened.journal.append(
+                None,
+                service=opened.service,
+                plan_name="hub",
+                run="",
+                kind=RecordKind.FACT,
+                step=None,
+                payload={"kind": "test", "state": str(number)},
+                at=NOW,
+            )
+    return file
+
+
+def emptied(document: Path) -> None:
+    """The journal without its records, as somebody would leave it who can write the file."""
+    with closing(sqlite3.connect(document.parent / ".statehub-plan" / "journal.db")) as db:
+        for (trigger,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'").fetchall():
+            db.execute(f"DROP TRIGGER {trigger}")
+        db.execute("DELETE FROM record")
+        db.commit()
+
+
+def test_a_journal_from_which_a_service_is_gone_is_not_called_whole(recorded: Path) -> None:
+    """Nothing to show is no reason not to check: the head counts what is missing."""
+    status, out, _ = run("history", str(recorded), "--json")
+    assert (Exit.DONE, 2) == (status, json.loads(out)["checked"])
+    emptied(recorded)
+    status, out, _ = run("history", str(recorded), "--json")
+    assert (Exit.ERROR, "journal-tampered") == (status, json.loads(out)["error"]["code"])
+    _, out, _ = run("doctor", str(recorded), "--json")
+    check = next(one for one in json.loads(out)["checks"] if one["id"] == "journal")
+    assert (False, True) == (check["ok"], "the head counts 2 records" in check["what"])
+
+
+def test_what_was_never_recorded_is_nothing_on_record(recorded: Path) -> None:
+    """Of another service, and where there is no journal at all, which asking does not make."""
+    recorded.write_text(recorded.read_text().replace('service: "hub"', 'service: "other"', 1))
+    status, out, _ = run("history", str(recorded))
+    assert (Exit.DONE, "nothing is on record (2 records checked)\n") == (status, out)
+    alone = recorded.parent / "alone" / "hub.yaml"
+    alone.parent.mkdir()
+    alone.write_text(starter("hub"))
+    assert (Exit.DONE, "nothing is on record (0 records checked)\n") == run("history", str(alone))[:2]
+    assert [alone] == list(alone.parent.iterdir())

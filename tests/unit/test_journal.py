@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, cast
@@ -102,6 +103,31 @@ def test_what_was_read_before_is_taken_again_unless_it_was_changed() -> None:
     rows[1] = (*rows[1][:8], '{"n": 7}', *rows[1][9:])
     with pytest.raises(JournalTampered, match="not written the way the tool writes"):
         reading.records(rows, "here")
+
+
+class Overtaken(chain.Reading):
+    """A reading during whose very last moment another one is done, as by another thread."""
+
+    overtake: Callable[[], object] | None = None
+
+    @property
+    def _known(self) -> dict[Row, Record]:
+        return self._kept
+
+    @_known.setter
+    def _known(self, value: dict[Row, Record]) -> None:
+        self._kept = value
+        overtake, self.overtake = self.overtake, None
+        if overtake is not None:
+            overtake()
+
+
+def test_each_of_two_threads_that_read_at_once_gets_what_it_asked_for() -> None:
+    """What is remembered for the next reading is nobody's answer."""
+    rows, _ = chained(3)
+    reading = Overtaken()
+    reading.overtake = lambda: reading.records(rows[2:], "here")
+    assert [1, 2] == [record.seq for record in reading.records(rows[:2], "here")]
 
 
 def test_a_payload_without_canonical_json_is_a_defect_that_is_named() -> None:

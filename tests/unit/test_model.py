@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import pytest
 
+from statehub_plan.apply.loop import Applying
+from statehub_plan.errors import StatehubError
 from statehub_plan.model.plan import Refused
 from statehub_plan.model.spec import FallbackMode, TransferMethod
 from statehub_plan.model.steps import StepKind
 from statehub_plan.planner import MAX_STEPS, Next, Wish, next_step
+from statehub_plan.planning import gate_of
+from statehub_plan.spec import parse
 from statehub_plan.transitions import crashes, effect
 from statehub_plan.world import (
     Data,
@@ -23,7 +29,9 @@ from statehub_plan.world import (
     side,
     writable,
 )
+from tests.unit import approval_examples
 from tests.unit.explorer import WISHES, Exploration, explore, unmet_requirement, veils
+from tests.unit.spec_marks import FILE, changed
 
 pytestmark = pytest.mark.exhaustive
 
@@ -52,6 +60,34 @@ def test_the_planner_only_asks_for_steps_whose_requirements_hold(explored: Explo
         if (objection := unmet_requirement(step, before)) is not None
     }
     assert set() == objections
+
+
+def stopped(kind: StepKind, mode: FallbackMode) -> bool:
+    """Whether a plan document with this wish may have a gate for this kind of step."""
+    text = changed("mode: frozen", f"mode: {mode.value}", changed("method: auto  ", "method: replication  "))
+    guards = dict.fromkeys([StepKind.HOLD.value, StepKind.DECIDE.value, kind.value])
+    text = changed("guards: [hold, freeze, decide]", f"guards: [{', '.join(guards)}]", text)
+    try:
+        parse(text.encode(), FILE)
+    except StatehubError as error:
+        return not any("no gate stops" in line for line in error.details)
+    return True
+
+
+def test_every_step_that_a_document_may_guard_waits_for_its_gate(explored: Exploration) -> None:
+    """Whatever world it is taken in, but for those that lead out of an outage and carry no gate. What a gate could not
+    stop is refused in the document: it would be shown, signed and passed by."""
+    gate = approval_examples.gate_document(guards=[kind.value for kind in StepKind])
+    everything = approval_examples.document(gate)
+    carried = {
+        (step.kind, Applying._gated(cast(Applying, None), approval_examples.step("x", step.kind, "T07"), before))
+        for before, step, _ in explored.transitions
+        if gate_of(everything, step) is not None
+    }
+    passed_by = {kind for kind, waits in carried if not waits}
+    allowed = {kind for kind in StepKind if stopped(kind, explored.wish.fallback)}
+    assert set() == passed_by & allowed
+    assert {StepKind.HOLD, StepKind.FREEZE, StepKind.DECIDE, StepKind.RETIRE} <= allowed
 
 
 def test_no_step_and_no_crash_makes_a_second_side_writable(explored: Exploration) -> None:

@@ -216,8 +216,10 @@ def test_the_world_after_the_switch_is_seen_as_it_is() -> None:
     assert (Writes.FROZEN, Data.STALE) == (world.old.writes, world.old.data)
 
 
-def test_a_saved_plan_is_read_back_and_any_changed_byte_is_noticed() -> None:
-    """A plan file is what was shown, or it is refused."""
+@pytest.mark.parametrize("sealed", [False, True], ids=["edited", "sealed anew"])
+def test_a_saved_plan_is_read_back_and_any_changed_byte_is_noticed(sealed: bool) -> None:
+    """A plan file is what was shown, or it is refused; sealing it anew doesn't help: an approver reads the words of the
+    steps and signs their effects, so the words are made again from the facts."""
     text = canonical(PlanFile.seal(plan(doc=REPLACE)))
 
     def parse(data: bytes) -> PlanFile:
@@ -226,9 +228,11 @@ def test_a_saved_plan_is_read_back_and_any_changed_byte_is_noticed() -> None:
     assert plan(doc=REPLACE) == read_plan_file(text, "f", parse)
     tampered = json.loads(text)
     tampered["plan"]["steps"][2]["title"] = "nothing to see here"
+    if sealed:
+        tampered = PlanFile.seal(parse(json.dumps(tampered).encode()).plan).model_dump(mode="json", by_alias=True)
     with pytest.raises(StatehubError) as refused:
         read_plan_file(json.dumps(tampered).encode(), "f", parse)
-    assert Exit.STALE_PLAN is refused.value.exit_status
+    assert ("plan-tampered", Exit.STALE_PLAN) == (refused.value.code, refused.value.exit_status)
 
 
 def test_staleness_is_told_fact_by_fact() -> None:
@@ -289,24 +293,41 @@ def test_a_fallback_that_was_shut_again_after_somebody_opened_it_may_hold_rows_o
     assert Data.DIVERGED is ground(REPLACE, observation(shut_again), (), now=NOW).world.old.data
 
 
-def test_a_backup_of_another_endpoint_proves_nothing_before_the_fallback_is_retired() -> None:
-    """A restore drill from before the move does not show that the new primary can be restored."""
-    drilled = {"passed": True, "at": int(NOW.timestamp()), "report": {"endpoint": "home"}}
-    wish = document(
-        desired={"primary": "away", "fallback": {"endpoint": "home", "mode": "retired"}},
-        drills={
-            "restore": {"maxAge": "30d"},
-            "failover": {"argv": ["true"], "verify": DOCUMENT["spec"]["tasks"][0]["probes"]},
-        },
-    )
-    values = switched(away__writes="open") | {
+RETIRING = document(
+    desired={"primary": "away", "fallback": {"endpoint": "home", "mode": "retired"}},
+    drills={
+        "restore": {"maxAge": "30d"},
+        "failover": {"argv": ["true"], "verify": DOCUMENT["spec"]["tasks"][0]["probes"]},
+    },
+)
+
+
+def stabilized(**drills: Any) -> dict[str, Any]:
+    """The move is over but for retiring the fallback; with these drills on record."""
+    return switched(away__writes="open") | {
         "access.mcp": {"endpoint": "away"},
         "stabilization": {"term": 1, "state": "passed"},
         "document.recorded": {"term": 1},
         "document": {"exists": True},
-        "drill.restore": drilled,
+        **{f"drill.{name}": {"passed": True, "at": int(NOW.timestamp()), **detail} for name, detail in drills.items()},
     }
-    assert ["backup", "restore-drill", "failover-drill", "retire"] == kinds(plan(values, wish))
+
+
+def test_a_backup_of_another_endpoint_proves_nothing_before_the_fallback_is_retired() -> None:
+    """A restore drill from before the move does not show that the new primary can be restored."""
+    values = stabilized(restore={"report": {"endpoint": "home"}})
+    assert ["backup", "restore-drill", "failover-drill", "retire"] == kinds(plan(values, RETIRING))
+
+
+def test_a_failover_drill_speaks_for_one_endpoint_and_one_definition() -> None:
+    """Neither the failover of the side that is retired nor a placeholder's shows that the new primary can."""
+    drill = RETIRING.spec.drills.failover
+    assert drill is not None
+    done = {"endpoint": "away", "definition": drill.definition}
+    assert Due.DONE is ground(RETIRING, observation(stabilized(failover=done)), (), now=NOW).world.failover_drill
+    for changed in ({"endpoint": "home"}, {"definition": "sha256:of-another-command"}):
+        seen = observation(stabilized(failover=done | changed))
+        assert Due.DUE is ground(RETIRING, seen, (), now=NOW).world.failover_drill
 
 
 def rehearsed(**changes: Any) -> dict[str, Any]:

@@ -111,6 +111,12 @@ CONTRADICTIONS = [
         RETIRE_GATE.replace("[retire]", "[decide]") + GATE,
         "decide is guarded by retire already; let one gate guard it",
     ),
+    (
+        GATE,
+        RETIRE_GATE.replace("[retire]", "[▸redirect]") + GATE,
+        "no gate stops redirect: it comes after the decision, when nothing but retire waits for anybody; take it out",
+    ),
+    (GATE, RETIRE_GATE.replace("[retire]", "[copy, ▸unfollow, ▸burn]") + GATE, "no gate stops unfollow"),
     ("env: NEW_HOME_DSN", "env: ▸OLD_HOME_DSN", "new-home and old-home have the same database"),
     ("env: NEW_HOME_APP_DSN", "env: ▸OLD_HOME_DSN", "so they are one place; give each endpoint its own"),
     ("baseUrl: http://new-home.internal:8000", "baseUrl: ▸http://127.0.0.1:8000/", "have the same api.baseUrl"),
@@ -249,6 +255,15 @@ def test_one_approval_never_ends_the_way_back_as_well() -> None:
     text = changed(RETIRE_GATE, "", retired())
     text = changed("guards: [hold, freeze, decide]", "▸guards: [hold, freeze, decide, retire]", text)
     assert_marked(text, "give retire a gate of its own")
+
+
+def test_a_backup_is_guarded_only_where_it_is_done_only_before_the_decision() -> None:
+    """The one that the retirement asks for comes after it, and would wait for nobody."""
+    guarded = RETIRE_GATE.replace("guards: [retire]", "guards: [▸backup, ▸restore-drill]").replace("retire", "backup")
+    kept = changed(GATE, guarded + GATE)
+    assert parse(kept.replace("▸", "").encode(), FILE).document.kind == "CutoverPlan"
+    before = "before the fallback is retired, when nothing but retire waits for anybody"
+    assert_marked(changed(GATE, guarded + GATE, retired()), before, before)
 
 
 def test_following_with_replication_is_a_valid_wish() -> None:

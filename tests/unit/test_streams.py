@@ -227,3 +227,52 @@ def test_a_table_that_is_not_published_makes_the_way_back_not_lossless() -> None
     found = stream([slot()], [subscription()], away__unpublished=["public.new"])
     assert (StreamState.STREAMING, False) == (found.state, found.lossless)
     assert "public.new" in found.why
+
+
+def test_a_table_that_is_published_and_not_subscribed_makes_the_way_back_not_lossless() -> None:
+    """Somebody added it to the publication, and nobody refreshed the subscription; where one end does not say what it
+    lists nothing is claimed."""
+    published = ["public.new", "public.t"]
+    found = stream([slot()], [subscription(subscribed=["public.t", "public.gone"])], away__published=published)
+    assert (StreamState.STREAMING, False) == (found.state, found.lossless)
+    assert "1 tables that away publishes are not subscribed by home" in found.why
+    assert "public.new" in found.why
+    assert stream([slot()], [subscription(subscribed=published)], away__published=published).lossless
+    assert stream([slot()], [subscription(subscribed=None)], away__published=published).lossless
+    assert stream([slot()], [subscription(subscribed=["public.t"])]).lossless
+
+
+def failed_over(began: int | None, now: int | None, *unknown: str, **changes: Any) -> Stream:
+    """The stream into home that was made on timeline `began` of home, which writes `now`."""
+    there = seen([slot()], [subscription(**changes)], *unknown, fill="following", home__timeline=now)
+    facts = tuple(
+        fact.model_copy(update={"value": {"fill_stage": "following", "fill_timeline": began}})
+        if fact.id == "home.transfer"
+        else fact
+        for fact in there.facts
+    )
+    return stream_between(there.model_copy(update={"facts": facts}), "home", "away")
+
+
+def test_a_receiver_that_failed_over_makes_the_way_back_not_lossless() -> None:
+    """A promoted standby may lack what was confirmed; of a stream that an earlier release made nothing is claimed."""
+    assert (True, True, True) == tuple(failed_over(*both).lossless for both in ((2, 2), (None, 2), (None, None)))
+    found = failed_over(1, 2)
+    assert (StreamState.STREAMING, False, True) == (found.state, found.lossless, found.observed)
+    assert found.why.startswith("home has failed over since the stream began (timeline 1, now 2)")
+
+
+def test_a_timeline_that_is_not_known_is_not_taken_for_the_same() -> None:
+    """It could not be looked at, or the receiver is a standby itself."""
+    unseen, standby = failed_over(1, 1, "home.timeline"), failed_over(1, None)
+    assert (False, False) == (unseen.lossless, standby.lossless)
+    assert "home.timeline could not be observed" in unseen.why
+    assert "it is a standby now" in standby.why
+
+
+def test_why_it_broke_stands_beside_what_makes_it_not_lossless() -> None:
+    """Two things to mend, and both are told."""
+    found = failed_over(1, 2, running=False)
+    assert (StreamState.BROKEN, False) == (found.state, found.lossless)
+    assert "its worker does not run" in found.why
+    assert "home has failed over" in found.why

@@ -20,6 +20,11 @@ _COMMITS_WAIT = Query(
     "SELECT current_setting('synchronous_standby_names') <> '' "
     "AND NOT EXISTS (SELECT FROM pg_stat_get_wal_senders() s WHERE coalesce(s.sync_state, 'hidden') <> 'async')"
 )
+_ASYNCHRONOUS = Query(
+    "SELECT count(*) FROM pg_stat_get_wal_senders() s WHERE current_setting('synchronous_standby_names') = '' "
+    "AND coalesce(s.state, 'streaming') = 'streaming' AND NOT EXISTS "
+    "(SELECT FROM pg_replication_slots r WHERE r.active_pid = s.pid AND r.slot_type = 'logical')"
+)
 _ARCHIVER = Query(
     "SELECT failed_count, last_failed_wal FROM pg_stat_archiver WHERE last_failed_time IS NOT NULL "
     "AND last_failed_time > coalesce(last_archived_time, '-infinity')"
@@ -139,6 +144,25 @@ def _commits_wait(look: Look) -> Iterator[Seen]:
         yield Seen(
             f"synchronous_standby_names is set on the {look.side} and no synchronous standby is connected",
             "bring the standby back, or: ALTER SYSTEM SET synchronous_standby_names = ''; SELECT pg_reload_conf()",
+        )
+
+
+@check(
+    "standbys-asynchronous",
+    Severity.WARNING,
+    Place.EACH,
+    title="standbys confirm what is committed",
+    reason="a standby that takes over right after a freeze or a decision may not have it yet: the old side would be "
+    "open again, or the decision gone",
+    here=(_ASYNCHRONOUS,),
+)
+def _asynchronous(look: Look) -> Iterator[Seen]:
+    standbys = look.here.value(_ASYNCHRONOUS)
+    if standbys:
+        yield Seen(
+            f"{standbys} standbys of the {look.side} follow it, and no commit waits for any of them",
+            "for the move: ALTER SYSTEM SET synchronous_standby_names = 'ANY 1 (*)'; SELECT pg_reload_conf() (with "
+            "CloudNativePG: spec.minSyncReplicas), or see to it that nothing fails over meanwhile",
         )
 
 
