@@ -28,7 +28,8 @@ def guard(document: Path, as_json: bool) -> int:
     """Look once at the stream into DOCUMENT's fallback, and drop its slot if it is about to fill the primary's disk.
 
     For cron or a timer, for as long as the fallback follows: a run that stabilizes looks by itself. Needs the lease
-    (exit 6 while a run has it) and a journal that is whole. Changes nothing else.
+    (exit 6 while a run has it). Changes nothing else. A journal whose chain is damaged is told afterwards, with exit 1:
+    a disk that fills waits for nobody.
     """
     from statehub_plan.render import told_streams
     from statehub_plan.streams import stream_between
@@ -58,8 +59,8 @@ def _plan(workspace: Workspace, seen: tuple[Observation, tuple[Evidence, ...]]) 
 def _look(
     workspace: Workspace, plan: Plan, seen: tuple[Observation, tuple[Evidence, ...]], reporter: TerminalReporter
 ) -> dict[str, JsonValue] | None:
-    """What was dropped, under the service's lease."""
-    from statehub_plan.journal import Heartbeat
+    """What was dropped, under the service's lease; JournalTampered once that is done, where the chain is damaged."""
+    from statehub_plan.journal import Heartbeat, JournalTampered
     from statehub_plan.steps.guarding import guard_fallback
     from statehub_plan.steps.stage import Stage
 
@@ -67,8 +68,12 @@ def _look(
     lease = journal.acquire(
         workspace.service, author(), ttl_s=LEASE_TTL_S, now=utc_now(), at_least=epochs_taken(workspace, plan)
     )
+    damage: JournalTampered | None = None
     try:
-        journal.verify()
+        try:
+            journal.verify()
+        except JournalTampered as error:
+            damage = error
         with Heartbeat(journal, lease) as heartbeat:
 
             def record_fact(kind: str, state: str, payload: dict[str, JsonValue]) -> None:
@@ -100,4 +105,6 @@ def _look(
             dropped = guard_fallback(stage, seen[0], ground(plan.spec, *seen, now=utc_now()))
     finally:
         journal.release(lease)
+    if damage is not None:
+        raise damage
     return None if dropped is None else dropped.model_dump(mode="json")

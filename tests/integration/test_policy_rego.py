@@ -134,6 +134,7 @@ def test_hard_rules_are_denials_and_advice_is_a_warning(policies: tuple[PolicySu
         "fallback_following.behind",
         "fallback_following.disk",
         "fallback_following.not_following",
+        "fallback_following.not_lossless",
         "fallback_following.retained",
         "gate_approved.needed",
         "proof_before_open.other_out_of_sight",

@@ -92,6 +92,26 @@ warn contains finding if {
 }
 
 # METADATA
+# title: The fallback follows and may miss rows
+# description: Says at once that following is not the same as having everything, as after a failover of the fallback.
+# custom:
+#   code: fallback_following.not_lossless
+#   remedy: Rehearse the way back, which compares both sides; where they differ, let the stream be made anew.
+warn contains finding if {
+	_fallback.state == "streaming"
+	_fallback.lossless == false
+	finding := {
+		"code": "fallback_following.not_lossless",
+		"level": "advisory",
+		"message": sprintf("the fallback follows and the way back is not lossless: %v", [object.get(_fallback, "why", "not known")]),
+		"step": null,
+		"path": "observed.streams",
+		"evidence": {"stream": _fallback},
+		"remedy": "Rehearse the way back, which compares both sides; where they differ, let the stream be made anew.",
+	}
+}
+
+# METADATA
 # title: The fallback is behind
 # description: Says while there is time that it falls behind.
 # custom:

@@ -65,6 +65,21 @@ test_not_following_allows_a_fallback_that_follows_or_is_filled if {
 	_advice(_of_fallback("state", "copying")) == set()
 }
 
+test_not_lossless_denies_nothing_and_says_that_rows_may_be_missing if {
+	_advice(_of_fallback("lossless", false)) == {"fallback_following.not_lossless"}
+}
+
+test_not_lossless_allows_a_fallback_that_has_everything if _advice(_of_fallback("lossless", true)) == set()
+
+test_not_lossless_allows_what_not_following_says_already if {
+	document := fixture.patched(_of_fallback("lossless", false), "/observed/streams/wsl2/state", "broken")
+	_advice(document) == {"fallback_following.not_following"}
+}
+
+test_not_lossless_misses_whether_it_is if {
+	_advice(fixture.removed(fixture.followed, "/observed/streams/wsl2/lossless")) == set()
+}
+
 test_not_following_allows_a_plan_that_sets_it_up if {
 	document := json.patch(_of_fallback("state", "lost"), [{
 		"op": "replace",
