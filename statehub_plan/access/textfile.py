@@ -96,10 +96,19 @@ def _replacement(snapshot: Snapshot, text: str) -> Iterator[Path]:
                 )
             yield temporary
     except OSError as error:
+        in_the_way = f"remove {_temporary_of(snapshot.real)}"
+        remedies = {
+            errno.EEXIST: in_the_way,
+            errno.ELOOP: in_the_way,
+            errno.ENOSPC: f"free space in {snapshot.real.parent}",
+            errno.EMLINK: f"remove the other links: find DIR -samefile {snapshot.real}",
+            errno.EPERM: f"run this as the owner of {snapshot.real}, or give it to this user (chown)",
+        }
+        remedy = remedies.get(error.errno or 0, f"let this user write in {snapshot.real.parent}")
         raise Refusal(
             code="access-file-unwritable",
             what=f"{snapshot.path} can't be replaced: {error.strerror or error}",
-            hint=f"nothing was changed; free space in {snapshot.real.parent}, or let this user write there",
+            hint=f"nothing was changed; {remedy}",
         ) from error
 
 

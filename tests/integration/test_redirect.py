@@ -290,7 +290,8 @@ def test_a_hard_link_is_refused(tmp_path: Path) -> None:
     """The other name would keep the old value and nobody would know."""
     file = _config(tmp_path)
     os.link(file, tmp_path / "other")
-    assert "hard links" in _refused(_json_access(file), tmp_path).what
+    refusal = _refused(_json_access(file), tmp_path)
+    assert ("hard links" in refusal.what, "-samefile" in refusal.hint) == (True, True)
     assert 2 == file.stat().st_nlink
 
 
