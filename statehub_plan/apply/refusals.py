@@ -46,7 +46,8 @@ def not_approved(state: GateState, step: Step) -> Refusal:
     return Refusal(
         code="approval-missing",
         what=f"gate {state.gate} in front of {step.title!r} has {len(state.fingerprints)} of {state.quorum} approvals",
-        hint=f"an approver runs `statehub-plan approve PLANFILE --gate {state.gate}` with an own SSH key",
+        hint=f"an approver runs `statehub-plan approve PLANFILE --gate {state.gate} --key KEY --reason WHY`, with "
+        "their own SSH key",
         exit_status=Exit.APPROVAL_MISSING,
         details=details,
     )

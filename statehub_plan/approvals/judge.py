@@ -197,7 +197,7 @@ def _taken_back(gate: Gate, candidate: Candidate, revocations: tuple[Revocation,
         if entitled and signed_at - said.signed_at <= SKEW:
             by = said.principal if revocation.problem is None else f"{said.principal}, with a key not listed for them,"
             anew = f"an approval signed more than {SKEW.seconds} s after that counts"
-            return ApprovalStatus.REVOKED, f"by {by} at {said.signed_at.isoformat()}; {anew}: {said.reason}"
+            return ApprovalStatus.REVOKED, f"by {by} at {said.signed_at.isoformat()} ({said.reason!r}); {anew}"
     return None
 
 

@@ -185,6 +185,7 @@ def _checked_text(checked: BackupCheck) -> str:
     sound = "sound" if checked.sound else "NOT SOUND"
     inside = {None: "not encrypted", True: "encrypted, decrypted and compared", False: "encrypted, not decrypted"}
     who = f" ({checked.principal})" if checked.principal else ""
+    without = "unsigned" if checked.sound else "no signature that counts"
     return "\n".join(
         (
             f"{checked.path}: {sound}",
@@ -193,7 +194,7 @@ def _checked_text(checked: BackupCheck) -> str:
             f"  {counted(checked.files, 'file')}, {checked.size_bytes / 1e6:.1f} MB read in "
             f"{checked.elapsed_ms / 1000:.1f} s, {checked.bytes_per_s / 1e6:.1f} MB/s; {inside[checked.decrypted]}",
             f"  manifest {checked.manifest_digest}, "
-            + (f"signed by {checked.signed_by}{who}" if checked.signed_by else "unsigned"),
+            + (f"signed by {checked.signed_by}{who}" if checked.signed_by else without),
         )
     )
 

@@ -209,7 +209,8 @@ class DemoWorld:
         command = [str(find_ssh_keygen()), "-q", "-t", "ed25519", "-N", "", "-C", APPROVER, "-f", str(self.key_file)]
         subprocess.run(command, check=True, stdin=subprocess.DEVNULL, capture_output=True)
         kind, key, _ = self.key_file.with_suffix(".pub").read_text().split()
-        line = f'{APPROVER} namespaces="statehub-plan-approval@v1" {kind} {key}\n'
+        namespaces = ",".join(f"statehub-plan-{what}@v1" for what in ("approval", "backup", "drill"))
+        line = f'{APPROVER} namespaces="{namespaces}" {kind} {key}\n'
         (self.directory / "keys" / "allowed_signers").write_text(line)
 
     def _write_evidence(self) -> None:

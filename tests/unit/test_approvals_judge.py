@@ -249,10 +249,8 @@ def test_whoever_approves_again_waits_as_long_as_clocks_may_differ() -> None:
     soon, later = (candidate(statement(signed_at=at + SKEW + timedelta(seconds=late))) for late in (0, 1))
     state = judged(soon, revocation(CAROL, at=NOW), taken, now=at + SKEW)
     assert [ApprovalStatus.REVOKED] == status(state)
-    told = (
-        f"by bob@ops, with a key not listed for them, at {at.isoformat()}; an approval signed more than 60 s after that"
-    )
-    assert f"{told} counts: go" == state.approvals[0].detail
+    by = f"by bob@ops, with a key not listed for them, at {at.isoformat()} ('go')"
+    assert f"{by}; an approval signed more than 60 s after that counts" == state.approvals[0].detail
     assert judged(later, taken, now=at + SKEW).satisfied
 
 
