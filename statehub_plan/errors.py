@@ -70,3 +70,8 @@ def refused_by_system(error: OSError, doing: str) -> StatehubError:
         what=f"{doing}: {where}{error.strerror or error}",
         hint="free space, or correct what stands in the way, then run the command again",
     )
+
+
+class LeaveNow(KeyboardInterrupt):
+    """Somebody insists on leaving while a run is being ended in order: nothing of that is begun anew, and writers that
+    still wait go on when this process is gone."""

@@ -27,7 +27,7 @@ from statehub_plan.apply.refusals import (
     world_differs,
 )
 from statehub_plan.apply.staleness import changed_evidence, changed_facts, stale
-from statehub_plan.errors import OutcomeUnknown, StatehubError, refused_by_system
+from statehub_plan.errors import LeaveNow, OutcomeUnknown, StatehubError, refused_by_system
 from statehub_plan.history import evidence_recorded
 from statehub_plan.model.plan import Direction, Phase, Plan, Refused, Step
 from statehub_plan.model.record import GateState, RecordKind, RunContext
@@ -73,11 +73,6 @@ _BEFORE_REHEARSAL = (
     StepKind.REHEARSE,
     StepKind.HOLD,
 )
-
-
-class LeaveNow(KeyboardInterrupt):
-    """Somebody insists on leaving while a run is being ended in order: nothing of that is begun anew, and writers that
-    still wait go on when this process is gone."""
 
 
 class Applying:

@@ -18,7 +18,7 @@ from pydantic import JsonValue
 from statehub_plan.cli.options import document_argument, json_option, plan_argument
 from statehub_plan.cli.output import TerminalReporter, error_output, print_error, print_json, print_text
 from statehub_plan.cli.workspace import Workspace, author, load_plan, utc_now
-from statehub_plan.errors import Exit, Refusal, StatehubError
+from statehub_plan.errors import Exit, LeaveNow, Refusal, StatehubError
 from statehub_plan.journal import Journal
 from statehub_plan.model.facts import Evidence, Fact, Observation
 from statehub_plan.model.output import HistoryOutput, RehearseOutput, RunOutput
@@ -53,8 +53,6 @@ class _Eyes:
 def ended_in_order() -> Iterator[None]:
     """Ctrl-C, SIGTERM and a closed terminal all end a run in order: writers are released, the record says why. A second
     signal while that is under way is only answered, a third is obeyed at once, wherever that has come to."""
-    from statehub_plan.apply.loop import LeaveNow
-
     received = 0
 
     def interrupt(_number: int, _frame: FrameType | None) -> None:

@@ -391,11 +391,17 @@ def test_a_stabilizing_run_guards_on_each_look(back: Ends) -> None:
     assert "stabilize" == kinds[2][0]
 
 
-def test_a_timer_guards_for_as_long_as_the_fallback_follows(back: Ends) -> None:
-    """`guard` takes the lease, drops what has to go, and afterwards everybody sees why."""
+def _guarded(back: Ends) -> Path:
+    """The document that a timer guards, after the move."""
     _decided_for_new(back)
     document = back.directory / "plan.yaml"
     document.write_text(json.dumps(back.plan.model_dump(mode="json", by_alias=True, exclude_none=True)))
+    return document
+
+
+def test_a_timer_guards_for_as_long_as_the_fallback_follows(back: Ends) -> None:
+    """`guard` takes the lease, drops what has to go, and afterwards everybody sees why."""
+    document = _guarded(back)
     back.write(rows=100)
     done = ran("guard", document, "--json")
     assert Exit.DONE == done.status, done.told
@@ -415,9 +421,7 @@ def test_a_timer_guards_for_as_long_as_the_fallback_follows(back: Ends) -> None:
 
 def test_a_timer_tells_of_a_journal_that_was_changed_and_saves_the_disk_first(back: Ends) -> None:
     """As every run does, it checks the chain; unlike a run it does not stop there."""
-    _decided_for_new(back)
-    document = back.directory / "plan.yaml"
-    document.write_text(json.dumps(back.plan.model_dump(mode="json", by_alias=True, exclude_none=True)))
+    document = _guarded(back)
     back.write(rows=100)
     with Workspace.load(document) as workspace:
         fact = {"service": workspace.service, "plan_name": "p", "run": "", "kind": RecordKind.FACT, "step": None}
@@ -434,9 +438,7 @@ def test_a_timer_tells_of_a_journal_that_was_changed_and_saves_the_disk_first(ba
 
 def test_a_timer_waits_for_nobody_who_has_the_lease(back: Ends) -> None:
     """A run that is under way looks after the slot itself."""
-    _decided_for_new(back)
-    document = back.directory / "plan.yaml"
-    document.write_text(json.dumps(back.plan.model_dump(mode="json", by_alias=True, exclude_none=True)))
+    document = _guarded(back)
     back.write(rows=100)
     with Workspace.load(document) as workspace:
         lease = workspace.journal.acquire(workspace.service, "somebody", ttl_s=30, now=now())

@@ -459,13 +459,18 @@ def test_a_pair_of_commands(tmp_path: Path) -> None:
     assert "run\n" == (tmp_path / "runs").read_text()
 
 
+WRONG_FROM_THE_FIRST = [
+    (["false"], ["true", "{value}"], "access-get-failed"),
+    (["no-such-command"], ["true", "{value}"], "command-missing"),
+    (["echo", "elsewhere"], ["true", "{value}"], "access-value-foreign"),
+    (["echo", OLD], ["true"], "access-command-invalid"),
+]
+
+
 @pytest.mark.parametrize(
     ("get", "set_", "code"),
     [
-        (["false"], ["true", "{value}"], "access-get-failed"),
-        (["no-such-command"], ["true", "{value}"], "command-missing"),
-        (["echo", "elsewhere"], ["true", "{value}"], "access-value-foreign"),
-        (["echo", OLD], ["true"], "access-command-invalid"),
+        *WRONG_FROM_THE_FIRST,
         (["echo", OLD], ["false", "{value}"], "access-set-failed"),
         (["echo", OLD], ["true", "{value}"], "access-not-kept"),
         (["echo", OLD], ["sh", "-c", "sleep 60", "{value}"], "access-set-timeout"),
@@ -482,10 +487,7 @@ def test_commands_that_fail(get: list[str], set_: list[str], code: str, tmp_path
 @pytest.mark.parametrize(
     ("get", "set_", "code"),
     [
-        (["false"], ["true", "{value}"], "access-get-failed"),
-        (["no-such-command"], ["true", "{value}"], "command-missing"),
-        (["echo", "elsewhere"], ["true", "{value}"], "access-value-foreign"),
-        (["echo", OLD], ["true"], "access-command-invalid"),
+        *WRONG_FROM_THE_FIRST,
         (["echo", OLD], ["no-such-command", "{value}"], "command-missing"),
         (["echo", NEW], ["no-such-command", "{value}"], "command-missing"),
     ],

@@ -94,6 +94,16 @@ def streams(world: DemoWorld) -> dict[str, Any]:
     return found
 
 
+def _rehearsed_once_more(file: Path, new: str) -> None:
+    """The plan is carried out to its end, after one rehearsal by the same run."""
+    at = At("nothing:at-all", lambda: None)
+    error = applied_with(file, at)
+    assert error is None or error.exit_status is Exit.WAITING, (error, error.details)
+    assert 1 == at.steps.count("rehearse")
+    carried_out(file)
+    Told.primary = new
+
+
 def test_a_receiver_that_has_failed_over_since_is_proved_again(world: DemoWorld) -> None:
     """Its promoted standby may lack what was confirmed: nothing is lossless, and nothing moves, before all of it was
     compared anew."""
@@ -111,12 +121,7 @@ def test_a_receiver_that_has_failed_over_since_is_proved_again(world: DemoWorld)
     promote(cluster)
     file = planned(world, "after-a-failover", "plan" if new == TARGET else "switchback")
     assert Exit.DONE == approve(world, file).status
-    at = At("nothing:at-all", lambda: None)
-    error = applied_with(file, at)
-    assert error is None or error.exit_status is Exit.WAITING, (error, error.details)
-    assert 1 == at.steps.count("rehearse")
-    carried_out(file)
-    Told.primary = new
+    _rehearsed_once_more(file, new)
     assert {new} == writable(world)
     assert streams(world)[old]["lossless"]
 
@@ -129,12 +134,7 @@ def test_a_plan_that_was_made_after_a_rehearsal_may_repeat_it(world: DemoWorld) 
     file = planned(world, "after-a-rehearsal", "plan" if new == TARGET else "switchback")
     assert Exit.DONE == approve(world, file).status
     change_and_undo(world, old)
-    at = At("nothing:at-all", lambda: None)
-    error = applied_with(file, at)
-    assert error is None or error.exit_status is Exit.WAITING, (error, error.details)
-    assert 1 == at.steps.count("rehearse")
-    carried_out(file)
-    Told.primary = new
+    _rehearsed_once_more(file, new)
 
 
 def test_a_change_that_never_ends_ends_the_run_and_writers_go_on(world: DemoWorld) -> None:

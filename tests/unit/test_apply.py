@@ -11,10 +11,10 @@ from typing import NoReturn
 import psycopg
 import pytest
 
-from statehub_plan.apply.loop import LeaveNow, unexplained
+from statehub_plan.apply.loop import unexplained
 from statehub_plan.apply.staleness import changed_evidence, changed_facts
 from statehub_plan.cli.runs import ended_in_order
-from statehub_plan.errors import Exit, OutcomeUnknown, StatehubError
+from statehub_plan.errors import Exit, LeaveNow, OutcomeUnknown, StatehubError
 from statehub_plan.model.facts import EvidenceStatus
 from statehub_plan.model.plan import Direction
 from statehub_plan.model.record import RecordKind

@@ -19,12 +19,11 @@ import click
 import pytest
 
 from statehub_plan import cli
-from statehub_plan.apply.loop import LeaveNow
 from statehub_plan.cli import workspace
 from statehub_plan.cli.output import TerminalReporter, progress_text
 from statehub_plan.cli.runs import ended_in_order
 from statehub_plan.cli.workspace import Workspace, save_plan
-from statehub_plan.errors import Exit
+from statehub_plan.errors import Exit, LeaveNow
 from statehub_plan.model.record import RecordKind
 from statehub_plan.spec import starter
 from tests.unit.facts import NOW, document, plan
