@@ -34,6 +34,7 @@ from statehub_plan.postgres.connect import connect, user_tables
 from statehub_plan.postgres.copy import copy_data
 from statehub_plan.postgres.fence import fence, install, settle_fence
 from statehub_plan.postgres.finish import finish_schema
+from statehub_plan.postgres.forecast import Forecast
 from statehub_plan.postgres.hold import HoldLimits
 from statehub_plan.postgres.replication import (
     create_subscription,
@@ -111,15 +112,18 @@ class Mover:
         self.old, self.new, self.term = self.new, self.old, self.term + 1
         return timings
 
-    def rehearse(self) -> float:
-        """Milliseconds that the move will take, by a rehearsal."""
+    def rehearse(self) -> Forecast:
+        """What the move will take, by a rehearsal."""
         with self._switch(self._reverse()) as switch:
             switch.prepare()
+            switch.measure()
             switch.take_hold()
             switch.drain()
             switch.sync_sequences()
             switch.rehearse_rest(lambda *_: None)
-            return switch.release() + switch.expected_rest_ms
+            switch.release()
+            assert switch.forecast is not None
+            return switch.forecast
 
     def _switch(self, reverse: ReverseEnds | None) -> Switch:
         ends, hold_id = SwitchEnds(self.old, self.new, reverse), secrets.token_hex(6)
@@ -243,15 +247,20 @@ def measure(pair: Pair, rate: float, writers: int, moves: int, prove_changes: bo
     print(f"| {rate:.0f} | {acknowledged} | {len(found)} | {p50:.1f} | {p99:.1f} | {most:.1f} | {missing} |")
     print(f"\neach writer's own: median {statistics.median(own):.1f}, 99th percentile {percentile(own, 0.99):.1f}")
     if forecasts:
-        errors = [forecast / each.gap_ms - 1 for forecast, each in zip(forecasts, timings, strict=True)]
-        near = sum(abs(error) <= 0.25 for error in errors)
-        told = ", ".join(f"{error:+.0%}" for error in sorted(errors))
-        print(f"\nforecast within 25 % in {near} of {len(errors)}, median {statistics.median(errors):+.0%}: {told}")
-        print(f"medians: forecast {statistics.median(forecasts):.1f}, ", end="")
-        print(f"the tool's part {statistics.median(each.gap_ms for each in timings):.1f}")
+        _tell_forecast("gap", [one.gap_ms for one in forecasts], found)
+        _tell_forecast("tool's part", [one.hold_ms for one in forecasts], [each.gap_ms for each in timings])
     for part in Timings.model_fields:
         values = [getattr(each, part) for each in timings]
         print(f"  {part}: median {statistics.median(values):.1f}, max {max(values):.1f}", file=sys.stderr)
+
+
+def _tell_forecast(what: str, forecasts: list[float], measured: list[float]) -> None:
+    errors = [forecast / real - 1 for forecast, real in zip(forecasts, measured, strict=True)]
+    near = sum(abs(error) <= 0.25 for error in errors)
+    expected, took = statistics.median(forecasts), statistics.median(measured)
+    print(f"\n{what}: median forecast {expected:.1f}, measured {took:.1f}, ratio {expected / took:.2f}; ", end="")
+    told = ", ".join(f"{error:+.0%}" for error in sorted(errors))
+    print(f"single moves within 25 %: {near} of {len(errors)}: {told}")
 
 
 def main() -> None:

@@ -261,7 +261,8 @@ def rehearse(planfile: Path, as_json: bool) -> int:
         print_json(output)
     else:
         print_text(
-            f"rehearsed: writers waited {output.gap_ms:.0f} ms, expected write gap {output.predicted_gap_ms:.0f} ms; "
+            f"rehearsed: writers waited {output.gap_ms:.0f} ms, expected write gap {output.predicted_gap_ms:.0f} ms, "
+            f"of which clients take {output.predicted_gap_ms - output.predicted_hold_ms:.0f} to come back; "
             f"contents equal, compared online in {output.compared_ms / 1000:.1f} s"
         )
     return Exit.DONE

@@ -84,8 +84,9 @@ class RunOutput(Frozen):
 
 
 class RehearseOutput(Frozen):
-    """`rehearse`: the receipt. `gap_ms`: how long writers waited; `predicted_gap_ms`: how long they will next time;
-    `drain_ms` of it until the barrier had arrived; `compared_ms`: the comparison of contents afterwards, online."""
+    """`rehearse`: the receipt. `gap_ms`: how long writers waited; `predicted_hold_ms`: from the locks of a move to its
+    opening; `predicted_gap_ms`: the same until the first client that keeps trying has written to the new primary, apart
+    from access paths; `drain_ms` until the barrier had arrived; `compared_ms`: comparing contents afterwards."""
 
     run: str
     term: int
@@ -93,6 +94,7 @@ class RehearseOutput(Frozen):
     gap_ms: float
     drain_ms: float
     proof_ms: float
+    predicted_hold_ms: float
     predicted_gap_ms: float
     compared_ms: int
     effects_digest: str

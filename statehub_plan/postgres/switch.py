@@ -7,8 +7,6 @@ committed on the old side before the decision falls on the new one, and the deci
 
 from __future__ import annotations
 
-import math
-import statistics
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
@@ -24,6 +22,7 @@ from statehub_plan.moments import Moment, passed_by
 from statehub_plan.postgres.barrier import Barrier, await_barrier, send_barrier
 from statehub_plan.postgres.connect import Connection, connect, keep_plans, user_tables
 from statehub_plan.postgres.fence import arm, open_by_gate, settle_fence
+from statehub_plan.postgres.forecast import Forecast, Measures, forecast, measure_again, measure_rest
 from statehub_plan.postgres.frozen import (
     end_all_others,
     late_tables,
@@ -48,9 +47,6 @@ __all__ = ["Switch", "SwitchEnds", "SwitchLimits", "Timings"]
 
 _NEAR_S = 0.25
 _NEAR_ATTEMPTS = 20
-_MEASURED = 5
-_OPENINGS_OF_A_FREEZE = 1.5
-_OPENINGS_PER_ROOT = 4.0
 
 Prepared = tuple[Outcome, Callable[[float], bool]]
 
@@ -136,9 +132,10 @@ class Switch:
         self.proof: str | None = None
         self.opened_at: datetime | None = None
         self.confirmed = True
+        self.forecast: Forecast | None = None
+        self._measured: Measures | None = None
         self._armed = False
         self._own_from: str | None = None
-        self.expected_rest_ms = 0.0
         self._sealing: Future[None] | None = None
         self._deciding: Future[Prepared] | None = None
 
@@ -215,6 +212,13 @@ class Switch:
         """`check` is given sessions of both sides while nobody waits, and raises where there is no use in a hold."""
         with self._explaining("the preparation"):
             check(self._source, self._target)
+
+    def measure(self) -> None:
+        """Before a rehearsal's hold: how long the things take here of which the rest of a move consists."""
+        with self._explaining("the preparation"):
+            self._measured = measure_rest(
+                self._source, self._target, self._ends.target_dsn, self._look_for_writers, self._open_and_roll_back
+            )
 
     def take_hold(self) -> Hold:
         """Every table of the source locked; from here on writers wait, and the clock of `switch_s` runs. When it has
@@ -338,11 +342,17 @@ class Switch:
         return None
 
     def rehearse_rest(self, check: Callable[[Connection, Connection], None]) -> None:
-        """What comes between the barrier and the freeze, as far as it leaves no trace: `check`, and the sealing."""
+        """What comes between the barrier and the freeze, as far as it leaves no trace: `check`, and the sealing. Once
+        `measure` was called, `forecast` is known from here on."""
         self._require_hold()
         with self._explaining("the proof"):
             self._clock.measure("proof_ms", lambda: check(self._source, self._target))
         self._require_sealing().result()
+        if self._measured is not None:
+            rehearsed_ms = (time.monotonic() - self._held_at) * 1000
+            with self._explaining("the forecast"):
+                again = measure_again(self._measured, self._ends.target_dsn, self._open_and_roll_back)
+                self.forecast = forecast(again, rehearsed_ms)
         self._require_time("the end of the rehearsal")
 
     def release(self) -> float:
@@ -421,8 +431,9 @@ class Switch:
         self._tables = user_tables(self._source)
         self._probes = find_probes(self._source, self._source.info.user)
         read_sequences(self._source, names=self._sequence_names())
+        self._look_for_writers()
+        other_sessions(self._target)
         self._open_and_roll_back()
-        self.expected_rest_ms = self._measure_rest()
 
     def _open_and_roll_back(self) -> None:
         with self._target.pipeline():
@@ -430,24 +441,6 @@ class Switch:
             self._mark(None)
             open_by_gate(self._target, term=self._term)
         self._target.execute("ROLLBACK")
-
-    def _measure_rest(self) -> float:
-        """Milliseconds for what a rehearsal leaves out: looking for writers before and after the freeze; freeze and
-        decision, told in openings of the target. Sessions are ended, and are back meanwhile, on the same processors,
-        but not all before it is over: their root counts (measured in docs/benchmarks.md, "Forecast")."""
-        self._look_for_writers()
-        other_sessions(self._target)
-        sessions = len(other_sessions(self._source))
-        looks, openings = [], []
-        for _ in range(_MEASURED):
-            began = time.monotonic()
-            self._look_for_writers()
-            looked = time.monotonic()
-            self._open_and_roll_back()
-            looks.append(looked - began)
-            openings.append(time.monotonic() - looked)
-        freeze_s = statistics.median(openings) * (_OPENINGS_OF_A_FREEZE + _OPENINGS_PER_ROOT * math.sqrt(sessions))
-        return round((2 * statistics.median(looks) + freeze_s) * 1000, 2)
 
     def _look_for_writers(self) -> None:
         canary(self._second, tables=self._tables[:1], probes=self._probes)

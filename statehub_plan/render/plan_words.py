@@ -56,7 +56,9 @@ def expected_gap(plan: Plan) -> str | None:
     if not isinstance(predicted, int | float) or not isinstance(at, int):
         return "Expected write gap: not in the rehearsal's receipt"
     limit, when = plan.spec.spec.freeze.switch_timeout, moment(datetime.fromtimestamp(at, UTC))
-    return f"Expected write gap: {predicted:.0f} ms, as rehearsed {when}; everything is released after {limit}"
+    held = receipt.get("predicted_hold_ms")
+    back = f", of which clients take {predicted - held:.0f} to come back" if isinstance(held, int | float) else ""
+    return f"Expected write gap: {predicted:.0f} ms{back}, as rehearsed {when}; everything is released after {limit}"
 
 
 def why(plan: Plan, step: Step) -> str:

@@ -51,7 +51,10 @@ def execute(stage: Stage, step: Step) -> dict[str, JsonValue]:
     require_equal(stage, found)
     gap, predicted = payload["gap_ms"], payload["predicted_gap_ms"]
     rows = sum(table.rows_source or 0 for table in found.tables)
-    return {"summary": f"writers waited {gap} ms, expected {predicted} ms; {rows} rows proved equal", **payload}
+    return {
+        "summary": f"writers waited {gap} ms, expected write gap {predicted} ms; {rows} rows proved equal",
+        **payload,
+    }
 
 
 def _record_timelines(stage: Stage, marks: dict[str, str], found: Comparison) -> None:
@@ -91,6 +94,7 @@ def _held_for_a_moment(
     dsns = [stage.dsn(endpoint) for endpoint in (stage.plan.old, stage.plan.new)]
     seen = [stack.enter_context(connect(dsn, purpose="rehearse")) for dsn in dsns]
     stage.check_lease()
+    switch.measure()
     switch.take_hold()
     switch.drain()
     switch.sync_sequences()
@@ -144,7 +148,9 @@ def _receipt(
     found: Comparison,
     proof_ms: float,
 ) -> dict[str, JsonValue]:
-    timings = switch.timings
+    timings, expected = switch.timings, switch.forecast
+    if expected is None:
+        raise RuntimeError("a rehearsal has measured nothing")
     with connect(stage.dsn(stage.plan.new), purpose="read stream", read_only=True) as target:
         mark = read_fill(target)
     rehearsed: dict[str, JsonValue] = {
@@ -160,7 +166,8 @@ def _receipt(
         "gap_ms": timings.gap_ms,
         "drain_ms": timings.drain_ms,
         "proof_ms": timings.proof_ms,
-        "predicted_gap_ms": round(timings.gap_ms + switch.expected_rest_ms + proof_ms, 1),
+        "predicted_hold_ms": round(expected.hold_ms + proof_ms, 1),
+        "predicted_gap_ms": round(expected.gap_ms + proof_ms, 1),
         "compared_ms": found.elapsed_ms,
         "rehearsed_at": epoch_s(stage.now()),
         "proof": proof_payload(found),

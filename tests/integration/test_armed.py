@@ -11,6 +11,7 @@ from psycopg.conninfo import conninfo_to_dict
 from statehub_plan.errors import StatehubError
 from statehub_plan.postgres import fence
 from statehub_plan.postgres.catalog_stamp import catalog_stamp
+from statehub_plan.postgres.forecast import Measures, measure_again
 from statehub_plan.postgres.hold import Hold
 from statehub_plan.postgres.proof import unsound_tables
 from statehub_plan.postgres.switch import Switch
@@ -238,6 +239,36 @@ def test_a_rehearsal_puts_the_fence_away_before_it_compares(pair: Moved) -> None
         switch.release()
         assert (0, True) == armed(pair.old)
     assert pair.accepts_writes()
+
+
+def test_a_rehearsal_foretells_what_it_does_not_go_through(pair: Moved) -> None:
+    """Only where it was asked to measure; nothing of what it tried is left on either side."""
+    with pair.switch() as switch:
+        switch.prepare()
+        before = pair.new.admin("SELECT * FROM statehub_plan.state, statehub_plan.passage")
+        switch.measure()
+        switch.take_hold()
+        switch.drain()
+        switch.sync_sequences()
+        assert switch.forecast is None
+        switch.rehearse_rest(lambda *_: None)
+        held_ms = switch.release()
+    expected = switch.forecast
+    assert expected is not None
+    assert 0 < expected.rehearsed_ms < held_ms
+    assert expected.rehearsed_ms < expected.hold_ms < expected.gap_ms
+    assert before == pair.new.admin("SELECT * FROM statehub_plan.state, statehub_plan.passage")
+    assert pair.accepts_writes()
+
+
+def test_what_takes_long_is_not_tried_again_while_writers_wait(pair: Moved) -> None:
+    """A session over a slow network would keep them waiting, and processors have nothing to do with it."""
+    slow = Measures(look_ms=1, flush_source_ms=1, flush_target_ms=1, opening_ms=1, session_ms=300, sessions=1)
+
+    def tried() -> None:
+        raise AssertionError("tried again")
+
+    assert slow == measure_again(slow, pair.new.tool_dsn, tried)
 
 
 def test_many_busy_tables_are_not_tried_one_after_the_other(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:

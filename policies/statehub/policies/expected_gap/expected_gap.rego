@@ -1,5 +1,5 @@
 # METADATA
-# title: The write gap that is to be expected fits the time-out
+# title: The hold that is to be expected fits the time-out
 # description: >-
 #   Prevents a hold that is given up at its time-out after everybody has waited for it, as a rehearsal could have told.
 # custom:
@@ -19,12 +19,19 @@ _needing contains entry if {
 }
 
 # METADATA
-# title: The gap that the newest rehearsal predicts
-# description: In milliseconds; undefined where it does not say.
-_predicted_ms := lib.rehearsal.predicted_gap_ms if is_number(lib.rehearsal.predicted_gap_ms)
+# title: The hold that the newest rehearsal predicts
+# description: >-
+#   In milliseconds, until the decision; clients that come back afterwards are no matter of the time-out. Receipts of
+#   earlier releases have one figure for both. Undefined where it does not say.
+_predicted_ms := lib.rehearsal.predicted_hold_ms if is_number(lib.rehearsal.predicted_hold_ms)
+
+else := lib.rehearsal.predicted_gap_ms if {
+	not "predicted_hold_ms" in object.keys(lib.rehearsal)
+	is_number(lib.rehearsal.predicted_gap_ms)
+}
 
 # METADATA
-# title: The gap would be longer than the time-out
+# title: The hold would be longer than the time-out
 # description: Prevents a switch that cannot succeed.
 # custom:
 #   code: expected_gap.too_long
@@ -36,17 +43,17 @@ deny contains finding if {
 	finding := {
 		"code": "expected_gap.too_long",
 		"level": "hard",
-		"message": sprintf("a write gap of %v ms is to be expected", [_predicted_ms]),
+		"message": sprintf("a hold of %v ms is to be expected", [_predicted_ms]),
 		"step": entry.step.id,
 		"path": "observed.facts.rehearsal",
-		"evidence": {"predicted_gap_ms": _predicted_ms, "limit_ms": limit_ms},
+		"evidence": {"predicted_hold_ms": _predicted_ms, "limit_ms": limit_ms},
 		"remedy": "Look in the rehearsal's receipt at what takes the time, or raise freeze.switchTimeout.",
 	}
 }
 
 # METADATA
-# title: Nobody knows how long the gap will be
-# description: Prevents taking a receipt without a prediction for a short gap.
+# title: Nobody knows how long the hold will be
+# description: Prevents taking a receipt without a prediction for a short hold.
 # custom:
 #   code: expected_gap.unknown
 #   remedy: Run `statehub-plan rehearse` with this release of the tool.
@@ -56,7 +63,7 @@ deny contains finding if {
 	finding := {
 		"code": "expected_gap.unknown",
 		"level": "hard",
-		"message": "no rehearsal predicts the write gap",
+		"message": "no rehearsal predicts how long writers are held",
 		"step": entry.step.id,
 		"path": "observed.facts.rehearsal",
 		"evidence": {"fact": object.get(input, ["observed", "facts", "rehearsal"], null)},
@@ -65,7 +72,7 @@ deny contains finding if {
 }
 
 # METADATA
-# title: The gap would use up half of the time-out
+# title: The hold would use up half of the time-out
 # description: Says before the switch that little is left for a bad day.
 # custom:
 #   code: expected_gap.long
@@ -77,10 +84,10 @@ warn contains finding if {
 	finding := {
 		"code": "expected_gap.long",
 		"level": "advisory",
-		"message": sprintf("a write gap of %v ms is to be expected", [_predicted_ms]),
+		"message": sprintf("a hold of %v ms is to be expected", [_predicted_ms]),
 		"step": entry.step.id,
 		"path": "observed.facts.rehearsal",
-		"evidence": {"predicted_gap_ms": _predicted_ms, "limit_ms": limit_ms},
+		"evidence": {"predicted_hold_ms": _predicted_ms, "limit_ms": limit_ms},
 		"remedy": "Look in the rehearsal's receipt at what takes the time.",
 	}
 }
@@ -108,6 +115,6 @@ deny contains finding if {
 }
 
 # METADATA
-# title: A gap that was predicted
+# title: A hold that was predicted
 # description: A number of milliseconds.
 _is_predicted if _predicted_ms >= 0

@@ -13,13 +13,29 @@ _advice(document) := found if {
 
 _holding := fixture.before(fixture.switch, "01-hold")
 
-_predicting(document, value) := fixture.patched(document, "/observed/facts/rehearsal/value/predicted_gap_ms", value)
+_predicting(document, value) := fixture.patched(document, "/observed/facts/rehearsal/value/predicted_hold_ms", value)
+
+# As an earlier release of the tool recorded it.
+_earlier(document, value) := fixture.patched(
+	fixture.removed(document, "/observed/facts/rehearsal/value/predicted_hold_ms"),
+	"/observed/facts/rehearsal/value/predicted_gap_ms",
+	value,
+)
 
 test_too_long_denies_a_gap_beyond_the_time_out if {
 	_codes(_predicting(_holding, 5001)) == {"expected_gap.too_long"}
 }
 
 test_too_long_allows_exactly_the_time_out if _codes(_predicting(_holding, 5000)) == set()
+
+test_too_long_allows_clients_that_come_back_after_it if {
+	_codes(fixture.patched(_holding, "/observed/facts/rehearsal/value/predicted_gap_ms", 9000)) == set()
+}
+
+test_too_long_denies_by_the_gap_where_the_hold_was_not_told_apart if {
+	_codes(_earlier(_holding, 5001)) == {"expected_gap.too_long"}
+	_codes(_earlier(_holding, 5000)) == set()
+}
 
 test_too_long_allows_a_plan_that_rehearses_first if _codes(fixture.switch_planned) == set()
 
@@ -40,7 +56,7 @@ test_unknown_allows_moves_by_dump_and_planning if {
 }
 
 test_unknown_misses_the_prediction if {
-	_codes(fixture.removed(_holding, "/observed/facts/rehearsal/value/predicted_gap_ms")) == {"expected_gap.unknown"}
+	_codes(fixture.removed(_earlier(_holding, 60), "/observed/facts/rehearsal/value/predicted_gap_ms")) == {"expected_gap.unknown"}
 }
 
 test_long_denies_nothing_and_says_how_long if _advice(_predicting(fixture.switch, 2501)) == {"expected_gap.long"}
