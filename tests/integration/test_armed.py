@@ -250,7 +250,6 @@ def test_a_rehearsal_foretells_what_it_does_not_go_through(pair: Moved) -> None:
         switch.take_hold()
         switch.drain()
         switch.sync_sequences()
-        assert switch.forecast is None
         switch.rehearse_rest(lambda *_: None)
         held_ms = switch.release()
     expected = switch.forecast
