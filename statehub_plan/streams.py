@@ -122,6 +122,16 @@ def orphans(observation: Observation, endpoints: tuple[str, str]) -> tuple[Orpha
     return tuple(sorted(found, key=lambda one: (one.endpoint, one.name)))
 
 
+def slots_into_others(observation: Observation, sender: str) -> tuple[str, ...]:
+    """Names of the tool's slots in the sender's own database, sorted: on a primary that has moved, of the stream into
+    its fallback, and of what nobody is going to read."""
+    database = _identity(observation, sender).database
+    rows = _rows(observation.value(f"{sender}.slots"))
+    return tuple(
+        sorted(str(row.get("name")) for row in rows if row.get("ours") is True and row.get("database") == database)
+    )
+
+
 def _expected_name(observation: Observation, receiver: str) -> str | None:
     identity = _identity(observation, receiver)
     return stream_name(identity) if identity.known else None

@@ -13,12 +13,14 @@ from statehub_plan.cli.options import document_argument, json_option
 from statehub_plan.cli.output import TerminalReporter, print_json, print_text
 from statehub_plan.cli.runs import LEASE_TTL_S, epochs_taken
 from statehub_plan.cli.workspace import Workspace, author, utc_now
-from statehub_plan.errors import Exit
+from statehub_plan.errors import Exit, StatehubError
 from statehub_plan.model.facts import Evidence, Observation
 from statehub_plan.model.output import GuardOutput
 from statehub_plan.model.plan import Plan
 from statehub_plan.model.record import RecordKind
+from statehub_plan.model.spec import FallbackMode
 from statehub_plan.planning import turned
+from statehub_plan.world import Role, Term
 
 
 @click.command()
@@ -28,8 +30,9 @@ def guard(document: Path, as_json: bool) -> int:
     """Look once at the stream into DOCUMENT's fallback, and drop its slot if it is about to fill the primary's disk.
 
     For cron or a timer, for as long as the fallback follows: a run that stabilizes looks by itself. Needs the lease
-    (exit 6 while a run has it). Changes nothing else. A journal whose chain is damaged is told afterwards, with exit 1:
-    a disk that fills waits for nobody.
+    (exit 6 while a run has it). Changes nothing else. Where the slot could not be looked after, or nobody can tell who
+    is primary, exit 1 says so. A journal whose chain is damaged is told afterwards, with exit 1: a disk that fills
+    waits for nobody.
     """
     from statehub_plan.render import told_streams
     from statehub_plan.streams import stream_between
@@ -59,7 +62,8 @@ def _plan(workspace: Workspace, seen: tuple[Observation, tuple[Evidence, ...]]) 
 def _look(
     workspace: Workspace, plan: Plan, seen: tuple[Observation, tuple[Evidence, ...]], reporter: TerminalReporter
 ) -> dict[str, JsonValue] | None:
-    """What was dropped, under the service's lease; JournalTampered once that is done, where the chain is damaged."""
+    """What was dropped, under the service's lease; StatehubError `not-guarded` where nothing could be told or done,
+    JournalTampered once that is done, where the chain is damaged."""
     from statehub_plan.journal import Heartbeat, JournalTampered
     from statehub_plan.steps.guarding import guard_fallback
     from statehub_plan.steps.stage import Stage
@@ -69,6 +73,7 @@ def _look(
         workspace.service, author(), ttl_s=LEASE_TTL_S, now=utc_now(), at_least=epochs_taken(workspace, plan)
     )
     damage: JournalTampered | None = None
+    failed: list[str] = []
     try:
         try:
             journal.verify()
@@ -77,6 +82,8 @@ def _look(
         with Heartbeat(journal, lease) as heartbeat:
 
             def record_fact(kind: str, state: str, payload: dict[str, JsonValue]) -> None:
+                if state == "failed":
+                    failed.append(f"the slot {payload.get('slot')}: {payload.get('why')}")
                 journal.append(
                     lease,
                     service=workspace.service,
@@ -102,9 +109,25 @@ def _look(
                 records=workspace.records,
                 reporter=reporter,
             )
-            dropped = guard_fallback(stage, seen[0], ground(plan.spec, *seen, now=utc_now()))
+            grounded = ground(plan.spec, *seen, now=utc_now())
+            dropped = guard_fallback(stage, seen[0], grounded)
     finally:
         journal.release(lease)
     if damage is not None:
         raise damage
+    if plan.spec.spec.desired.fallback.mode is FallbackMode.FOLLOWING:
+        if grounded.world.primary is Role.UNKNOWN or grounded.world.term is Term.UNKNOWN:
+            failed.append(f"who is primary is not known: {grounded.register.basis}")
+        if failed:
+            raise _not_guarded(failed)
     return None if dropped is None else dropped.model_dump(mode="json")
+
+
+def _not_guarded(why: list[str]) -> StatehubError:
+    return StatehubError(
+        code="not-guarded",
+        what="the disk of the primary was not guarded",
+        hint="mend what is listed, then run `guard` again; until then look after the disk yourself (`observe` shows "
+        "what the slot keeps)",
+        details=tuple(why),
+    )

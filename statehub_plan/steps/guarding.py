@@ -18,7 +18,7 @@ from statehub_plan.postgres.connect import connect
 from statehub_plan.postgres.guard import Dropped, guard_slot
 from statehub_plan.redact import redact
 from statehub_plan.steps.stage import Stage
-from statehub_plan.streams import SLOT_DROPPED_KIND
+from statehub_plan.streams import SLOT_DROPPED_KIND, slots_into_others
 from statehub_plan.world import Role, Term
 
 
@@ -32,12 +32,15 @@ def guard_fallback(stage: Stage, observation: Observation, grounded: Grounded) -
     """
     fallback = stage.plan.spec.spec.desired.fallback
     moved = grounded.world.primary is Role.NEW and grounded.world.term is Term.SETTLED
-    receiver = identity_of(observation, stage.plan.old)
-    if not receiver.known:  # a receiver that is away is the very reason for WAL to pile up
-        receiver = stage.plan.identities[stage.plan.old]
-    if not moved or fallback.mode is not FallbackMode.FOLLOWING or not receiver.known:
+    if not moved or fallback.mode is not FallbackMode.FOLLOWING:
         return None
-    name = stream_name(receiver)
+    names = _names(stage, observation)
+    if len(names) > 1:
+        why = f"while {stage.plan.old} is away nobody knows which one is for it; drop_replication_slot the others"
+        _told_as_failed(stage, ", ".join(names), why)
+    if len(names) != 1:
+        return None
+    name = names[0]
     try:
         return _guard(stage, name)
     except StatehubError as error:
@@ -47,6 +50,15 @@ def guard_fallback(stage: Stage, observation: Observation, grounded: Grounded) -
     except psycopg.Error as error:
         _told_as_failed(stage, name, redact(" ".join(str(error).split())))
     return None
+
+
+def _names(stage: Stage, observation: Observation) -> tuple[str, ...]:
+    """The slot of the stream into the fallback. A receiver that is away is the very reason for WAL to pile up: it is
+    known by what the plan knew, or else by what is left on the sender for it."""
+    for receiver in (identity_of(observation, stage.plan.old), stage.plan.identities[stage.plan.old]):
+        if receiver.known:
+            return (stream_name(receiver),)
+    return slots_into_others(observation, stage.plan.new)
 
 
 def _guard(stage: Stage, name: str) -> Dropped | None:

@@ -26,7 +26,7 @@ from statehub_plan.model.steps import StepKind
 from statehub_plan.model.stream import StreamState
 from statehub_plan.planning import make_plan
 from statehub_plan.postgres import state
-from statehub_plan.postgres.connect import connect
+from statehub_plan.postgres.connect import Connection, connect
 from statehub_plan.postgres.guard import Dropped, guard_slot
 from statehub_plan.schemas import problems
 from statehub_plan.steps import stabilize
@@ -281,14 +281,51 @@ def test_a_dropped_slot_is_recorded_before_and_after_told_and_seen_ever_after(ba
     assert run.guard() is None
 
 
+def away(there: Ends) -> None:
+    """The old side's server is not to be reached any more."""
+    (there.directory / "old.dsn").write_text("host=127.0.0.1 port=1 dbname=x user=x")
+
+
+def create_slot_of_a_stranger(session: Connection) -> None:
+    """One more of the tool's slots on the sender, that nobody reads."""
+    session.execute("SELECT pg_create_logical_replication_slot('statehub_plan_stranger', 'pgoutput')")
+
+
 def test_a_receiver_that_is_away_is_guarded_by_who_the_plan_knew_it_to_be(back: Ends) -> None:
     """Its being away is the very reason for WAL to pile up."""
     run = _Run(back)
-    (back.directory / "old.dsn").write_text("host=127.0.0.1 port=1 dbname=x user=x")
+    away(back)
     run.seen = back.observe(deep=False)
     back.write(rows=100)
     assert run.guard() is not None
     assert back.name() not in _slots(back)
+
+
+def test_a_receiver_that_was_away_from_the_first_look_on_is_guarded_by_what_is_left_for_it(back: Ends) -> None:
+    """A plan that was made meanwhile, as a timer makes one every time, does not know it either."""
+    away(back)
+    run = _Run(back)
+    assert not run.plan.identities["old"].known
+    back.write(rows=100)
+    assert run.guard() is not None
+    assert back.name() not in _slots(back)
+
+
+def test_of_two_slots_nobody_guesses_which_one_is_for_a_receiver_that_is_away(back: Ends) -> None:
+    """It is told and recorded, for a person."""
+    away(back)
+    with back.sending() as session:
+        create_slot_of_a_stranger(session)
+    try:
+        run = _Run(back)
+        back.write(rows=100)
+        assert run.guard() is None
+        assert ["failed"] == run.states()
+        assert "could not be guarded" in run.notes[-1]
+        assert back.name() in _slots(back)
+    finally:
+        with back.sending() as session:
+            session.execute("SELECT pg_drop_replication_slot('statehub_plan_stranger')")
 
 
 @pytest.mark.parametrize(
@@ -417,6 +454,26 @@ def test_a_timer_guards_for_as_long_as_the_fallback_follows(back: Ends) -> None:
     assert () == problems("output-observe", seen.json)
     assert False is seen.json["streams"]["old"]["lossless"]
     assert "it kept" in seen.json["streams"]["old"]["why"]
+
+
+def test_a_timer_guards_while_the_fallback_is_away(back: Ends) -> None:
+    """Which is when WAL piles up: the workstation is switched off, and cron goes on."""
+    document = _guarded(back)
+    away(back)
+    back.write(rows=100)
+    done = ran("guard", document, "--json")
+    assert Exit.DONE == done.status, done.told
+    assert back.name() == done.json["dropped"]["slot"]
+    assert back.name() not in _slots(back)
+
+
+def test_a_timer_that_cannot_see_the_primary_says_that_it_guards_nothing(back: Ends) -> None:
+    """A look that says nothing must not look like one that found nothing."""
+    document = _guarded(back)
+    (back.directory / "new.dsn").write_text("host=127.0.0.1 port=1 dbname=x user=x")
+    refused = ran("guard", document, "--json")
+    assert (Exit.ERROR, "not-guarded") == (refused.status, refused.json["error"]["code"])
+    assert "who is primary is not known" in refused.json["error"]["details"][0]
 
 
 def test_a_timer_tells_of_a_journal_that_was_changed_and_saves_the_disk_first(back: Ends) -> None:
