@@ -160,7 +160,8 @@ def _access_known(world: World) -> Refused | None:
 
 
 def _turn_streams(world: World, wish: Wish) -> Next | None:
-    """The primary follows nobody; the fallback follows it where that is wished. Waits for a side out of sight."""
+    """The primary follows nobody; the fallback follows it where that is wished, and if it did, until it is retired.
+    Waits for a side out of sight."""
     if world.old.reach is Reach.UNREACHABLE:
         return None
     if world.new.follows is not Follows.NOBODY:
@@ -169,10 +170,16 @@ def _turn_streams(world: World, wish: Wish) -> Next | None:
     if wish.fallback is FallbackMode.FOLLOWING:
         if world.old.follows in (Follows.READY, Follows.BROKEN):
             return Next(StepKind.REVERSE_FOLLOW, Role.OLD, _FALLBACK, _told(world.old.follows, "the old"))
-    elif world.old.follows is not Follows.NOBODY:
-        because = f"{_told(world.old.follows, 'the old')}, and none is wished"
-        return Next(StepKind.UNFOLLOW, Role.OLD, _FALLBACK, because)
+    elif wish.fallback is FallbackMode.FROZEN or world.retired:
+        return _follow_no_more(world)
     return None
+
+
+def _follow_no_more(world: World) -> Next | None:
+    if world.old.follows is Follows.NOBODY:
+        return None
+    because = f"{_told(world.old.follows, 'the old')}, and none is wished"
+    return Next(StepKind.UNFOLLOW, Role.OLD, _FALLBACK, because)
 
 
 def _settle(world: World, wish: Wish) -> Next | Refused | None:

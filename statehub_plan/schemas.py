@@ -61,6 +61,7 @@ def _models() -> dict[str, type[BaseModel]]:
         "output-demo": output.DemoOutput,
         "output-doctor": output.DoctorOutput,
         "output-drill": evidence.DrillOutput,
+        "output-drill-failover": output.FailoverDrillOutput,
         "output-drill-verify": evidence.VerifiedEvidence,
         "output-failure": output.FailureOutput,
         "output-guard": output.GuardOutput,

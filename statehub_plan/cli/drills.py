@@ -1,23 +1,34 @@
-"""`drill restore` and `drill verify`: the dated proof that a way back works, and what that proof is worth."""
+"""`drill restore`, `drill failover`, `drill verify`: the dated proof that a way back works, and what it is worth."""
 
 from __future__ import annotations
 
+import secrets
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+from pydantic import JsonValue
 
+from statehub_plan.abstraction import ground
 from statehub_plan.cli.backups import ended, endpoint_option, key_option, named, signers_option
 from statehub_plan.cli.options import document_argument, json_option
-from statehub_plan.cli.output import TerminalReporter, print_json, print_text
+from statehub_plan.cli.output import TerminalReporter, error_output, print_json, print_text
 from statehub_plan.cli.workspace import Workspace, utc_now
-from statehub_plan.errors import StatehubError
+from statehub_plan.errors import Exit, StatehubError
+from statehub_plan.model.output import FailoverDrillOutput
 from statehub_plan.model.record import RecordKind
 from statehub_plan.model.steps import StepKind
+from statehub_plan.planner import Next
+from statehub_plan.planning import dress
+from statehub_plan.world import Role
 
 if TYPE_CHECKING:
     from statehub_plan.postgres.drill import DrillReport
     from statehub_plan.postgres.evidence import VerifiedEvidence
+
+
+_FAILOVER = Next(StepKind.FAILOVER_DRILL, Role.NEW, "drills.failover", "somebody asked for it")
 
 
 @click.group()
@@ -69,6 +80,53 @@ def restore(document: Path, endpoint: str | None, key: Path | None, as_json: boo
         signed = f"signed by {evidence.signed_by}" if evidence.signed_by else "unsigned"
         print_text(f"{_text(drilled.report)}\n  evidence {evidence.file}, {signed}")
     trouble = drilled.trouble if drilled.report.passed else drill_failed(drilled.report)
+    return ended(trouble)
+
+
+@drill.command()
+@document_argument
+@json_option
+def failover(document: Path, as_json: bool) -> int:
+    """Make the primary's platform fail over by DOCUMENT's own command (`drills.failover`), look until every probe of it
+    passes, and record the outcome; so that whoever approves the retirement of the fallback knows how it went.
+
+    Only once the lane is due, the primary has moved and serves, and the fallback is there and frozen. Needs the lease
+    (exit 6 while a run has it), and no approval.
+    """
+    from statehub_plan.cli.leased import leased_stage
+    from statehub_plan.cli.runs import ended_in_order
+    from statehub_plan.steps.failover_drill import declared, execute, require_now
+
+    reporter = TerminalReporter(quiet=as_json)
+    with Workspace.load(document) as workspace:
+        spec = workspace.document
+        declared(spec)
+        seen = workspace.observe(deep=True)
+        plan = workspace.plan(spec, *seen)
+        grounded = ground(spec, *seen, now=utc_now())
+        step = dress(spec, grounded, 1, _FAILOVER, grounded.world)
+        require_now(spec, step, grounded.world, workspace.history().criteria)
+        found: dict[str, JsonValue] = {}
+        trouble: StatehubError | None = None
+        with ended_in_order(), leased_stage(workspace, plan, seen, f"drill-{secrets.token_hex(4)}", reporter) as stage:
+
+            def record_fact(kind: str, state: str, payload: dict[str, JsonValue]) -> None:
+                stage.record_fact(kind, state, payload)
+                found.update(payload)
+
+            try:
+                execute(replace(stage, record_fact=record_fact), step)
+            except StatehubError as error:
+                if not found:
+                    raise
+                trouble = error
+    if as_json:
+        told = {name: found.get(name) for name in ("endpoint", "duration_s", "probes")}
+        error_told = None if trouble is None else error_output(trouble)
+        print_json(FailoverDrillOutput.model_validate({**told, "passed": trouble is None, "error": error_told}))
+        return Exit.DONE if trouble is None else trouble.exit_status
+    if trouble is None:
+        print_text(f"{found['endpoint']} failed over and was verified in {found['duration_s']} s")
     return ended(trouble)
 
 

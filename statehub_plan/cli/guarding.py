@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import secrets
+from dataclasses import replace
 from pathlib import Path
 
 import click
 from pydantic import JsonValue
 
 from statehub_plan.abstraction import ground
+from statehub_plan.cli.leased import leased_stage
 from statehub_plan.cli.options import document_argument, json_option
 from statehub_plan.cli.output import TerminalReporter, print_json, print_text
-from statehub_plan.cli.runs import LEASE_TTL_S, epochs_taken
-from statehub_plan.cli.workspace import Workspace, author, utc_now
+from statehub_plan.cli.workspace import Workspace, utc_now
 from statehub_plan.errors import Exit, StatehubError
 from statehub_plan.model.facts import Evidence, Observation
 from statehub_plan.model.output import GuardOutput
 from statehub_plan.model.plan import Plan
-from statehub_plan.model.record import RecordKind
 from statehub_plan.model.spec import FallbackMode
 from statehub_plan.planning import turned
 from statehub_plan.world import Role, Term
@@ -64,58 +64,27 @@ def _look(
 ) -> dict[str, JsonValue] | None:
     """What was dropped, under the service's lease; StatehubError `not-guarded` where nothing could be told or done,
     JournalTampered once that is done, where the chain is damaged."""
-    from statehub_plan.journal import Heartbeat, JournalTampered
+    from statehub_plan.journal import JournalTampered
     from statehub_plan.steps.guarding import guard_fallback
-    from statehub_plan.steps.stage import Stage
 
-    journal, run = workspace.journal, f"guard-{secrets.token_hex(4)}"
-    lease = journal.acquire(
-        workspace.service, author(), ttl_s=LEASE_TTL_S, now=utc_now(), at_least=epochs_taken(workspace, plan)
-    )
     damage: JournalTampered | None = None
-    failed: list[str] = []
-    try:
+    with leased_stage(workspace, plan, seen, f"guard-{secrets.token_hex(4)}", reporter) as stage:
+        failed: list[str] = []
+
+        def record_fact(kind: str, state: str, payload: dict[str, JsonValue]) -> None:
+            if state == "failed":
+                failed.append(f"the slot {payload.get('slot')}: {payload.get('why')}")
+            stage.record_fact(kind, state, payload)
+
         try:
-            journal.verify()
+            workspace.journal.verify()
         except JournalTampered as error:
             damage = error
-        with Heartbeat(journal, lease) as heartbeat:
-
-            def record_fact(kind: str, state: str, payload: dict[str, JsonValue]) -> None:
-                if state == "failed":
-                    failed.append(f"the slot {payload.get('slot')}: {payload.get('why')}")
-                journal.append(
-                    lease,
-                    service=workspace.service,
-                    plan_name=plan.spec.metadata.name,
-                    run=run,
-                    kind=RecordKind.FACT,
-                    step=None,
-                    payload={**payload, "kind": kind, "state": state},
-                    at=utc_now(),
-                )
-
-            stage = Stage(
-                plan=plan,
-                base_dir=workspace.base_dir,
-                home=workspace.home,
-                run=run,
-                epoch=lease.epoch,
-                owner=run,
-                now=utc_now,
-                record_fact=record_fact,
-                check_lease=heartbeat.check,
-                look=lambda: seen,
-                records=workspace.records,
-                reporter=reporter,
-            )
-            grounded = ground(plan.spec, *seen, now=utc_now())
-            dropped = guard_fallback(stage, seen[0], grounded)
-    finally:
-        journal.release(lease)
+        grounded = ground(plan.spec, *seen, now=utc_now())
+        dropped = guard_fallback(replace(stage, record_fact=record_fact), seen[0], grounded)
     if damage is not None:
         raise damage
-    if plan.spec.spec.desired.fallback.mode is FallbackMode.FOLLOWING:
+    if plan.spec.spec.desired.fallback.mode is not FallbackMode.FROZEN:
         if grounded.world.primary is Role.UNKNOWN or grounded.world.term is Term.UNKNOWN:
             failed.append(f"who is primary is not known: {grounded.register.basis}")
         if failed:

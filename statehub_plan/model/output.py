@@ -52,6 +52,16 @@ class ObserveOutput(Frozen):
     streams: dict[str, Stream]
 
 
+class FailoverDrillOutput(Frozen):
+    """`drill failover`: `probes` says of each probe how it ended; `duration_s` from the command to the last of them."""
+
+    endpoint: str
+    passed: bool
+    duration_s: float
+    probes: dict[str, str]
+    error: ErrorOutput | None
+
+
 class GuardOutput(Frozen):
     """`guard`: the stream into the fallback after the look, and the slot that had to be dropped, if any."""
 

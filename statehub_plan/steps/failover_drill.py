@@ -9,23 +9,57 @@ from pydantic import JsonValue
 from statehub_plan.errors import Refusal, StatehubError
 from statehub_plan.model.facts import Evidence, EvidenceStatus
 from statehub_plan.model.plan import Step
-from statehub_plan.model.spec import CommandProbe, FailoverDrill, Task, duration_s
+from statehub_plan.model.record import CriterionState, CriterionStatus
+from statehub_plan.model.spec import CommandProbe, CutoverPlan, FailoverDrill, Lane, Task, duration_s
 from statehub_plan.model.steps import StepKind
 from statehub_plan.observe import observe_evidence
 from statehub_plan.steps.stage import Stage
+from statehub_plan.world import Role, Term, World, Writes
 
 _POLL_S = 1.0
 
 
-def execute(stage: Stage, step: Step) -> dict[str, JsonValue]:
-    """Runs the command once, then looks until every probe passes or the drill's time-out; records which it was."""
-    drill = stage.plan.spec.spec.drills.failover
+def declared(document: CutoverPlan) -> FailoverDrill:
+    """The drill that the document declares; a refusal where it declares none."""
+    drill = document.spec.drills.failover
     if drill is None:
         raise Refusal(
             code="drill-undeclared",
             what="retiring the fallback needs a failover drill and the plan declares none",
             hint="declare `drills.failover` with the command and the probes that prove it",
         )
+    return drill
+
+
+def require_now(document: CutoverPlan, step: Step, world: World, criteria: tuple[CriterionState, ...]) -> None:
+    """A refusal where a drill on its own could make an outage worse, or is not for one person to order."""
+    unmet = [f"{one.name}: {one.detail}" for one in criteria if one.status is not CriterionStatus.MET]
+    reasons = (
+        (
+            document.metadata.lane is Lane.DEFERRED and (bool(unmet) or not criteria),
+            "the lane is deferred and its entry criteria do not hold",
+            "wait for what is listed; `status` shows it",
+        ),
+        (
+            world.primary is not Role.NEW or world.term is not Term.SETTLED or world.new.writes is not Writes.OPEN,
+            f"{step.subject} is not the primary, settled and open for writes",
+            "`observe` shows who is; a drill is for a primary that has moved and serves",
+        ),
+        (
+            world.retired or world.old.writes is not Writes.FROZEN,
+            "the fallback is not there, frozen, as the way back should this go wrong",
+            "`observe` shows what became of it",
+        ),
+    )
+    for applies, what, hint in reasons:
+        if applies:
+            details = tuple(unmet) if "criteria" in what else ()
+            raise Refusal(code="drill-not-now", what=f"no failover is drilled: {what}", hint=hint, details=details)
+
+
+def execute(stage: Stage, step: Step) -> dict[str, JsonValue]:
+    """Runs the command once, then looks until every probe passes or the drill's time-out; records which it was."""
+    drill = declared(stage.plan.spec)
     started = time.monotonic()
     command = CommandProbe(kind="command", name="failover", argv=drill.argv, timeout=drill.timeout)
     seen = _probe(stage, Task(id="drill", title="the failover command", probes=(command,)))

@@ -32,7 +32,7 @@ def guard_fallback(stage: Stage, observation: Observation, grounded: Grounded) -
     """
     fallback = stage.plan.spec.spec.desired.fallback
     moved = grounded.world.primary is Role.NEW and grounded.world.term is Term.SETTLED
-    if not moved or fallback.mode is not FallbackMode.FOLLOWING:
+    if not moved or fallback.mode is FallbackMode.FROZEN:  # one that is to be retired follows until it is
         return None
     names = _names(stage, observation)
     if len(names) > 1:

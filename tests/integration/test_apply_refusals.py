@@ -22,6 +22,7 @@ from statehub_plan import cli
 from statehub_plan.components import PgInstallation, postgres_installations
 from statehub_plan.demo.world import SOURCE, TARGET, DemoWorld
 from statehub_plan.errors import Exit
+from statehub_plan.schemas import problems
 from tests.integration.applying import (
     GATE,
     At,
@@ -297,6 +298,14 @@ def test_a_deferred_lane_is_shown_and_never_carried_out_before_its_entry_criteri
     assert_old_primary_serves(world)
 
 
+def test_a_failover_is_not_drilled_before_the_lane_is_due(world: DemoWorld) -> None:
+    """It would make the platform of a side fail over that is not primary."""
+    refused = ran("drill", "failover", lane(world), "--json")
+    assert (Exit.ERROR, "drill-not-now") == (refused.status, refused.json["error"]["code"])
+    undeclared = ran("drill", "failover", world.plan_file, "--json")
+    assert (Exit.ERROR, "drill-undeclared") == (undeclared.status, undeclared.json["error"]["code"])
+
+
 def test_the_cutover_that_everything_above_refused_goes_through(world: DemoWorld, file: Path) -> None:
     """The same approved plan, once nothing is wrong any more."""
     assert Exit.DONE == ran("watch", file).status
@@ -317,6 +326,29 @@ def test_what_an_older_server_cannot_hold_is_refused_before_the_freeze(world: De
     assert "shout" in applied.told
     assert "Pre-flight: " in shown.told, "nothing was asked about the way back"
     assert_old_primary_serves(world, TARGET)
+
+
+def test_a_failover_drilled_on_its_own_is_on_record_before_anybody_approves(world: DemoWorld) -> None:
+    """One that fails counts for nothing; one that passed is no step of the plan any more that the approver is shown."""
+    failed = ran("drill", "failover", lane(world), "--json")
+    assert (Exit.ERROR, False, "drill-failed") == (
+        failed.status,
+        failed.json["passed"],
+        failed.json["error"]["code"],
+    )
+    assert () == problems("output-drill-failover", failed.json)
+    assert "failover-drill" in planned_kinds(world)
+    text = lane(world).read_text()
+    lane(world).write_text(text.replace('argv: ["false"]', 'argv: ["true"]'))
+    assert Exit.DONE == (passed := ran("drill", "failover", lane(world))).status, passed.told
+    assert "failed over and was verified" in passed.out
+    assert "failover-drill" not in planned_kinds(world)
+    lane(world).write_text(text)
+
+
+def planned_kinds(world: DemoWorld) -> list[str]:
+    """Kinds of the steps of a plan made now for the deferred lane."""
+    return [step["kind"] for step in ran("plan", lane(world), "--json").json["plan"]["steps"]]
 
 
 def test_once_due_the_lane_drills_and_then_retires_the_fallback_with_its_own_approval(world: DemoWorld) -> None:

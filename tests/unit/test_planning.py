@@ -14,9 +14,11 @@ from statehub_plan.errors import Exit, StatehubError
 from statehub_plan.model.base import canonical
 from statehub_plan.model.facts import EvidenceStatus
 from statehub_plan.model.plan import Direction, PlanFile
+from statehub_plan.model.spec import FallbackMode
 from statehub_plan.model.steps import StepKind
+from statehub_plan.planner import Wish, unfold
 from statehub_plan.planning import read_plan_file, turned
-from statehub_plan.world import Access, Data, Due, Role, Term, TransferStage, Writes
+from statehub_plan.world import Access, Data, Due, Follows, Role, Term, TransferStage, Writes, with_side
 from tests.unit.facts import (
     DOCUMENT,
     NOW,
@@ -317,6 +319,17 @@ def test_a_backup_of_another_endpoint_proves_nothing_before_the_fallback_is_reti
     """A restore drill from before the move does not show that the new primary can be restored."""
     values = stabilized(restore={"report": {"endpoint": "home"}})
     assert ["backup", "restore-drill", "failover-drill", "retire"] == kinds(plan(values, RETIRING))
+
+
+@pytest.mark.parametrize(("mode", "when"), [("frozen", "first"), ("retired", "last")])
+def test_a_fallback_that_followed_is_kept_current_until_it_is_retired(mode: str, when: str) -> None:
+    """A drill that fails must not leave a way back that was cut off before it."""
+    world = ground(RETIRING, observation(stabilized()), (), now=NOW).world
+    followed = with_side(world, Role.OLD, follows=Follows.STREAMING)
+    steps = [one.kind.value for one in unfold(followed, Wish(fallback=FallbackMode(mode))).steps]
+    assert ("unfollow" == steps[0], "unfollow" == steps[-1]) == (when == "first", True)
+    if when == "last":
+        assert ["restore-drill", "failover-drill", "retire", "unfollow"] == steps[-4:]
 
 
 def test_a_failover_drill_speaks_for_one_endpoint_and_one_definition() -> None:
