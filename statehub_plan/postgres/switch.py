@@ -38,6 +38,7 @@ from statehub_plan.postgres.replication import advance_origin, read_subscription
 from statehub_plan.postgres.reverse import ReverseEnds, forget_reverse_slot_lag
 from statehub_plan.postgres.sequences import SequenceValue, read_sequences, set_sequences
 from statehub_plan.postgres.sessions import end_open_transactions, end_others_at_once, end_sessions, other_sessions
+from statehub_plan.postgres.standbys import await_standbys, close_standbys
 from statehub_plan.postgres.state import claim_epoch, identity, set_transfer
 from statehub_plan.postgres.transaction import LEAST_STANDBY_WAIT_S, backend_of, begin, roll_back
 from statehub_plan.postgres.watch import OnEvent
@@ -199,6 +200,7 @@ class Switch:
         arm(self._source, epoch=self._epoch)
         self._moment("armed")
         self._come_near()
+        self._standbys = close_standbys(self._source)
         self._warm()
 
     def _session(self, dsn: str, timeout_ms: int = 0) -> Connection:
@@ -304,6 +306,8 @@ class Switch:
             late = late_tables(self._source, hold.tables)  # of those who are gone now, none can bring another
             self._overtake_sequences()
             require_frozen([*left, *late, *refusing.result()])
+            what, wait_s = f"the freeze for term {self._term}", max(LEAST_STANDBY_WAIT_S, self._left_s())
+            await_standbys(self._second, self._standbys, what=what, timeout_s=wait_s)
             self._moment("proved-frozen")
 
         with self._explaining("the freeze"):

@@ -14,8 +14,9 @@ from statehub_plan.postgres.proof import prove_frozen
 from statehub_plan.postgres.register import Outcome, decide
 from statehub_plan.postgres.sequences import sync_sequences
 from statehub_plan.postgres.sessions import end_sessions
+from statehub_plan.postgres.standbys import await_standbys, close_standbys
 from statehub_plan.postgres.state import read_state
-from statehub_plan.postgres.transaction import StandbySilent, require_confirmed
+from statehub_plan.postgres.transaction import LEAST_STANDBY_WAIT_S, StandbySilent, require_confirmed
 from statehub_plan.steps.stage import Stage
 
 
@@ -83,5 +84,7 @@ def _frozen_for(stage: Stage, source: str, term: int) -> tuple[str, str]:
             exit_status=Exit.STALE_PLAN,
         )
     with connect(stage.dsn(source), purpose="confirm fence") as connection:
-        require_confirmed(connection, what=f"the freeze of {source} for term {term}")
+        what = f"the freeze of {source} for term {term}"
+        require_confirmed(connection, what=what)
+        await_standbys(connection, close_standbys(connection), what=what, timeout_s=LEAST_STANDBY_WAIT_S)
     return mark.hold, mark.proof

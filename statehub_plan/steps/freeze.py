@@ -11,7 +11,9 @@ from statehub_plan.postgres.connect import connect
 from statehub_plan.postgres.fence import fence
 from statehub_plan.postgres.privileges import Problem
 from statehub_plan.postgres.proof import prove_frozen
+from statehub_plan.postgres.standbys import await_standbys, close_standbys
 from statehub_plan.postgres.state import claim_epoch, read_state, set_transfer
+from statehub_plan.postgres.transaction import LEAST_STANDBY_WAIT_S
 from statehub_plan.steps.stage import Stage
 from statehub_plan.world import TransferStage
 
@@ -38,8 +40,13 @@ def _freeze_held(stage: Stage) -> dict[str, JsonValue]:
     with connect(stage.dsn(stage.plan.new), purpose="read proof", read_only=True) as target:
         state = read_state(target)
     proof = state.transfer.proof if state is not None and state.transfer is not None else None
+    with connect(stage.dsn(stage.plan.old), purpose="read standbys", read_only=True) as source:
+        standbys = close_standbys(source)
     receipt = hold.freeze(term=stage.plan.term, proof=proof, primary=stage.plan.new)
     stage.hold = None  # until here whatever goes wrong releases it
+    what = f"the freeze for term {receipt.term}"
+    with connect(stage.dsn(stage.plan.old), purpose="await standbys", read_only=True) as source:
+        await_standbys(source, standbys, what=what, timeout_s=LEAST_STANDBY_WAIT_S)
     return {
         "summary": f"frozen for term {receipt.term}; writers had waited {receipt.held_s:.2f} s",
         "term": receipt.term,
