@@ -30,6 +30,7 @@ from statehub_plan.postgres.relations import (
     read_relations,
     rewritten_tables,
 )
+from statehub_plan.postgres.replication import follows_by_stream
 from statehub_plan.postgres.sequences import SequenceValue, read_sequences
 from statehub_plan.postgres.sides import CHUNK_BYTES, CannotTell, Labour, Side, Sides, ask_both
 from statehub_plan.postgres.snapshot import Snapshot
@@ -99,7 +100,9 @@ def compare(
             stamps = changes.stamps if changes is not None else (None, None)
             source, target = _open_sides((source_dsn, target_dsn), snapshots, sequences, stamps, stack)
             differences, notes = _compare_catalogs(source, target, stack, (source_dsn, target_dsn))
-            differences += _compare_sequences(source, target)
+            behind = _compare_sequences(source, target)
+            differences += behind
+            notes += _why_behind(source, target) if behind else ()
             notes += () if sequences else ("sequence values were not compared",)
             labour = Labour(jobs, chunk_bytes, tick, on_progress)
             names = sorted((source.relations.keys() & target.relations.keys()) - waived_tables)
@@ -210,6 +213,15 @@ def _compare_sequences(source: Side, target: Side) -> tuple[Difference, ...]:
         )
         for name in sorted(source.sequences.keys() & target.sequences.keys())
         if source.sequences[name] != target.sequences[name]
+    )
+
+
+def _why_behind(source: Side, target: Side) -> tuple[str, ...]:
+    """For people: a stream carries rows and no values of sequences."""
+    return tuple(
+        f"the {side.name} follows another database: its sequences get their values when it becomes primary, not before"
+        for side in (source, target)
+        if follows_by_stream(side.snapshot.leader)
     )
 
 

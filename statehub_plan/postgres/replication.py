@@ -17,7 +17,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from statehub_plan.errors import StatehubError
 from statehub_plan.model.base import Frozen
-from statehub_plan.model.stream import stream_name
+from statehub_plan.model.stream import STREAM_PREFIX, stream_name
 from statehub_plan.postgres.connect import USER_TABLES, Connection, Table
 from statehub_plan.postgres.slots import ExportedSlot, create_slot, drop_slot
 from statehub_plan.postgres.state import TIMELINE, identity, timeline
@@ -36,6 +36,7 @@ __all__ = [
     "drop_slot",
     "drop_subscription",
     "enable_subscription",
+    "follows_by_stream",
     "publish",
     "published_tables",
     "read_subscription",
@@ -229,6 +230,16 @@ def read_subscription(connection: Connection, name: str) -> SubscriptionState | 
         [name],
     ).fetchone()
     return None if row is None else SubscriptionState(**dict(zip(SubscriptionState.model_fields, row, strict=True)))
+
+
+def follows_by_stream(connection: Connection) -> bool:
+    """Whether a subscription of the tool is enabled in this database."""
+    row = connection.execute(
+        "SELECT EXISTS (SELECT FROM pg_subscription s JOIN pg_database d ON d.oid = s.subdbid "
+        "WHERE d.datname = current_database() AND s.subenabled AND starts_with(s.subname, %s))",
+        [STREAM_PREFIX],
+    ).fetchone()
+    return row == (True,)
 
 
 def stream_marks(source: Connection, target: Connection) -> dict[str, str]:

@@ -12,6 +12,7 @@ import psycopg
 import pytest
 
 from statehub_plan.errors import StatehubError
+from statehub_plan.postgres.compare import compare
 from tests.integration.ledgered import SCHEMA, SHORT, Moved, ledger, moved
 from tests.integration.served_database import eventually
 
@@ -33,6 +34,17 @@ def test_cutover_switchback_and_cutover_again_lose_nothing(
         written.assert_nothing_lost(pair.old)
         pair.assert_equal()
         assert {"25006", "57P01"} & written.seen, "nobody was told that the primary has moved"
+
+
+def test_a_side_that_follows_says_why_its_sequences_differ(pair: Moved) -> None:
+    """Compared on its own, outside a move; a stream carries no values of sequences."""
+    pair.old.app("SELECT nextval('public.ticket')")
+    pair.drain()
+    found = compare(pair.old.tool_dsn, pair.new.tool_dsn)
+    assert {"sequence"} == {one.kind for one in found.differences}
+    assert ["the target follows another database"] == [
+        note.partition(":")[0] for note in found.notes if "follows another" in note
+    ]
 
 
 def test_a_thousand_tables_move_at_once(source_db: str, target_db: str, tmp_path: Path) -> None:
