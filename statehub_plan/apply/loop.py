@@ -21,6 +21,7 @@ from statehub_plan.apply.refusals import (
     interrupted,
     named,
     not_approved,
+    nothing_planned,
     nothing_to_rehearse,
     refused,
     vetoed,
@@ -158,6 +159,8 @@ class Applying:
         if RecordKind.RUN_FINISHED in mine:
             raise stale((), f"run {self.stage.run} of this plan has finished; a plan is carried out once")
         self._touched = RecordKind.STEP_INTENT in mine
+        if self.plan.refused is not None and not self.plan.steps:
+            raise nothing_planned(self.plan.refused)
         glance = self.look(deep=True)
         if self._touched:
             self._refuse_other_term(glance)

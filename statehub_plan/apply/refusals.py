@@ -9,6 +9,12 @@ from statehub_plan.model.plan import Plan, Refused, Step, Verdict
 from statehub_plan.model.record import GateState
 
 
+def nothing_planned(found: Refused) -> Refusal:
+    """A plan that is nothing but a refusal: there is no step to carry out, whatever has changed since."""
+    hint = f"{found.remedy}; then make the plan again"
+    return Refusal(code=found.code, what=f"this plan has no steps, it was refused: {found.what}", hint=hint)
+
+
 def refused(found: Refused) -> Refusal:
     """The planner's refusal."""
     return Refusal(code=found.code, what=found.what, hint=found.remedy)

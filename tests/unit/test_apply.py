@@ -14,9 +14,9 @@ import pytest
 from statehub_plan.apply.loop import unexplained
 from statehub_plan.apply.staleness import changed_evidence, changed_facts
 from statehub_plan.cli.runs import ended_in_order
-from statehub_plan.errors import Exit, LeaveNow, OutcomeUnknown, StatehubError
+from statehub_plan.errors import Exit, LeaveNow, OutcomeUnknown, Refusal, StatehubError
 from statehub_plan.model.facts import EvidenceStatus
-from statehub_plan.model.plan import Direction
+from statehub_plan.model.plan import Direction, Refused
 from statehub_plan.model.record import RecordKind
 from statehub_plan.model.steps import StepKind
 from statehub_plan.planner import Wish, next_step
@@ -200,6 +200,17 @@ def assert_refused_and_reopened(world: Simulated, status: Exit) -> None:
     assert "home" in world.open
     assert not world.decided
     assert RecordKind.RUN_ABORTED in {record.kind for record in world.journal}
+
+
+def test_a_plan_that_is_a_refusal_is_refused_for_what_it_says() -> None:
+    """Whatever policies would say about a world of which nothing is known."""
+    unseen = Refused(code="primary-unknown", what="nobody could be asked", remedy="make the databases reachable")
+    world = Simulated(PLAN.model_copy(update={"steps": (), "trajectory": PLAN.trajectory[:1], "refused": unseen}))
+    told = ended(world)
+    assert isinstance(told, Refusal)
+    assert ("primary-unknown", Exit.ERROR) == (told.code, told.exit_status)
+    assert "make the databases reachable; then make the plan again" == told.hint
+    assert not world.executed
 
 
 def test_a_fresh_run_that_is_refused_touches_nothing() -> None:
