@@ -270,6 +270,14 @@ def test_what_takes_long_is_not_tried_again_while_writers_wait(pair: Moved) -> N
     assert slow == measure_again(slow, pair.new.tool_dsn, tried)
 
 
+def test_a_session_that_is_not_to_be_had_ends_no_rehearsal() -> None:
+    """While writers wait, the figure from before will do."""
+    quick = Measures(look_ms=1, flush_source_ms=1, flush_target_ms=1, opening_ms=1, session_ms=7, sessions=1)
+    again = measure_again(quick, "host=127.0.0.1 port=1 dbname=x user=x", lambda: None)
+    assert 7 == again.session_ms
+    assert again.opening_ms < 1
+
+
 def test_many_busy_tables_are_not_tried_one_after_the_other(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
     """A transaction that has them all: after some attempts the rest is left to the freeze."""
     monkeypatch.setattr(fence, "_MOST_BUSY", 2)
