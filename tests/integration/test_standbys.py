@@ -5,15 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 from psycopg.conninfo import conninfo_to_dict
 
 from statehub_plan.demo.cluster import Cluster
 from statehub_plan.errors import StatehubError
+from statehub_plan.postgres.hold import Hold
 from statehub_plan.postgres.standbys import Standbys, await_standbys, close_standbys
 from statehub_plan.postgres.switch import Switch
-from tests.integration.ledgered import SHORT, Moved, assert_moves_lose_nothing, ledger, moved
+from statehub_plan.steps import freeze
+from statehub_plan.steps.stage import Stage
+from tests.integration.ledgered import EPOCH, RUN, SHORT, Moved, assert_moves_lose_nothing, ledger, moved
 from tests.integration.served_database import demand_standby
 from tests.integration.standing_by import Standby, standby_of
 
@@ -73,6 +78,21 @@ def test_a_freeze_that_a_close_standby_has_not_decides_nothing(pair: Moved, stan
         assert_moves_lose_nothing(pair, written, moves=1)  # with it again, or without it: it is not close any more
     if how == "gone":
         standby.start()
+
+
+def test_a_freeze_by_dump_waits_for_them_too(pair: Moved, standby: Standby) -> None:
+    """By its step; whoever decides later looks again."""
+    limits = SHORT.hold.model_copy(update={"max_duration_s": 10.0})
+    reached = {"old": pair.old.tool_dsn, "new": pair.new.tool_dsn}
+    with Hold.take(pair.old.tool_dsn, hold_id="h", run=RUN, epoch=EPOCH, limits=limits) as hold:
+        plan = SimpleNamespace(old="old", new="new", term=pair.term)
+        stage = cast(Stage, SimpleNamespace(hold=hold, plan=plan, dsn=reached.__getitem__))
+        with standby.stopped_receiving(), pytest.raises(StatehubError) as raised:
+            freeze._freeze_held(stage)
+    assert "standby-silent" == raised.value.code
+    assert not pair.accepts_writes()
+    pair.reopen()
+    assert pair.accepts_writes()
 
 
 def test_standbys_that_commits_wait_for_are_asked_nothing_more(pair: Moved, standby: Standby) -> None:
