@@ -21,11 +21,14 @@ _needing contains entry if {
 # METADATA
 # title: The hold that the newest rehearsal predicts
 # description: >-
-#   In milliseconds, until the decision; clients that come back afterwards are no matter of the time-out. Receipts of
-#   earlier releases have one figure for both. Undefined where it does not say.
+#   In milliseconds, until the decision; clients that come back afterwards are no matter of the time-out. Undefined
+#   where it does not say.
 _predicted_ms := lib.rehearsal.predicted_hold_ms if is_number(lib.rehearsal.predicted_hold_ms)
 
-else := lib.rehearsal.predicted_gap_ms if {
+# METADATA
+# title: The hold that a rehearsal of an earlier release predicts
+# description: Such a receipt has one figure for the hold and for clients that come back.
+_predicted_ms := lib.rehearsal.predicted_gap_ms if {
 	not "predicted_hold_ms" in object.keys(lib.rehearsal)
 	is_number(lib.rehearsal.predicted_gap_ms)
 }
