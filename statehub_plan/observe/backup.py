@@ -24,7 +24,7 @@ _verified: dict[Path, tuple[Stamps, tuple[str, ...]]] = {}
 
 def backup_source(backup: BackupSettings, base_dir: Path, *, now: Clock) -> Source:
     """backup {path, endpoint, taken_at, age_s, checksum_ok, problems, size_bytes, encrypted, manifest_digest,
-    system_identifier}; null if none.
+    system_identifier, database, database_oid}, the last three of the database that was dumped; null if none.
 
     Reads every byte of it once per process, and again as soon as a file's size, inode or time of change is another;
     takes the time that this needs at 50 MB/s or faster. Unknown where it is slower.
@@ -52,7 +52,7 @@ def backup_source(backup: BackupSettings, base_dir: Path, *, now: Clock) -> Sour
                 "size_bytes": manifest.size_bytes,
                 "encrypted": manifest.encryption is not None,
                 "manifest_digest": manifest.digest,
-                "system_identifier": manifest.identity.system_identifier,
+                **manifest.identity.model_dump(mode="json"),
             },
             began,
         )

@@ -128,9 +128,14 @@ def content_digest(tables: tuple[BackupTable, ...]) -> str:
 
 
 def newest_backup(
-    directory: Path, *, endpoint: str | None = None, kind: Literal["regular", "safety"] = "regular"
+    directory: Path,
+    *,
+    endpoint: str | None = None,
+    of: Identity | None = None,
+    kind: Literal["regular", "safety"] = "regular",
 ) -> Backup | None:
-    """The backup (of `endpoint`, where given) with the latest content; None where there is none.
+    """The backup (of `endpoint` and of the database `of`, where given) with the latest content; None where there is
+    none.
 
     Reads manifests only: `verify_backup` tells whether they and the files are still what they were. What has no
     readable manifest is no backup.
@@ -138,7 +143,9 @@ def newest_backup(
     found = [
         backup
         for backup in _backups(directory)
-        if backup.manifest.kind == kind and endpoint in (None, backup.manifest.endpoint)
+        if backup.manifest.kind == kind
+        and endpoint in (None, backup.manifest.endpoint)
+        and of in (None, backup.manifest.identity)
     ]
     return max(found, key=lambda backup: (backup.manifest.taken_at, backup.path.name), default=None)
 

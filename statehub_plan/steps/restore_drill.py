@@ -1,4 +1,4 @@
-"""`restore-drill`: the newest backup is restored into a scratch database and compared with its manifest."""
+"""`restore-drill`: the newest backup of the primary is restored into a scratch database and compared."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ from typing import NamedTuple
 
 from pydantic import JsonValue
 
+from statehub_plan.abstraction import identity_of_primary
 from statehub_plan.access import resolve_path
 from statehub_plan.errors import Refusal, StatehubError
-from statehub_plan.model.plan import Step
-from statehub_plan.model.spec import Backup as BackupSettings
+from statehub_plan.model.plan import Identity, Step
+from statehub_plan.model.spec import CutoverSpec
 from statehub_plan.model.steps import StepKind
 from statehub_plan.postgres.age import load_identities
 from statehub_plan.postgres.drill import DrillReport, restore_drill
@@ -23,9 +24,10 @@ from statehub_plan.steps.stage import Stage
 
 
 class Drilled(NamedTuple):
-    """A drill that was carried out: what it came to, the evidence that was kept, and why it was not signed although a
-    key was given."""
+    """A drill that was carried out: on which endpoint's server, what it came to, the evidence that was kept, and why it
+    was not signed although a key was given."""
 
+    restored_on: str
     report: DrillReport
     evidence: StoredEvidence
     trouble: StatehubError | None
@@ -33,12 +35,15 @@ class Drilled(NamedTuple):
 
 def execute(stage: Stage, step: Step) -> dict[str, JsonValue]:
     """Recorded as evidence whether it passes or fails; StatehubError when it fails, or could not be signed."""
+    endpoint, (seen, _) = stage.subject(step), stage.look()
     drilled = drill_newest(
-        stage.plan.spec.spec.backup,
+        stage.plan.spec.spec,
         stage.base_dir,
-        stage.dsn(stage.subject(step)),
-        jobs=stage.plan.spec.spec.transfer.jobs,
+        endpoint,
+        stage.dsn(endpoint),
+        of=identity_of_primary(stage.plan.spec, seen),
         key=signing_key(),
+        note=stage.reporter.note,
         on_progress=lambda one: tell(stage, one),
         check=stage.checkpoint,
     )
@@ -56,35 +61,46 @@ def execute(stage: Stage, step: Step) -> dict[str, JsonValue]:
 
 
 def drill_newest(
-    settings: BackupSettings,
+    spec: CutoverSpec,
     base_dir: Path,
+    endpoint: str,
     server_dsn: str,
     *,
-    jobs: int,
+    of: Identity,
     key: Path | None,
+    note: Callable[[str], None],
     on_progress: OnProgress,
     check: Callable[[], None],
 ) -> Drilled:
-    """Drills the newest backup and keeps the evidence beside it, signed where a key is given. What would make it end
-    without evidence (no backup, no identity, no such key) is refused first."""
+    """Drills the newest backup of the database `of`, the present primary, on the server of `endpoint`, and keeps the
+    evidence beside it, signed where a key is given. Where the primary is not known it is the newest backup of all, and
+    a note says so. What would make it end without evidence (no backup, no identity, no such key) is refused first."""
+    settings = spec.backup
     directory = resolve_path(settings.directory, base_dir)
-    backup = newest_backup(directory)
+    if not of.known:
+        note("which database is primary is not known: the newest backup of any is drilled, and may not count")
+    backup = newest_backup(directory, of=of if of.known else None)
     if backup is None:
+        whose = f" of database {of.database} in cluster {of.system_identifier}, the primary," if of.known else ""
         raise Refusal(
             code="backup-missing",
-            what=f"there is no backup in {directory} to restore",
+            what=f"there is no backup{whose} in {directory} to restore",
             hint="take one with `statehub-plan backup DOCUMENT`",
         )
     check_key(key, DRILL)
     identities = load_identities(settings.encryption, base_dir) if backup.manifest.encryption else None
-    report = restore_drill(backup, server_dsn, jobs=jobs, identities=identities, on_progress=on_progress, check=check)
-    return Drilled(report, *keep_evidence(backup, report, key))
+    report = restore_drill(
+        backup, server_dsn, jobs=spec.transfer.jobs, identities=identities, on_progress=on_progress, check=check
+    )
+    return Drilled(endpoint, report, *keep_evidence(backup, report, key))
 
 
 def drill_fact(drilled: Drilled) -> tuple[str, dict[str, JsonValue]]:
-    """(state, payload) of a drill for the journal: the report without its list of tables, and which evidence holds the
-    rest. `signed_by` is the fingerprint of the key, null where the evidence is not signed."""
+    """(state, payload) of a drill for the journal: the report without its list of tables, on which endpoint's server it
+    was restored, and which evidence holds the rest. `signed_by` is the fingerprint of the key, null where the evidence
+    is not signed."""
     payload: dict[str, JsonValue] = {
+        "restored_on": drilled.restored_on,
         "report": drilled.report.model_dump(mode="json", exclude={"contents"}),
         "evidence": {"file": drilled.evidence.file, "digest": drilled.evidence.digest},
         "signed_by": drilled.evidence.signed_by,

@@ -14,13 +14,16 @@ import pyrage
 import pytest
 
 from statehub_plan.cli.workspace import Workspace, utc_now
-from statehub_plan.errors import Exit
+from statehub_plan.errors import Exit, Refusal
 from statehub_plan.history import journal_facts
 from statehub_plan.model.base import digest
+from statehub_plan.model.plan import Identity
+from statehub_plan.postgres.backup import take_backup
 from statehub_plan.postgres.evidence import DrillEvidence
 from statehub_plan.postgres.scratch import SCRATCH_PREFIX
 from statehub_plan.schemas import problems
 from statehub_plan.spec import starter
+from statehub_plan.steps.restore_drill import Drilled, drill_fact, drill_newest
 from tests.integration.applying import ran
 from tests.integration.drilling import BUILDING, SLOW
 from tests.integration.moving import run_script
@@ -108,6 +111,38 @@ def test_what_people_read(document: Path) -> None:
     (evidence,) = document.parent.glob("backups/*/drills/*.json")
     refused = ran("drill", "verify", evidence)
     assert (Exit.ERROR, True) == (refused.status, "evidence-unsigned" in refused.err)
+
+
+def drilled_of(document: Path, of: Identity, told: list[str]) -> Drilled:
+    """A drill of the newest backup of one database, on the new home's server."""
+    with Workspace.load(document) as workspace:
+        dsn = (workspace.base_dir / "new-home.dsn").read_text()
+        return drill_newest(
+            workspace.document.spec,
+            workspace.base_dir,
+            "new-home",
+            dsn,
+            of=of,
+            key=None,
+            note=told.append,
+            on_progress=lambda _: None,
+            check=lambda: None,
+        )
+
+
+def test_a_drill_takes_the_newest_backup_of_the_primary(document: Path, source_db: str, target_db: str) -> None:
+    """Not a later one of another database under the same name; where the primary is not known, it says so."""
+    taken = [take_backup(dsn, document.parent / "backups", endpoint="old-home") for dsn in (source_db, target_db)]
+    own, other = (one.manifest.identity for one in taken)
+    told: list[str] = []
+    drilled = drilled_of(document, own, told)
+    assert ("new-home", own, []) == (drilled.restored_on, drilled.report.identity, told)
+    assert "new-home" == drill_fact(drilled)[1]["restored_on"]
+    assert other == drilled_of(document, Identity(), told).report.identity
+    assert ["is not known" in one for one in told] == [True]
+    with pytest.raises(Refusal) as caught:
+        drilled_of(document, own.model_copy(update={"database": "wiki"}), told)
+    assert ("backup-missing", True) == (caught.value.code, "database wiki" in caught.value.what)
 
 
 def test_a_drill_that_fails_is_kept_as_such(document: Path) -> None:

@@ -47,7 +47,7 @@ def test_a_sound_backup(backup: Backup, tmp_path: Path) -> None:
     expected = {"path": str(backup.path), "endpoint": "old", "taken_at": taken_at, "checksum_ok": True, "problems": []}
     expected |= {"size_bytes": backup.manifest.size_bytes, "manifest_digest": backup.manifest.digest}
     expected |= {"encrypted": False}
-    expected |= {"system_identifier": backup.manifest.identity.system_identifier}
+    expected |= backup.manifest.identity.model_dump()
     age_s = value.pop("age_s")
     assert expected == value
     assert epoch_s(before) - taken_at <= age_s <= epoch_s(now()) - taken_at

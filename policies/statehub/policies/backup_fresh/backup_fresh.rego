@@ -148,8 +148,8 @@ deny contains finding if {
 		"step": entry.step.id,
 		"path": "observed.facts.backup",
 		"evidence": {
-			"backup": object.get(_backup, "system_identifier", null),
-			"primary": object.get(input, ["plan", "identities", input.plan.old, "system_identifier"], null),
+			"backup": json.filter(_backup, _identity_parts),
+			"primary": object.get(input, ["plan", "identities", input.plan.old], null),
 		},
 		"remedy": "Take a backup of the primary, into a folder that only this plan uses.",
 	}
@@ -187,9 +187,16 @@ _sound if {
 
 # METADATA
 # title: Taken from the side that is primary before the decision
-# description: By PostgreSQL's system identifier, never by the name of a folder.
+# description: By cluster and database, since a cluster may hold two services'; never by the name of a folder.
 _of_primary if {
-	identifier := input.plan.identities[input.plan.old].system_identifier
-	is_string(identifier)
-	_backup.system_identifier == identifier
+	identity := input.plan.identities[input.plan.old]
+	every part in _identity_parts {
+		identity[part] != null
+		_backup[part] == identity[part]
+	}
 }
+
+# METADATA
+# title: What tells one database from every other
+# description: The parts of an identity, in a backup's fact as in the plan.
+_identity_parts := {"system_identifier", "database", "database_oid"}

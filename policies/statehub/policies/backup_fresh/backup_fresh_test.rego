@@ -94,15 +94,28 @@ test_other_database_denies_a_backup_of_another_system if {
 	_codes(_with_backup("system_identifier", "42")) == {"backup_fresh.other_database"}
 }
 
+test_other_database_denies_a_backup_of_another_service_in_the_same_cluster if {
+	_codes(_with_backup("database", "wiki")) == {"backup_fresh.other_database"}
+	_codes(_with_backup("database_oid", 42)) == {"backup_fresh.other_database"}
+}
+
 test_other_database_allows_one_of_the_primary if _codes(_holding) == set()
 
 test_other_database_misses_whose_backup_it_is if {
-	document := fixture.removed(_holding, "/observed/facts/backup/value/system_identifier")
-	_codes(document) == {"backup_fresh.other_database"}
+	every part in {"system_identifier", "database", "database_oid"} {
+		document := fixture.removed(_holding, sprintf("/observed/facts/backup/value/%s", [part]))
+		_codes(document) == {"backup_fresh.other_database"}
+	}
 }
 
 test_other_database_misses_the_identity_of_the_primary if {
 	_codes(fixture.removed(_holding, "/plan/identities/wsl2")) == {"backup_fresh.other_database"}
+	unknown := fixture.patched(_holding, "/plan/identities/wsl2/database", null)
+	_codes(json.patch(unknown, [{
+		"op": "replace",
+		"path": "/observed/facts/backup/value/database",
+		"value": null,
+	}])) == {"backup_fresh.other_database"}
 }
 
 test_missing_denies_an_empty_document if _codes({}) == {"backup_fresh.missing"}
