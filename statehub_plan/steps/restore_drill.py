@@ -12,10 +12,11 @@ from statehub_plan.abstraction import identity_of_primary
 from statehub_plan.access import resolve_path
 from statehub_plan.errors import Refusal, StatehubError
 from statehub_plan.model.plan import Identity, Step
-from statehub_plan.model.spec import CutoverSpec
+from statehub_plan.model.spec import CutoverSpec, size_bytes
 from statehub_plan.model.steps import StepKind
+from statehub_plan.observe.replication import disk_free_bytes
 from statehub_plan.postgres.age import load_identities
-from statehub_plan.postgres.drill import DrillReport, restore_drill
+from statehub_plan.postgres.drill import Disk, DrillReport, restore_drill
 from statehub_plan.postgres.evidence import DRILL, StoredEvidence, check_key, keep_evidence, signing_key
 from statehub_plan.postgres.manifest import newest_backup
 from statehub_plan.postgres.workers import OnProgress
@@ -74,7 +75,7 @@ def drill_newest(
 ) -> Drilled:
     """Drills the newest backup of the database `of`, the present primary, on the server of `endpoint`, and keeps the
     evidence beside it, signed where a key is given. Where the primary is not known it is the newest backup of all, and
-    a note says so. What would make it end without evidence (no backup, no identity, no such key) is refused first."""
+    a note says so. What would make it end without evidence (no backup, identity, key or room) is refused first."""
     settings = spec.backup
     directory = resolve_path(settings.directory, base_dir)
     if not of.known:
@@ -90,9 +91,31 @@ def drill_newest(
     check_key(key, DRILL)
     identities = load_identities(settings.encryption, base_dir) if backup.manifest.encryption else None
     report = restore_drill(
-        backup, server_dsn, jobs=spec.transfer.jobs, identities=identities, on_progress=on_progress, check=check
+        backup,
+        server_dsn,
+        jobs=spec.transfer.jobs,
+        identities=identities,
+        disk=_disk(spec, base_dir, endpoint, note),
+        on_progress=on_progress,
+        check=check,
     )
     return Drilled(endpoint, report, *keep_evidence(backup, report, key))
+
+
+def _disk(spec: CutoverSpec, base_dir: Path, endpoint: str, note: Callable[[str], None]) -> Disk:
+    """What `database.diskFree` of that endpoint tells; that it tells nothing is said once, and refuses nothing."""
+    told: list[str] = []
+
+    def free_bytes() -> int | None:
+        try:
+            return disk_free_bytes(spec.endpoints[endpoint].database.disk_free, base_dir)
+        except StatehubError as error:
+            if not told:
+                told.append(f"whether {endpoint} has room for a restore drill is not known: {error.what}; {error.hint}")
+                note(told[0])
+            return None
+
+    return Disk(free_bytes, size_bytes(spec.desired.fallback.limits.drop_slot_at_disk_free))
 
 
 def drill_fact(drilled: Drilled) -> tuple[str, dict[str, JsonValue]]:

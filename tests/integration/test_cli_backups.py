@@ -136,13 +136,30 @@ def test_a_drill_takes_the_newest_backup_of_the_primary(document: Path, source_d
     own, other = (one.manifest.identity for one in taken)
     told: list[str] = []
     drilled = drilled_of(document, own, told)
-    assert ("new-home", own, []) == (drilled.restored_on, drilled.report.identity, told)
+    assert ("new-home", own) == (drilled.restored_on, drilled.report.identity)
     assert "new-home" == drill_fact(drilled)[1]["restored_on"]
+    assert not any("which database is primary" in one for one in told)
     assert other == drilled_of(document, Identity(), told).report.identity
-    assert ["is not known" in one for one in told] == [True]
+    assert any("which database is primary is not known" in one for one in told)
     with pytest.raises(Refusal) as caught:
         drilled_of(document, own.model_copy(update={"database": "wiki"}), told)
     assert ("backup-missing", True) == (caught.value.code, "database wiki" in caught.value.what)
+
+
+def test_a_drill_asks_the_disk_that_the_plan_names(document: Path) -> None:
+    """Refused, without evidence, where it tells too little; noted where it tells nothing."""
+    assert Exit.DONE == ran("backup", document, "--endpoint", "old-home").status
+    drilled = ran("drill", "restore", document, "--endpoint", "new-home")
+    assert Exit.DONE == drilled.status
+    assert "whether new-home has room for a restore drill is not known" in drilled.err
+    assert "database.diskFree" in drilled.err
+    text = document.read_text().replace(
+        "{file: ./new-home.dsn}", '{file: ./new-home.dsn}\n        diskFree: [echo, "7"]'
+    )
+    document.write_text(text)
+    drilled = ran("drill", "restore", document, "--endpoint", "new-home", "--json")
+    assert (Exit.ERROR, "drill-disk-full") == (drilled.status, drilled.json["error"]["code"])
+    assert 1 == len(list(document.parent.glob("backups/*/drills/*.json")))
 
 
 def test_a_drill_that_fails_is_kept_as_such(document: Path) -> None:
