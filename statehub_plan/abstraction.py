@@ -310,9 +310,14 @@ def _backup(plan: CutoverPlan, observation: Observation, primary: str | None, no
         return Due.UNKNOWN
     if not isinstance(fact.value, dict):
         return Due.DUE
-    fresh = epoch_s(now) - _number(fact.value.get("taken_at")) <= duration_s(plan.spec.backup.max_age)
+    fresh = _fresh(fact.value.get("taken_at"), plan.spec.backup.max_age, now)
     same = _is_identity(fact.value, identity_of(observation, primary))
     return Due.DONE if fresh and same and fact.value.get("checksum_ok") is True else Due.DUE
+
+
+def _fresh(at: JsonValue, max_age: str, now: datetime) -> bool:
+    """Not too long ago, and not in the future either: by a clock that was wrong it would stay fresh until then."""
+    return -SKEW.total_seconds() <= epoch_s(now) - _number(at) <= duration_s(max_age)
 
 
 def _is_identity(value: JsonValue | Mapping[str, JsonValue], identity: Identity) -> bool:
@@ -325,7 +330,7 @@ def _drill(observation: Observation, name: str, max_age: str, now: datetime) -> 
     value = _mapping(observation, f"drill.{name}")
     if value.get("passed") is not True:
         return Due.FAILED
-    return Due.DONE if epoch_s(now) - _number(value.get("at")) <= duration_s(max_age) else Due.DUE
+    return Due.DONE if _fresh(value.get("at"), max_age, now) else Due.DUE
 
 
 def _restore_drill(plan: CutoverPlan, observation: Observation, register: Register, now: datetime) -> Due:
@@ -432,7 +437,7 @@ def _rehearsal(plan: CutoverPlan, observation: Observation, register: Register, 
     transfer = _mapping(observation, f"{new}.transfer")
     stream = [transfer.get("fill_slot"), transfer.get("fill_point")]
     seen = {name: observation.value(f"{name}.definitions") for name in plan.spec.endpoints}
-    fresh = epoch_s(now) - _number(value.get("at")) <= duration_s(plan.spec.transfer.rehearsal.max_age)
+    fresh = _fresh(value.get("at"), plan.spec.transfer.rehearsal.max_age, now)
     same = (
         value.get("compared_as") == compared_as(plan)
         and [value.get("stream"), value.get("stream_point")] == stream

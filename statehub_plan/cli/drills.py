@@ -49,6 +49,7 @@ def restore(document: Path, endpoint: str | None, key: Path | None, as_json: boo
                 name,
                 resolve_dsn(spec.endpoints[name].database.dsn, workspace.base_dir),
                 of=identity_of_primary(workspace.document, seen),
+                now=utc_now(),
                 key=key,
                 note=reporter.note,
                 on_progress=lambda one: reporter.progress(one.phase, one.done, one.total, one.unit),

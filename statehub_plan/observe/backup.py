@@ -7,13 +7,15 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from pydantic import JsonValue
+
 from statehub_plan.access import resolve_path
 from statehub_plan.errors import StatehubError
 from statehub_plan.model.base import epoch_s
 from statehub_plan.model.spec import Backup as BackupSettings
 from statehub_plan.observe.gather import Answers, Clock, Source
 from statehub_plan.observe.parallel import Attempt
-from statehub_plan.postgres.manifest import Backup, Stamps, newest_backup, stamps_of, verify_backup
+from statehub_plan.postgres.manifest import Backup, Found, Stamps, find_backups, stamps_of, verify_backup
 
 _NAMED_PROBLEMS = 5
 _SLOWEST_BYTES_PER_S = 50e6  # a disk or share that reads a backup more slowly is of no use in an emergency
@@ -24,7 +26,8 @@ _verified: dict[Path, tuple[Stamps, tuple[str, ...]]] = {}
 
 def backup_source(backup: BackupSettings, base_dir: Path, *, now: Clock) -> Source:
     """backup {path, endpoint, taken_at, age_s, checksum_ok, problems, size_bytes, encrypted, manifest_digest,
-    system_identifier, database, database_oid}, the last three of the database that was dumped; null if none.
+    system_identifier, database, database_oid, passed_over}; null if none. `passed_over`: the folders of backups that
+    are dated in the future; where there are only such, it is all that there is.
 
     Reads every byte of it once per process, and again as soon as a file's size, inode or time of change is another;
     takes the time that this needs at 50 MB/s or faster. Unknown where it is slower.
@@ -33,9 +36,10 @@ def backup_source(backup: BackupSettings, base_dir: Path, *, now: Clock) -> Sour
 
     def look(answers: Answers, attempt: Attempt) -> None:
         began = time.monotonic()
-        newest = newest_backup(directory) if _is_directory(directory) else None
+        newest, ahead = find_backups(directory, now=now()) if _is_directory(directory) else Found(None, ())
+        passed_over: list[JsonValue] = [str(one.path) for one in ahead]
         if newest is None:
-            answers.know("backup", None, began)
+            answers.know("backup", {"passed_over": passed_over} if ahead else None, began)
             return
         manifest = newest.manifest
         attempt.extend(manifest.size_bytes / _SLOWEST_BYTES_PER_S)
@@ -53,6 +57,7 @@ def backup_source(backup: BackupSettings, base_dir: Path, *, now: Clock) -> Sour
                 "encrypted": manifest.encryption is not None,
                 "manifest_digest": manifest.digest,
                 **manifest.identity.model_dump(mode="json"),
+                "passed_over": passed_over,
             },
             began,
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,7 +19,7 @@ from statehub_plan.observe.replication import disk_free_bytes
 from statehub_plan.postgres.age import load_identities
 from statehub_plan.postgres.drill import Disk, DrillReport, restore_drill
 from statehub_plan.postgres.evidence import DRILL, StoredEvidence, check_key, keep_evidence, signing_key
-from statehub_plan.postgres.manifest import newest_backup
+from statehub_plan.postgres.manifest import find_backups
 from statehub_plan.postgres.workers import OnProgress
 from statehub_plan.steps.compare import tell
 from statehub_plan.steps.stage import Stage
@@ -43,6 +44,7 @@ def execute(stage: Stage, step: Step) -> dict[str, JsonValue]:
         endpoint,
         stage.dsn(endpoint),
         of=identity_of_primary(stage.plan.spec, seen),
+        now=stage.now(),
         key=signing_key(),
         note=stage.reporter.note,
         on_progress=lambda one: tell(stage, one),
@@ -68,6 +70,7 @@ def drill_newest(
     server_dsn: str,
     *,
     of: Identity,
+    now: datetime,
     key: Path | None,
     note: Callable[[str], None],
     on_progress: OnProgress,
@@ -80,14 +83,18 @@ def drill_newest(
     directory = resolve_path(settings.directory, base_dir)
     if not of.known:
         note("which database is primary is not known: the newest backup of any is drilled, and may not count")
-    backup = newest_backup(directory, of=of if of.known else None)
+    found = find_backups(directory, now=now, of=of if of.known else None)
+    backup = found.newest
     if backup is None:
         whose = f" of database {of.database} in cluster {of.system_identifier}, the primary," if of.known else ""
         raise Refusal(
             code="backup-missing",
             what=f"there is no backup{whose} in {directory} to restore",
             hint="take one with `statehub-plan backup DOCUMENT`",
+            details=(found.told,) if found.told else (),
         )
+    if found.told:
+        note(found.told)
     check_key(key, DRILL)
     identities = load_identities(settings.encryption, base_dir) if backup.manifest.encryption else None
     report = restore_drill(

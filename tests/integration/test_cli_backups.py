@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import sys
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -123,6 +125,7 @@ def drilled_of(document: Path, of: Identity, told: list[str]) -> Drilled:
             "new-home",
             dsn,
             of=of,
+            now=utc_now(),
             key=None,
             note=told.append,
             on_progress=lambda _: None,
@@ -144,6 +147,24 @@ def test_a_drill_takes_the_newest_backup_of_the_primary(document: Path, source_d
     with pytest.raises(Refusal) as caught:
         drilled_of(document, own.model_copy(update={"database": "wiki"}), told)
     assert ("backup-missing", True) == (caught.value.code, "database wiki" in caught.value.what)
+
+
+def test_a_backup_of_the_future_is_neither_drilled_nor_verified(document: Path) -> None:
+    """The newest that counts is, and a note names the one that was passed over; alone, it is no backup."""
+    folder = document.parent / "backups"
+    early, late = (
+        take_backup((document.parent / "old-home.dsn").read_text(), folder, endpoint="old-home") for _ in "12"
+    )
+    ahead = late.manifest.model_copy(update={"taken_at": utc_now() + timedelta(days=365)}).sealed()
+    (late.path / "manifest.json").write_text(ahead.model_dump_json())
+    for command in (("drill", "restore", document, "--endpoint", "new-home"), ("backup", "verify", document)):
+        done = ran(*command)
+        assert (Exit.DONE, True) == (done.status, early.path.name in done.out), done.told
+        assert f"dated in the future and passed over: {late.path}" in done.err
+    shutil.rmtree(early.path)
+    for command in (("drill", "restore", document, "--endpoint", "new-home"), ("backup", "verify", document)):
+        done = ran(*command)
+        assert (Exit.ERROR, True, True) == (done.status, "no backup" in done.err, str(late.path) in done.err)
 
 
 def test_a_drill_asks_the_disk_that_the_plan_names(document: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +48,7 @@ def test_a_sound_backup(backup: Backup, tmp_path: Path) -> None:
     expected = {"path": str(backup.path), "endpoint": "old", "taken_at": taken_at, "checksum_ok": True, "problems": []}
     expected |= {"size_bytes": backup.manifest.size_bytes, "manifest_digest": backup.manifest.digest}
     expected |= {"encrypted": False}
-    expected |= backup.manifest.identity.model_dump()
+    expected |= backup.manifest.identity.model_dump() | {"passed_over": []}
     age_s = value.pop("age_s")
     assert expected == value
     assert epoch_s(before) - taken_at <= age_s <= epoch_s(now()) - taken_at
@@ -81,6 +82,18 @@ def test_an_older_copy_does_not_count(backup: Backup, tmp_path: Path) -> None:
     shutil.copytree(backup.path, copy)
     (copy / "manifest.json").write_text(older.model_dump_json())
     assert str(backup.path) == _value(tmp_path)["path"]
+
+
+def test_a_backup_of_the_future_is_passed_over(backup: Backup, tmp_path: Path) -> None:
+    """It would be the newest, and fresh, until then: what it is worth is told beside what counts."""
+    ahead = backup.manifest.model_copy(update={"taken_at": backup.manifest.taken_at + timedelta(days=365)})
+    copy = tmp_path / "backups" / "ahead"
+    shutil.copytree(backup.path, copy)
+    (copy / "manifest.json").write_text(ahead.sealed().model_dump_json())
+    value = _value(tmp_path)
+    assert (str(backup.path), [str(copy)]) == (value["path"], value["passed_over"])
+    shutil.rmtree(backup.path)
+    assert {"passed_over": [str(copy)]} == _value(tmp_path)
 
 
 def test_no_backup_is_known_to_be_none(tmp_path: Path) -> None:

@@ -409,6 +409,18 @@ def test_before_the_move_a_drill_may_be_restored_on_the_new_side() -> None:
     assert Due.DONE is drill_state(values)
 
 
+def test_what_is_dated_in_the_future_is_not_fresh() -> None:
+    """A clock that jumped ahead once would keep it fresh until that date; a minute is what clocks may differ by."""
+    for ahead_s, expected in ((60, Due.DONE), (61, Due.DUE)):
+        at = int(NOW.timestamp()) + ahead_s
+        values = retirable(restored(), taken_at=at)
+        values["drill.restore"] = values["drill.restore"] | {"at": at}
+        world = ground(RETIRING, observation(values), (), now=NOW).world
+        assert (expected, expected) == (world.backup, world.restore_drill)
+    only_ahead = facts() | {"backup": {"passed_over": ["backups/x"]}}
+    assert Due.DUE is ground(REPLACE, observation(only_ahead), (), now=NOW).world.backup
+
+
 def test_a_backup_of_another_service_in_the_same_cluster_is_not_one_of_the_primary() -> None:
     """Two services may share a cluster and a backup folder."""
     values = facts()
