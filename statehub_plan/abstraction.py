@@ -304,7 +304,8 @@ def _evidence(evidence: tuple[ProbeEvidence, ...], recorded: bool) -> Evidence:
 
 
 def _backup(plan: CutoverPlan, observation: Observation, primary: str | None, now: datetime) -> Due:
-    """A backup counts when it is whole, young enough, and of the database that is primary now."""
+    """A backup counts when it is whole, young enough, of the database that is primary now, and signed where it is to
+    be."""
     fact = observation.get("backup")
     if fact is None or fact.status is FactStatus.UNKNOWN or primary is None:
         return Due.UNKNOWN
@@ -312,7 +313,8 @@ def _backup(plan: CutoverPlan, observation: Observation, primary: str | None, no
         return Due.DUE
     fresh = _fresh(fact.value.get("taken_at"), plan.spec.backup.max_age, now)
     same = _is_identity(fact.value, identity_of(observation, primary))
-    return Due.DONE if fresh and same and fact.value.get("checksum_ok") is True else Due.DUE
+    sound = fact.value.get("checksum_ok") is True and fact.value.get("signature_missing") is not True
+    return Due.DONE if fresh and same and sound else Due.DUE
 
 
 def _fresh(at: JsonValue, max_age: str, now: datetime) -> bool:
@@ -336,7 +338,7 @@ def _drill(observation: Observation, name: str, max_age: str, now: datetime) -> 
 def _restore_drill(plan: CutoverPlan, observation: Observation, register: Register, now: datetime) -> Due:
     """It counts for the database that is primary now, and a backup of it that was no older than backups may be, was
     taken since it is primary (or is the newest one), encrypted as the newest one is, and not restored on the very
-    fallback whose loss the drill is to make bearable."""
+    fallback whose loss the drill is to make bearable. One that could not be signed has yet to be made."""
     settings, primary = plan.spec.drills.restore, register.primary
     value, newest = _mapping(observation, "drill.restore"), _mapping(observation, "backup")
     report = value.get("report")
@@ -353,6 +355,7 @@ def _restore_drill(plan: CutoverPlan, observation: Observation, register: Regist
         and -SKEW.total_seconds() <= drilled - taken <= duration_s(plan.spec.backup.max_age)
         and report.get("encrypted") == newest.get("encrypted") is not None
         and _restored_elsewhere(plan, observation, primary, value)
+        and value.get("state") != "unsigned"
     )
     return _drill(observation, "restore", settings.max_age, now) if counts else Due.DUE
 

@@ -15,7 +15,9 @@ from statehub_plan.model.base import epoch_s
 from statehub_plan.model.spec import Backup as BackupSettings
 from statehub_plan.observe.gather import Answers, Clock, Source
 from statehub_plan.observe.parallel import Attempt
+from statehub_plan.postgres.evidence import signing_key, verify_manifest
 from statehub_plan.postgres.manifest import Backup, Found, Stamps, find_backups, stamps_of, verify_backup
+from statehub_plan.signatures.keygen import SignatureProblem
 
 _NAMED_PROBLEMS = 5
 _SLOWEST_BYTES_PER_S = 50e6  # a disk or share that reads a backup more slowly is of no use in an emergency
@@ -26,8 +28,9 @@ _verified: dict[Path, tuple[Stamps, tuple[str, ...]]] = {}
 
 def backup_source(backup: BackupSettings, base_dir: Path, *, now: Clock) -> Source:
     """backup {path, endpoint, taken_at, age_s, checksum_ok, problems, size_bytes, encrypted, manifest_digest,
-    system_identifier, database, database_oid, passed_over}; null if none. `passed_over`: the folders of backups that
-    are dated in the future; where there are only such, it is all that there is.
+    system_identifier, database, database_oid, passed_over, signature_missing}; null if none. `passed_over`: the folders
+    of backups that are dated in the future; where there are only such, it is all that there is. `signature_missing`:
+    this process's environment names a key to sign with, and the manifest has no signature that counts.
 
     Reads every byte of it once per process, and again as soon as a file's size, inode or time of change is another;
     takes the time that this needs at 50 MB/s or faster. Unknown where it is slower.
@@ -58,12 +61,21 @@ def backup_source(backup: BackupSettings, base_dir: Path, *, now: Clock) -> Sour
                 "manifest_digest": manifest.digest,
                 **manifest.identity.model_dump(mode="json"),
                 "passed_over": passed_over,
+                "signature_missing": signing_key() is not None and not _is_signed(newest),
             },
             began,
         )
 
     how = f"manifest.json in {directory}, SHA-256 of every file"
     return Source(name="verification of the newest backup", promises={"backup": how}, look=look)
+
+
+def _is_signed(backup: Backup) -> bool:
+    """By whomever: who may vouch for it is asked by `backup verify`."""
+    try:
+        return verify_manifest(backup)[0] is not None
+    except SignatureProblem:
+        return False
 
 
 def verify_once(backup: Backup, *, check: Callable[[], None]) -> tuple[str, ...]:

@@ -182,6 +182,8 @@ def _drill(observation: Observation, name: str) -> str:
     value = _mapping(observation, f"drill.{name}")
     if not value:
         return "none on record"
+    if value.get("state") == "unsigned":
+        return f"could not be signed and does not count, {moment_of(value.get('at'))}"
     return f"{'passed' if value.get('passed') is True else 'FAILED'} {moment_of(value.get('at'))}"
 
 

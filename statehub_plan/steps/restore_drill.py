@@ -128,14 +128,16 @@ def _disk(spec: CutoverSpec, base_dir: Path, endpoint: str, note: Callable[[str]
 def drill_fact(drilled: Drilled) -> tuple[str, dict[str, JsonValue]]:
     """(state, payload) of a drill for the journal: the report without its list of tables, on which endpoint's server it
     was restored, and which evidence holds the rest. `signed_by` is the fingerprint of the key, null where the evidence
-    is not signed."""
+    is not signed; the state is `unsigned`, which does not count, where it should have been."""
     payload: dict[str, JsonValue] = {
         "restored_on": drilled.restored_on,
         "report": drilled.report.model_dump(mode="json", exclude={"contents"}),
         "evidence": {"file": drilled.evidence.file, "digest": drilled.evidence.digest},
         "signed_by": drilled.evidence.signed_by,
     }
-    return "passed" if drilled.report.passed else "failed", payload
+    if not drilled.report.passed:
+        return "failed", payload
+    return "passed" if drilled.trouble is None else "unsigned", payload
 
 
 def drill_failed(report: DrillReport) -> StatehubError:

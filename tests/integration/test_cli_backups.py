@@ -167,6 +167,20 @@ def test_a_backup_of_the_future_is_neither_drilled_nor_verified(document: Path) 
         assert (Exit.ERROR, True, True) == (done.status, "no backup" in done.err, str(late.path) in done.err)
 
 
+def test_what_could_not_be_signed_is_told_and_does_not_count(document: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The private half is gone: backup and drill are kept, and neither is taken for done."""
+    monkeypatch.delenv("SSH_AUTH_SOCK", raising=False)
+    (document.parent / "operator").unlink()
+    signing = ("--key", document.parent / "operator.pub")
+    taken = ran("backup", document, "--endpoint", "old-home", *signing)
+    assert (Exit.ERROR, True) == (taken.status, "it does not count, and the next `apply` takes another" in taken.err)
+    drilled = ran("drill", "restore", document, "--endpoint", "new-home", *signing)
+    assert (Exit.ERROR, True) == (drilled.status, "recorded as unsigned and does not count" in drilled.err)
+    fact = recorded(document)
+    assert ("unsigned", False, True) == (fact["state"], fact["passed"], fact["report"]["passed"])
+    assert fact["signed_by"] is None
+
+
 def test_a_drill_asks_the_disk_that_the_plan_names(document: Path) -> None:
     """Refused, without evidence, where it tells too little; noted where it tells nothing."""
     assert Exit.DONE == ran("backup", document, "--endpoint", "old-home").status

@@ -409,6 +409,14 @@ def test_before_the_move_a_drill_may_be_restored_on_the_new_side() -> None:
     assert Due.DONE is drill_state(values)
 
 
+def test_what_could_not_be_signed_does_not_count() -> None:
+    """The run that failed for it would otherwise be followed by one that takes it for done."""
+    unsigned = retirable(restored(), signature_missing=True)
+    unsigned["drill.restore"] = unsigned["drill.restore"] | {"state": "unsigned", "passed": False}
+    assert ["backup", "restore-drill", "failover-drill", "retire"] == kinds(plan(unsigned, RETIRING))
+    assert Due.DONE is ground(RETIRING, observation(retirable({}, signature_missing=False)), (), now=NOW).world.backup
+
+
 def test_what_is_dated_in_the_future_is_not_fresh() -> None:
     """A clock that jumped ahead once would keep it fresh until that date; a minute is what clocks may differ by."""
     for ahead_s, expected in ((60, Due.DONE), (61, Due.DUE)):
