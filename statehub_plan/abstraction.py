@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 
 from pydantic import JsonValue
 
-from statehub_plan.model.base import digest, epoch_s
+from statehub_plan.model.base import SKEW, digest, epoch_s
 from statehub_plan.model.facts import Evidence as ProbeEvidence
 from statehub_plan.model.facts import EvidenceStatus, FactStatus, Observation
 from statehub_plan.model.plan import Identity
@@ -76,6 +76,12 @@ def identity_of(observation: Observation, endpoint: str) -> Identity:
     if not isinstance(value, dict):
         return Identity()
     return Identity.model_validate(value)
+
+
+def identity_of_primary(plan: CutoverPlan, observation: Observation) -> Identity:
+    """Which database is primary now, all None when that is not known."""
+    primary = read_register(plan, observation).primary
+    return Identity() if primary is None else identity_of(observation, primary)
 
 
 def _mapping(observation: Observation, fact_id: str) -> Mapping[str, JsonValue]:
@@ -298,27 +304,90 @@ def _evidence(evidence: tuple[ProbeEvidence, ...], recorded: bool) -> Evidence:
 
 
 def _backup(plan: CutoverPlan, observation: Observation, primary: str | None, now: datetime) -> Due:
-    """A backup counts when it is whole, young enough, and of the database that is primary now."""
+    """A backup counts when it is whole, young enough, of the database that is primary now, and signed where it is to
+    be."""
     fact = observation.get("backup")
     if fact is None or fact.status is FactStatus.UNKNOWN or primary is None:
         return Due.UNKNOWN
     if not isinstance(fact.value, dict):
         return Due.DUE
-    fresh = epoch_s(now) - _number(fact.value.get("taken_at")) <= duration_s(plan.spec.backup.max_age)
-    same = fact.value.get("system_identifier") == identity_of(observation, primary).system_identifier
-    return Due.DONE if fresh and same and fact.value.get("checksum_ok") is True else Due.DUE
+    fresh = _fresh(fact.value.get("taken_at"), plan.spec.backup.max_age, now)
+    same = _is_identity(fact.value, identity_of(observation, primary))
+    sound = fact.value.get("checksum_ok") is True and fact.value.get("signature_missing") is not True
+    return Due.DONE if fresh and same and sound else Due.DUE
 
 
-def _drill(observation: Observation, name: str, max_age: str | None, now: datetime, of: str | None = None) -> Due:
-    """`of`: a restore drill counts for the endpoint whose backup was restored, and for no other."""
+def _fresh(at: JsonValue, max_age: str, now: datetime) -> bool:
+    """Not too long ago, and not in the future either: by a clock that was wrong it would stay fresh until then."""
+    return -SKEW.total_seconds() <= epoch_s(now) - _number(at) <= duration_s(max_age)
+
+
+def _is_identity(value: JsonValue | Mapping[str, JsonValue], identity: Identity) -> bool:
+    """Whether these are all three parts of an identity that is known."""
+    parts = identity.model_dump(mode="json")
+    return identity.known and isinstance(value, Mapping) and parts == {part: value.get(part) for part in parts}
+
+
+def _drill(observation: Observation, name: str, max_age: str, now: datetime) -> Due:
     value = _mapping(observation, f"drill.{name}")
-    report = value.get("report")
-    other = of is not None and not (isinstance(report, dict) and report.get("endpoint") == of)
-    if max_age is None or not value or other:
-        return Due.DUE
     if value.get("passed") is not True:
         return Due.FAILED
-    return Due.DONE if epoch_s(now) - _number(value.get("at")) <= duration_s(max_age) else Due.DUE
+    return Due.DONE if _fresh(value.get("at"), max_age, now) else Due.DUE
+
+
+def _restore_drill(plan: CutoverPlan, observation: Observation, register: Register, now: datetime) -> Due:
+    """It counts for the database that is primary now, and a backup of it that was no older than backups may be, was
+    taken since it is primary (or is the newest one), encrypted as the newest one is, and not restored on the very
+    fallback whose loss the drill is to make bearable. One that could not be signed has yet to be made."""
+    settings, primary = plan.spec.drills.restore, register.primary
+    value, newest = _mapping(observation, "drill.restore"), _mapping(observation, "backup")
+    report = value.get("report")
+    if settings is None or primary is None or not isinstance(report, dict):
+        return Due.DUE
+    identity = identity_of(observation, primary)
+    taken, drilled = (_seconds(report.get(name)) for name in ("taken_at", "drilled_at"))
+    is_newest = report.get("manifest_digest") == newest.get("manifest_digest") is not None
+    counts = (
+        _is_identity(report.get("identity"), identity)
+        and _is_identity(newest, identity)
+        and (is_newest or taken >= _decided_s(observation, register))
+        and taken > 0
+        and -SKEW.total_seconds() <= drilled - taken <= duration_s(plan.spec.backup.max_age)
+        and report.get("encrypted") == newest.get("encrypted") is not None
+        and _restored_elsewhere(plan, observation, primary, value)
+        and value.get("state") != "unsigned"
+    )
+    return _drill(observation, "restore", settings.max_age, now) if counts else Due.DUE
+
+
+def _seconds(value: JsonValue) -> int:
+    """An instant of a report that came through the journal; 0, which is long ago, where it is none."""
+    try:
+        return epoch_s(datetime.fromisoformat(str(value)))
+    except ValueError:
+        return 0
+
+
+def _decided_s(observation: Observation, register: Register) -> int:
+    """When the present primary was decided on; 0 before any decision."""
+    rows = _decisions(observation, register.primary or "") or []
+    return max((_number(row.get("decided_at")) for row in rows if row.get("term") == register.decided), default=0)
+
+
+def _restored_elsewhere(
+    plan: CutoverPlan, observation: Observation, primary: str, value: Mapping[str, JsonValue]
+) -> bool:
+    """Not on the fallback: by the endpoint's name and by the cluster (which says nothing where both endpoints are in
+    one). Before the move there is no fallback yet."""
+    old, new = endpoints_by_role(plan)
+    where, report = value.get("restored_on"), value.get("report")
+    server = report.get("restored_on") if isinstance(report, dict) else None
+    cluster = server.get("system_identifier") if isinstance(server, dict) else None
+    if where not in (old, new) or cluster is None:
+        return False
+    fallback, own = identity_of(observation, old), identity_of(observation, primary)
+    apart = cluster == own.system_identifier or (fallback.known and cluster != fallback.system_identifier)
+    return primary == old or (where != old and apart)
 
 
 def _failover_drill(observation: Observation, drill: FailoverDrill | None, now: datetime, primary: str | None) -> Due:
@@ -371,7 +440,7 @@ def _rehearsal(plan: CutoverPlan, observation: Observation, register: Register, 
     transfer = _mapping(observation, f"{new}.transfer")
     stream = [transfer.get("fill_slot"), transfer.get("fill_point")]
     seen = {name: observation.value(f"{name}.definitions") for name in plan.spec.endpoints}
-    fresh = epoch_s(now) - _number(value.get("at")) <= duration_s(plan.spec.transfer.rehearsal.max_age)
+    fresh = _fresh(value.get("at"), plan.spec.transfer.rehearsal.max_age, now)
     same = (
         value.get("compared_as") == compared_as(plan)
         and [value.get("stream"), value.get("stream_point")] == stream
@@ -406,7 +475,6 @@ def ground(
         for name, away in ((old, new), (new, old))
     }
     stage = _stage(reached, sides[new]) if primary is Role.OLD else TransferStage.NONE
-    drills = plan.spec.drills
     fallback = old if primary is Role.NEW else new
     world = World(
         old=sides[old],
@@ -417,10 +485,8 @@ def ground(
         access=_access(plan, observation, primary),
         evidence=_evidence(evidence, evidence_recorded),
         backup=_backup(plan, observation, register.primary, now),
-        restore_drill=_drill(
-            observation, "restore", drills.restore.max_age if drills.restore else None, now, register.primary
-        ),
-        failover_drill=_failover_drill(observation, drills.failover, now, register.primary),
+        restore_drill=_restore_drill(plan, observation, register, now),
+        failover_drill=_failover_drill(observation, plan.spec.drills.failover, now, register.primary),
         rehearsal=_rehearsal(plan, observation, register, new, now),
         stabilization=_stabilization(observation, register),
         document=_document(plan, observation, register),

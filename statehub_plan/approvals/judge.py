@@ -6,13 +6,10 @@ from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 
 from statehub_plan.approvals.statements import guarded_steps, identities_of, principal_of, without_positions
-from statehub_plan.model.base import Frozen
+from statehub_plan.model.base import SKEW, Frozen
 from statehub_plan.model.plan import Plan
 from statehub_plan.model.record import ApprovalStatus, GateState, JudgedApproval, SignedStatement, Statement
 from statehub_plan.model.spec import Gate, duration_s
-
-SKEW = timedelta(seconds=60)
-"""How far the signer's clock may be ahead of ours, and one signer's ahead of another's."""
 
 _LAST = datetime(9000, 1, 1, tzinfo=UTC)
 

@@ -10,7 +10,7 @@ import click
 from statehub_plan.abstraction import read_register
 from statehub_plan.cli.options import document_argument, json_option
 from statehub_plan.cli.output import TerminalReporter, print_error, print_json, print_text
-from statehub_plan.cli.workspace import Workspace
+from statehub_plan.cli.workspace import Workspace, utc_now
 from statehub_plan.errors import Exit, StatehubError
 
 if TYPE_CHECKING:
@@ -99,16 +99,16 @@ def verify(document_or_backup: Path, allowed_signers: Path | None, identity: Pat
     from statehub_plan.signatures.keygen import load_signers
 
     identities = read_identities(identity) if identity else None
+    reporter = TerminalReporter(quiet=as_json)
     if document_or_backup.is_dir():
         found = read_backup(document_or_backup)
     else:
         with Workspace.load(document_or_backup) as workspace:
-            found = _newest(workspace)
+            found = _newest(workspace, reporter)
             settings = workspace.document.spec.backup.encryption
             if identities is None and found.manifest.encryption is not None:
                 identities = load_identities(settings, workspace.base_dir)
     signers = load_signers(allowed_signers, BACKUP) if allowed_signers else None
-    reporter = TerminalReporter(quiet=as_json)
     checked = check_backup(
         found,
         identities=identities,
@@ -151,16 +151,19 @@ def _primary(workspace: Workspace) -> str:
     return register.primary
 
 
-def _newest(workspace: Workspace) -> Backup:
+def _newest(workspace: Workspace, reporter: TerminalReporter) -> Backup:
     from statehub_plan.access import resolve_path
-    from statehub_plan.postgres.manifest import newest_backup
+    from statehub_plan.postgres.manifest import find_backups
 
     directory = resolve_path(workspace.document.spec.backup.directory, workspace.base_dir)
-    found = newest_backup(directory)
-    if found is None:
+    found = find_backups(directory, now=utc_now())
+    if found.newest is None:
         hint = f"take one with `statehub-plan backup {workspace.path}`"
-        raise StatehubError(code="backup-missing", what=f"there is no backup in {directory}", hint=hint)
-    return found
+        what, details = f"there is no backup in {directory}", (found.told,) if found.told else ()
+        raise StatehubError(code="backup-missing", what=what, hint=hint, details=details)
+    if found.told:
+        reporter.note(found.told)
+    return found.newest
 
 
 def _taken_text(taken: Backup, signed_by: str | None) -> str:

@@ -16,6 +16,7 @@ from statehub_plan.model.output import CheckOutput, DoctorCheck, PreflightOutput
 from statehub_plan.model.spec import Gate, SecretRef
 from statehub_plan.postgres.connect import Connection, connect, resolve_dsn
 from statehub_plan.postgres.privileges import check_privileges
+from statehub_plan.postgres.scratch import abandoned
 from statehub_plan.render.words import counted
 
 
@@ -103,6 +104,18 @@ def _endpoint(
     reached[name] = connection
     version = connection.info.parameter_status("server_version")
     yield _fine(f"{name}.connection", f"PostgreSQL {version} answers")
+    yield from _remains(name, connection)
+
+
+def _remains(name: str, connection: Connection) -> Iterator[DoctorCheck]:
+    """What killed restore drills have left on a server: as large as what they restored, and nobody's."""
+    for database in abandoned(connection):
+        yield DoctorCheck(
+            id=f"{name}.drill-remains",
+            ok=False,
+            what=f"the scratch database {database} was left there by a restore drill that was killed",
+            remedy=f"DROP DATABASE {database} (FORCE), or drill there again: the next drill removes it",
+        )
 
 
 def _app_connection(name: str, ref: SecretRef, workspace: Workspace) -> DoctorCheck:

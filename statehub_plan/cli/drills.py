@@ -42,8 +42,9 @@ def drill() -> None:
 @key_option
 @json_option
 def restore(document: Path, endpoint: str | None, key: Path | None, as_json: bool) -> int:
-    """Restore the newest backup into a scratch database, compare it with its manifest, drop it, record the outcome; the
-    evidence is kept beside the backup, signed where a key is given."""
+    """Restore the primary's newest backup into a scratch database, compare it with its manifest, drop it, record the
+    outcome; the evidence is kept beside the backup, signed where a key is given."""
+    from statehub_plan.abstraction import identity_of_primary
     from statehub_plan.cli.runs import ended_in_order
     from statehub_plan.postgres.connect import resolve_dsn
     from statehub_plan.postgres.evidence import DrillOutput
@@ -51,14 +52,17 @@ def restore(document: Path, endpoint: str | None, key: Path | None, as_json: boo
 
     with Workspace.load(document) as workspace:
         name, spec = named(workspace, endpoint), workspace.document.spec
-        reporter = TerminalReporter(quiet=as_json)
+        reporter, (seen, _) = TerminalReporter(quiet=as_json), workspace.observe(deep=False)
         with ended_in_order():
             drilled = drill_newest(
-                spec.backup,
+                spec,
                 workspace.base_dir,
+                name,
                 resolve_dsn(spec.endpoints[name].database.dsn, workspace.base_dir),
-                jobs=spec.transfer.jobs,
+                of=identity_of_primary(workspace.document, seen),
+                now=utc_now(),
                 key=key,
+                note=reporter.note,
                 on_progress=lambda one: reporter.progress(one.phase, one.done, one.total, one.unit),
                 check=lambda: None,
             )

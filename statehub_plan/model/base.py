@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
 
 import rfc8785
 from pydantic import AfterValidator, BaseModel, ConfigDict, JsonValue
 from pydantic.alias_generators import to_camel
 
-__all__ = ["Frozen", "Instant", "JsonValue", "SpecModel", "canonical", "digest", "epoch_s"]
+__all__ = ["SKEW", "Frozen", "Instant", "JsonValue", "SpecModel", "canonical", "digest", "epoch_s"]
+
+SKEW = timedelta(seconds=60)
+"""How far one clock may be ahead of another, and so a moment that somebody wrote down ahead of now."""
 
 
 class Frozen(BaseModel):

@@ -7,13 +7,17 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from pydantic import JsonValue
+
 from statehub_plan.access import resolve_path
 from statehub_plan.errors import StatehubError
 from statehub_plan.model.base import epoch_s
 from statehub_plan.model.spec import Backup as BackupSettings
 from statehub_plan.observe.gather import Answers, Clock, Source
 from statehub_plan.observe.parallel import Attempt
-from statehub_plan.postgres.manifest import Backup, Stamps, newest_backup, stamps_of, verify_backup
+from statehub_plan.postgres.evidence import signing_key, verify_manifest
+from statehub_plan.postgres.manifest import Backup, Found, Stamps, find_backups, stamps_of, verify_backup
+from statehub_plan.signatures.keygen import SignatureProblem
 
 _NAMED_PROBLEMS = 5
 _SLOWEST_BYTES_PER_S = 50e6  # a disk or share that reads a backup more slowly is of no use in an emergency
@@ -24,7 +28,9 @@ _verified: dict[Path, tuple[Stamps, tuple[str, ...]]] = {}
 
 def backup_source(backup: BackupSettings, base_dir: Path, *, now: Clock) -> Source:
     """backup {path, endpoint, taken_at, age_s, checksum_ok, problems, size_bytes, encrypted, manifest_digest,
-    system_identifier}; null if none.
+    system_identifier, database, database_oid, passed_over, signature_missing}; null if none. `passed_over`: the folders
+    of backups that are dated in the future; where there are only such, it is all that there is. `signature_missing`:
+    this process's environment names a key to sign with, and the manifest has no signature that counts.
 
     Reads every byte of it once per process, and again as soon as a file's size, inode or time of change is another;
     takes the time that this needs at 50 MB/s or faster. Unknown where it is slower.
@@ -33,9 +39,10 @@ def backup_source(backup: BackupSettings, base_dir: Path, *, now: Clock) -> Sour
 
     def look(answers: Answers, attempt: Attempt) -> None:
         began = time.monotonic()
-        newest = newest_backup(directory) if _is_directory(directory) else None
+        newest, ahead = find_backups(directory, now=now()) if _is_directory(directory) else Found(None, ())
+        passed_over: list[JsonValue] = [str(one.path) for one in ahead]
         if newest is None:
-            answers.know("backup", None, began)
+            answers.know("backup", {"passed_over": passed_over} if ahead else None, began)
             return
         manifest = newest.manifest
         attempt.extend(manifest.size_bytes / _SLOWEST_BYTES_PER_S)
@@ -52,13 +59,23 @@ def backup_source(backup: BackupSettings, base_dir: Path, *, now: Clock) -> Sour
                 "size_bytes": manifest.size_bytes,
                 "encrypted": manifest.encryption is not None,
                 "manifest_digest": manifest.digest,
-                "system_identifier": manifest.identity.system_identifier,
+                **manifest.identity.model_dump(mode="json"),
+                "passed_over": passed_over,
+                "signature_missing": signing_key() is not None and not _is_signed(newest),
             },
             began,
         )
 
     how = f"manifest.json in {directory}, SHA-256 of every file"
     return Source(name="verification of the newest backup", promises={"backup": how}, look=look)
+
+
+def _is_signed(backup: Backup) -> bool:
+    """By whomever: who may vouch for it is asked by `backup verify`."""
+    try:
+        return verify_manifest(backup)[0] is not None
+    except SignatureProblem:
+        return False
 
 
 def verify_once(backup: Backup, *, check: Callable[[], None]) -> tuple[str, ...]:

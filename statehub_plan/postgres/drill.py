@@ -40,9 +40,11 @@ from statehub_plan.postgres.state import identity
 from statehub_plan.postgres.tools import major_of, run_tool
 from statehub_plan.postgres.workers import OnProgress, Progress, nobody_looks, nothing_to_lose
 
-__all__ = ["DrillReport", "restore_drill"]
+__all__ = ["Disk", "DrillReport", "restore_drill"]
 
 _SIZE_EVERY_S = 1.0
+_DISK_EVERY_S = 10.0
+_WRITTEN_FACTOR = 2  # each row once into its table and once into the WAL
 _NO_FAULT_OF_THE_BACKUP = (
     ("No space left on device", "drill-disk-full"),
     ("could not extend file", "drill-disk-full"),
@@ -51,6 +53,30 @@ _NO_FAULT_OF_THE_BACKUP = (
     ("connection to server", "drill-interrupted"),
     ("out of shared memory", "drill-interrupted"),
 )
+
+
+@dataclass(frozen=True, slots=True)
+class Disk:
+    """The disk that a drill fills: `free_bytes` asks how much is left there now (None: nobody knows), `keep_bytes` is
+    what has to stay free for whoever else lives there."""
+
+    free_bytes: Callable[[], int | None]
+    keep_bytes: int
+
+    def require(self, needed: int) -> bool:
+        """Whether it is known how much is left; Refusal `drill-disk-full` when that is less than `needed` and what has
+        to stay."""
+        free = self.free_bytes()
+        if free is not None and free < needed + self.keep_bytes:
+            raise Refusal(
+                code="drill-disk-full",
+                what=f"the server that the drill restores on has {free // 2**20} MiB of disk left; what is still to be "
+                f"restored takes about {needed // 2**20} MiB with its WAL, and {self.keep_bytes // 2**20} MiB are to "
+                "stay (desired.fallback.limits.dropSlotAtDiskFree); it says nothing about the backup",
+                hint="free disk space there, or restore on the other endpoint's server with `drill restore DOCUMENT "
+                "--endpoint` (a drill on the fallback does not count for retiring it)",
+            )
+        return free is not None
 
 
 class Whereto(Frozen):
@@ -104,6 +130,7 @@ class _Course:
 
     on_progress: OnProgress
     check: Callable[[], None]
+    disk: Disk | None = None
     began: float = field(default_factory=time.monotonic)
     took_ms: dict[str, int] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
@@ -136,13 +163,15 @@ def restore_drill(
     *,
     jobs: int = 2,
     identities: age.Identities | None = None,
+    disk: Disk | None = None,
     on_progress: OnProgress = nobody_looks,
     check: Callable[[], None] = nothing_to_lose,
 ) -> DrillReport:
     """Verifies manifest and checksums, restores into a scratch database on the server of `server_dsn`, compares every
     table with the manifest, drops the database again, whatever happens; blocks for as long as that takes.
 
-    Needs CREATEDB (Refusal `drill-not-allowed`) and disk space for a second copy there; a server that is older than the
+    Needs CREATEDB (Refusal `drill-not-allowed`) and disk space there for a second copy and its WAL: with `disk` that is
+    looked at before and while it is restored (Refusal `drill-disk-full`). A server that is older than the
     backup's is refused (`drill-older-server`). An encrypted backup needs `identities` (Refusal
     `backup-identity-missing`) and room for the decrypted dump in the temporary directory, in a file without a name: no
     way of ending leaves it there. Owners and grants are not restored. A backup that fails is a report, not an
@@ -152,11 +181,13 @@ def restore_drill(
     manifest = backup.manifest
     if manifest.encryption is not None and identities is None:
         raise _no_identity(backup)
-    course, drilled_at = _Course(on_progress, check), datetime.now(UTC)
+    course, drilled_at = _Course(on_progress, check, disk), datetime.now(UTC)
     left_behind = None
     with connect(server_dsn, purpose="restore drill") as server:
         whereto = _whereto(server)
         _require_new_enough(manifest, server)
+        if disk is not None and not disk.require(_WRITTEN_FACTOR * manifest.table_bytes):
+            course.disk = None
         stamps = stamps_of(backup.path)
         with course.phase("verify"):
             found = verify_backup(backup, on_progress=on_progress, check=check)
@@ -360,14 +391,18 @@ def no_fault_of_the_backup(said: Sequence[str]) -> str | None:
 
 
 def _size_watch(server: Connection, name: str, manifest: Manifest, course: _Course) -> Callable[[], None]:
-    """A check that tells how large the scratch database has grown, beside what the tables took originally."""
-    began = asked = time.monotonic()
+    """A check that tells how large the scratch database has grown, beside what the tables took originally, and ends the
+    restore once the disk is down to what has to stay free."""
+    began = asked = disk_asked = time.monotonic()
     course.on_progress(Progress("restore", 0, manifest.table_bytes, "bytes", 0.0))
 
     def look() -> None:
-        nonlocal asked
+        nonlocal asked, disk_asked
         course.check()
         now = time.monotonic()
+        if course.disk is not None and now - disk_asked >= _DISK_EVERY_S:
+            course.disk.require(0)
+            disk_asked = time.monotonic()
         if now - asked >= _SIZE_EVERY_S:
             asked, size = now, _size(server, name)
             total = max(manifest.table_bytes, size)

@@ -27,6 +27,8 @@ __all__ = [
     "BACKUP",
     "DRILL",
     "KEY_VARIABLE",
+    "UNSIGNED_BACKUP",
+    "UNSIGNED_DRILL",
     "BackupOutput",
     "DrillEvidence",
     "DrillOutput",
@@ -56,6 +58,9 @@ BACKUP = Purpose(
 )
 
 KEY_VARIABLE = "STATEHUB_PLAN_SIGNING_KEY"
+
+UNSIGNED_BACKUP = f"while {KEY_VARIABLE} names a key it does not count, and the next `apply` takes another"
+UNSIGNED_DRILL = "it is recorded as unsigned and does not count; the next `apply` drills again"
 
 _FOLDER = "drills"
 _SIGNATURE = f"{MANIFEST}.sig"
@@ -119,13 +124,15 @@ def keep_evidence(backup: Backup, report: DrillReport, key: Path | None) -> tupl
     """The evidence of a drill, in the backup's folder `drills`; signed if there is a key.
 
     Where signing fails (a passphrase was mistyped) it is kept unsigned and the error returned: what a drill has shown
-    is not thrown away, and not called signed either. StatehubError `evidence-not-saved` when it can't be written.
+    is not thrown away, and neither called signed nor counted. StatehubError `evidence-not-saved` when it can't be
+    written.
     """
     signature, trouble = None, None
     if key is not None:
         try:
             signature = sign_bytes(canonical(report), key, DRILL)
         except StatehubError as error:
+            error.details += (f"the drill of {backup.path.name} was carried out: {UNSIGNED_DRILL}",)
             trouble = error
     evidence = DrillEvidence(statement=report, signature=signature)
     named = digest(evidence)
@@ -173,8 +180,13 @@ def verify_evidence(file: Path, signers: Sequence[Signer] | None = None) -> Veri
 
 
 def sign_manifest(backup: Backup, key: Path) -> str:
-    """Signs a backup's manifest into `manifest.json.sig`; the key's fingerprint."""
-    signature = sign_bytes(canonical(backup.manifest), key, BACKUP)
+    """Signs a backup's manifest into `manifest.json.sig`; the key's fingerprint. StatehubError, which says what the
+    backup is worth then, when it can't be signed."""
+    try:
+        signature = sign_bytes(canonical(backup.manifest), key, BACKUP)
+    except StatehubError as error:
+        error.details += (f"the backup {backup.path.name} is complete, but unsigned: {UNSIGNED_BACKUP}",)
+        raise
     write_whole(backup.path / _SIGNATURE, signature)
     return read_strictly(signature, BACKUP).fingerprint
 

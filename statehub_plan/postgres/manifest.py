@@ -7,13 +7,14 @@ import stat
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Literal, Self
+from typing import Literal, NamedTuple, Self
 
 from pydantic import ValidationError
 
 from statehub_plan.errors import StatehubError
-from statehub_plan.model.base import Frozen, Instant, digest
+from statehub_plan.model.base import SKEW, Frozen, Instant, digest
 from statehub_plan.model.plan import Identity
 from statehub_plan.postgres.workers import OnProgress, Progress, nobody_looks, nothing_to_lose
 
@@ -25,9 +26,11 @@ __all__ = [
     "BackupFile",
     "BackupTable",
     "Encrypted",
+    "Found",
     "Manifest",
     "PlainContent",
     "Stamps",
+    "find_backups",
     "hashed",
     "newest_backup",
     "read_backup",
@@ -127,20 +130,52 @@ def content_digest(tables: tuple[BackupTable, ...]) -> str:
     return digest([table.model_dump(mode="json") for table in sorted(tables, key=lambda table: table.table)])
 
 
-def newest_backup(
-    directory: Path, *, endpoint: str | None = None, kind: Literal["regular", "safety"] = "regular"
-) -> Backup | None:
-    """The backup (of `endpoint`, where given) with the latest content; None where there is none.
+class Found(NamedTuple):
+    """The backup with the latest content, and those that were passed over because they are dated in the future."""
+
+    newest: Backup | None
+    ahead: tuple[Backup, ...]
+
+    @property
+    def told(self) -> str | None:
+        """What a person should know of those that were passed over; None where there are none."""
+        if not self.ahead:
+            return None
+        names = ", ".join(str(one.path) for one in self.ahead)
+        return f"dated in the future and passed over: {names} (a clock was wrong; move these folders away)"
+
+
+def find_backups(
+    directory: Path,
+    *,
+    now: datetime,
+    endpoint: str | None = None,
+    of: Identity | None = None,
+    kind: Literal["regular", "safety"] = "regular",
+) -> Found:
+    """The newest backup (of `endpoint` and of the database `of`, where given) as seen at `now`.
 
     Reads manifests only: `verify_backup` tells whether they and the files are still what they were. What has no
-    readable manifest is no backup.
+    readable manifest is no backup. One that is dated further ahead than clocks may differ is passed over: it would be
+    the newest, and fresh, until that date.
     """
     found = [
         backup
         for backup in _backups(directory)
-        if backup.manifest.kind == kind and endpoint in (None, backup.manifest.endpoint)
+        if backup.manifest.kind == kind
+        and endpoint in (None, backup.manifest.endpoint)
+        and of in (None, backup.manifest.identity)
     ]
-    return max(found, key=lambda backup: (backup.manifest.taken_at, backup.path.name), default=None)
+    ahead = tuple(backup for backup in found if backup.manifest.taken_at > now + SKEW)
+    counted = (backup for backup in found if backup.manifest.taken_at <= now + SKEW)
+    return Found(max(counted, key=lambda backup: (backup.manifest.taken_at, backup.path.name), default=None), ahead)
+
+
+def newest_backup(
+    directory: Path, *, endpoint: str | None = None, kind: Literal["regular", "safety"] = "regular"
+) -> Backup | None:
+    """The newest backup by this host's clock, as `find_backups` finds it; None where there is none."""
+    return find_backups(directory, now=datetime.now(UTC), endpoint=endpoint, kind=kind).newest
 
 
 def read_backup(path: Path) -> Backup:

@@ -13,7 +13,7 @@ from psycopg import sql
 from statehub_plan.errors import Refusal, StatehubError
 from statehub_plan.postgres.connect import Connection, connect_again
 
-__all__ = ["MARK", "SCRATCH_PREFIX", "Scratch", "drop_abandoned", "scratch_database"]
+__all__ = ["MARK", "SCRATCH_PREFIX", "Scratch", "abandoned", "drop_abandoned", "scratch_database"]
 
 SCRATCH_PREFIX = "statehub_plan_drill_"
 _NAME = re.compile(rf"{SCRATCH_PREFIX}([0-9a-f]{{12}})")
@@ -62,22 +62,23 @@ def scratch_database(server: Connection, encoding: str) -> Iterator[Scratch]:
         scratch.left_behind = not _dropped(server, scratch.name)
 
 
-def drop_abandoned(server: Connection) -> tuple[str, ...]:
-    """Drops the scratch databases of this role whose process is gone, with the sessions that it left; their names.
-
-    By name, mark and owner they are scratch databases, and nobody holds their lock. What a killed drill had started
-    (pg_restore) may still work there: it is ended.
-    """
+def abandoned(server: Connection) -> tuple[str, ...]:
+    """The scratch databases of this role on this server whose process is gone: by name, mark and owner they are such,
+    and nobody holds their lock. Changes nothing."""
     rows = server.execute(
         "SELECT datname FROM pg_database WHERE starts_with(datname, %s) AND datconnlimit = %s "
-        "AND pg_has_role(datdba, 'USAGE')",
+        "AND pg_has_role(datdba, 'USAGE') ORDER BY datname",
         [SCRATCH_PREFIX, MARK],
     ).fetchall()
-    dropped = []
-    for (name,) in rows:
-        if _NAME.fullmatch(name) and not _inhabited(server, name) and _dropped(server, name):
-            dropped.append(name)
-    return tuple(dropped)
+    return tuple(name for (name,) in rows if _NAME.fullmatch(name) and not _inhabited(server, name))
+
+
+def drop_abandoned(server: Connection) -> tuple[str, ...]:
+    """Drops what is `abandoned`, with the sessions that are left there; the names of what is gone.
+
+    What a killed drill had started (pg_restore) may still work there: it is ended.
+    """
+    return tuple(name for name in abandoned(server) if _dropped(server, name))
 
 
 def _inhabited(server: Connection, name: str) -> bool:

@@ -159,10 +159,13 @@ def _back(plan: Plan, primary: str | None, fallback: str) -> list[str]:
 def _backups(plan: Plan, observation: Observation) -> list[str]:
     backup, spec = _mapping(observation, "backup"), plan.spec.spec
     newest = "none was found, or it could not be looked at"
-    if backup:
+    if "taken_at" in backup:
         sound = "checksums good" if backup.get("checksum_ok") is True else "CHECKSUMS NOT GOOD"
         of = shown(backup.get("endpoint") or "an unknown endpoint")
         newest = f"of {of}, taken {moment_of(backup.get('taken_at'))}, {sound}"
+    passed_over = backup.get("passed_over")
+    if isinstance(passed_over, list) and passed_over:
+        newest += f"; passed over, because dated in the future: {', '.join(map(str, passed_over))}"
     return [
         "## Backups and drills",
         "",
@@ -179,6 +182,8 @@ def _drill(observation: Observation, name: str) -> str:
     value = _mapping(observation, f"drill.{name}")
     if not value:
         return "none on record"
+    if value.get("state") == "unsigned":
+        return f"could not be signed and does not count, {moment_of(value.get('at'))}"
     return f"{'passed' if value.get('passed') is True else 'FAILED'} {moment_of(value.get('at'))}"
 
 

@@ -14,7 +14,7 @@ from statehub_plan.steps.stage import Stage
 
 
 def execute(stage: Stage, step: Step) -> dict[str, JsonValue]:
-    """Appears whole or not at all; writers go on."""
+    """Appears whole or not at all; writers go on. One that could not be signed does not count (StatehubError)."""
     endpoint, settings, key = stage.subject(step), stage.plan.spec.spec.backup, signing_key()
     check_key(key, BACKUP)
     backup = take_backup(

@@ -1,31 +1,35 @@
-"""`restore-drill`: the newest backup is restored into a scratch database and compared with its manifest."""
+"""`restore-drill`: the newest backup of the primary is restored into a scratch database and compared."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
 from typing import NamedTuple
 
 from pydantic import JsonValue
 
+from statehub_plan.abstraction import identity_of_primary
 from statehub_plan.access import resolve_path
 from statehub_plan.errors import Refusal, StatehubError
-from statehub_plan.model.plan import Step
-from statehub_plan.model.spec import Backup as BackupSettings
+from statehub_plan.model.plan import Identity, Step
+from statehub_plan.model.spec import CutoverSpec, size_bytes
 from statehub_plan.model.steps import StepKind
+from statehub_plan.observe.replication import disk_free_bytes
 from statehub_plan.postgres.age import load_identities
-from statehub_plan.postgres.drill import DrillReport, restore_drill
+from statehub_plan.postgres.drill import Disk, DrillReport, restore_drill
 from statehub_plan.postgres.evidence import DRILL, StoredEvidence, check_key, keep_evidence, signing_key
-from statehub_plan.postgres.manifest import newest_backup
+from statehub_plan.postgres.manifest import find_backups
 from statehub_plan.postgres.workers import OnProgress
 from statehub_plan.steps.compare import tell
 from statehub_plan.steps.stage import Stage
 
 
 class Drilled(NamedTuple):
-    """A drill that was carried out: what it came to, the evidence that was kept, and why it was not signed although a
-    key was given."""
+    """A drill that was carried out: on which endpoint's server, what it came to, the evidence that was kept, and why it
+    was not signed although a key was given."""
 
+    restored_on: str
     report: DrillReport
     evidence: StoredEvidence
     trouble: StatehubError | None
@@ -33,12 +37,16 @@ class Drilled(NamedTuple):
 
 def execute(stage: Stage, step: Step) -> dict[str, JsonValue]:
     """Recorded as evidence whether it passes or fails; StatehubError when it fails, or could not be signed."""
+    endpoint, (seen, _) = stage.subject(step), stage.look()
     drilled = drill_newest(
-        stage.plan.spec.spec.backup,
+        stage.plan.spec.spec,
         stage.base_dir,
-        stage.dsn(stage.subject(step)),
-        jobs=stage.plan.spec.spec.transfer.jobs,
+        endpoint,
+        stage.dsn(endpoint),
+        of=identity_of_primary(stage.plan.spec, seen),
+        now=stage.now(),
         key=signing_key(),
+        note=stage.reporter.note,
         on_progress=lambda one: tell(stage, one),
         check=stage.checkpoint,
     )
@@ -56,40 +64,80 @@ def execute(stage: Stage, step: Step) -> dict[str, JsonValue]:
 
 
 def drill_newest(
-    settings: BackupSettings,
+    spec: CutoverSpec,
     base_dir: Path,
+    endpoint: str,
     server_dsn: str,
     *,
-    jobs: int,
+    of: Identity,
+    now: datetime,
     key: Path | None,
+    note: Callable[[str], None],
     on_progress: OnProgress,
     check: Callable[[], None],
 ) -> Drilled:
-    """Drills the newest backup and keeps the evidence beside it, signed where a key is given. What would make it end
-    without evidence (no backup, no identity, no such key) is refused first."""
+    """Drills the newest backup of the database `of`, the present primary, on the server of `endpoint`, and keeps the
+    evidence beside it, signed where a key is given. Where the primary is not known it is the newest backup of all, and
+    a note says so. What would make it end without evidence (no backup, identity, key or room) is refused first."""
+    settings = spec.backup
     directory = resolve_path(settings.directory, base_dir)
-    backup = newest_backup(directory)
+    if not of.known:
+        note("which database is primary is not known: the newest backup of any is drilled, and may not count")
+    found = find_backups(directory, now=now, of=of if of.known else None)
+    backup = found.newest
     if backup is None:
+        whose = f" of database {of.database} in cluster {of.system_identifier}, the primary," if of.known else ""
         raise Refusal(
             code="backup-missing",
-            what=f"there is no backup in {directory} to restore",
+            what=f"there is no backup{whose} in {directory} to restore",
             hint="take one with `statehub-plan backup DOCUMENT`",
+            details=(found.told,) if found.told else (),
         )
+    if found.told:
+        note(found.told)
     check_key(key, DRILL)
     identities = load_identities(settings.encryption, base_dir) if backup.manifest.encryption else None
-    report = restore_drill(backup, server_dsn, jobs=jobs, identities=identities, on_progress=on_progress, check=check)
-    return Drilled(report, *keep_evidence(backup, report, key))
+    report = restore_drill(
+        backup,
+        server_dsn,
+        jobs=spec.transfer.jobs,
+        identities=identities,
+        disk=_disk(spec, base_dir, endpoint, note),
+        on_progress=on_progress,
+        check=check,
+    )
+    return Drilled(endpoint, report, *keep_evidence(backup, report, key))
+
+
+def _disk(spec: CutoverSpec, base_dir: Path, endpoint: str, note: Callable[[str], None]) -> Disk:
+    """What `database.diskFree` of that endpoint tells; that it tells nothing is said once, and refuses nothing."""
+    told: list[str] = []
+
+    def free_bytes() -> int | None:
+        try:
+            return disk_free_bytes(spec.endpoints[endpoint].database.disk_free, base_dir)
+        except StatehubError as error:
+            if not told:
+                told.append(f"whether {endpoint} has room for a restore drill is not known: {error.what}; {error.hint}")
+                note(told[0])
+            return None
+
+    return Disk(free_bytes, size_bytes(spec.desired.fallback.limits.drop_slot_at_disk_free))
 
 
 def drill_fact(drilled: Drilled) -> tuple[str, dict[str, JsonValue]]:
-    """(state, payload) of a drill for the journal: the report without its list of tables, and which evidence holds the
-    rest. `signed_by` is the fingerprint of the key, null where the evidence is not signed."""
+    """(state, payload) of a drill for the journal: the report without its list of tables, on which endpoint's server it
+    was restored, and which evidence holds the rest. `signed_by` is the fingerprint of the key, null where the evidence
+    is not signed; the state is `unsigned`, which does not count, where it should have been."""
     payload: dict[str, JsonValue] = {
+        "restored_on": drilled.restored_on,
         "report": drilled.report.model_dump(mode="json", exclude={"contents"}),
         "evidence": {"file": drilled.evidence.file, "digest": drilled.evidence.digest},
         "signed_by": drilled.evidence.signed_by,
     }
-    return "passed" if drilled.report.passed else "failed", payload
+    if not drilled.report.passed:
+        return "failed", payload
+    return "passed" if drilled.trouble is None else "unsigned", payload
 
 
 def drill_failed(report: DrillReport) -> StatehubError:

@@ -44,14 +44,18 @@ def unknown(fact_id: str, reason: str, how: str = "query") -> Fact:
     return Fact(id=fact_id, status=FactStatus.UNKNOWN, reason=reason, how=how, observed_at=NOW, elapsed_ms=5000)
 
 
+def identity_of(name: str) -> dict[str, JsonValue]:
+    """Which database an endpoint is."""
+    return {"system_identifier": SYSTEMS[name], "database": "statehub", "database_oid": 16384}
+
+
 def endpoint_facts(name: str, *, writes: str, register: list[JsonValue] | None = None, term: int = 0) -> list[Fact]:
     """What is seen of an endpoint that answers."""
     hold = "run-1" if term and writes == "frozen" and register is None else None
     fence: dict[str, JsonValue] = {"term": term or None, "run": None, "hold": hold, "retired": False}
-    identity: dict[str, JsonValue] = {"system_identifier": SYSTEMS[name], "database": "statehub", "database_oid": 16384}
     values: dict[str, JsonValue] = {
         "reach": "reachable",
-        "identity": identity,
+        "identity": identity_of(name),
         "version_num": 150018 if name == OLD else 180003,
         "in_recovery": False,
         "writes": writes,
@@ -85,7 +89,7 @@ def backup_fact(of: str = OLD, age_s: int = 600) -> Fact:
         "age_s": age_s,
         "checksum_ok": True,
         "size_bytes": 7340032,
-        "system_identifier": SYSTEMS[of],
+        **identity_of(of),
     }
     return known("backup", value, how="manifest.json")
 

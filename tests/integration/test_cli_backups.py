@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import sys
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +16,16 @@ import pyrage
 import pytest
 
 from statehub_plan.cli.workspace import Workspace, utc_now
-from statehub_plan.errors import Exit
+from statehub_plan.errors import Exit, Refusal
 from statehub_plan.history import journal_facts
 from statehub_plan.model.base import digest
+from statehub_plan.model.plan import Identity
+from statehub_plan.postgres.backup import take_backup
 from statehub_plan.postgres.evidence import DrillEvidence
 from statehub_plan.postgres.scratch import SCRATCH_PREFIX
 from statehub_plan.schemas import problems
 from statehub_plan.spec import starter
+from statehub_plan.steps.restore_drill import Drilled, drill_fact, drill_newest
 from tests.integration.applying import ran
 from tests.integration.drilling import BUILDING, SLOW
 from tests.integration.moving import run_script
@@ -108,6 +113,88 @@ def test_what_people_read(document: Path) -> None:
     (evidence,) = document.parent.glob("backups/*/drills/*.json")
     refused = ran("drill", "verify", evidence)
     assert (Exit.ERROR, True) == (refused.status, "evidence-unsigned" in refused.err)
+
+
+def drilled_of(document: Path, of: Identity, told: list[str]) -> Drilled:
+    """A drill of the newest backup of one database, on the new home's server."""
+    with Workspace.load(document) as workspace:
+        dsn = (workspace.base_dir / "new-home.dsn").read_text()
+        return drill_newest(
+            workspace.document.spec,
+            workspace.base_dir,
+            "new-home",
+            dsn,
+            of=of,
+            now=utc_now(),
+            key=None,
+            note=told.append,
+            on_progress=lambda _: None,
+            check=lambda: None,
+        )
+
+
+def test_a_drill_takes_the_newest_backup_of_the_primary(document: Path, source_db: str, target_db: str) -> None:
+    """Not a later one of another database under the same name; where the primary is not known, it says so."""
+    taken = [take_backup(dsn, document.parent / "backups", endpoint="old-home") for dsn in (source_db, target_db)]
+    own, other = (one.manifest.identity for one in taken)
+    told: list[str] = []
+    drilled = drilled_of(document, own, told)
+    assert ("new-home", own) == (drilled.restored_on, drilled.report.identity)
+    assert "new-home" == drill_fact(drilled)[1]["restored_on"]
+    assert not any("which database is primary" in one for one in told)
+    assert other == drilled_of(document, Identity(), told).report.identity
+    assert any("which database is primary is not known" in one for one in told)
+    with pytest.raises(Refusal) as caught:
+        drilled_of(document, own.model_copy(update={"database": "wiki"}), told)
+    assert ("backup-missing", True) == (caught.value.code, "database wiki" in caught.value.what)
+
+
+def test_a_backup_of_the_future_is_neither_drilled_nor_verified(document: Path) -> None:
+    """The newest that counts is, and a note names the one that was passed over; alone, it is no backup."""
+    folder = document.parent / "backups"
+    early, late = (
+        take_backup((document.parent / "old-home.dsn").read_text(), folder, endpoint="old-home") for _ in "12"
+    )
+    ahead = late.manifest.model_copy(update={"taken_at": utc_now() + timedelta(days=365)}).sealed()
+    (late.path / "manifest.json").write_text(ahead.model_dump_json())
+    for command in (("drill", "restore", document, "--endpoint", "new-home"), ("backup", "verify", document)):
+        done = ran(*command)
+        assert (Exit.DONE, True) == (done.status, early.path.name in done.out), done.told
+        assert f"dated in the future and passed over: {late.path}" in done.err
+    shutil.rmtree(early.path)
+    for command in (("drill", "restore", document, "--endpoint", "new-home"), ("backup", "verify", document)):
+        done = ran(*command)
+        assert (Exit.ERROR, True, True) == (done.status, "no backup" in done.err, str(late.path) in done.err)
+
+
+def test_what_could_not_be_signed_is_told_and_does_not_count(document: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The private half is gone: backup and drill are kept, and neither is taken for done."""
+    monkeypatch.delenv("SSH_AUTH_SOCK", raising=False)
+    (document.parent / "operator").unlink()
+    signing = ("--key", document.parent / "operator.pub")
+    taken = ran("backup", document, "--endpoint", "old-home", *signing)
+    assert (Exit.ERROR, True) == (taken.status, "it does not count, and the next `apply` takes another" in taken.err)
+    drilled = ran("drill", "restore", document, "--endpoint", "new-home", *signing)
+    assert (Exit.ERROR, True) == (drilled.status, "recorded as unsigned and does not count" in drilled.err)
+    fact = recorded(document)
+    assert ("unsigned", False, True) == (fact["state"], fact["passed"], fact["report"]["passed"])
+    assert fact["signed_by"] is None
+
+
+def test_a_drill_asks_the_disk_that_the_plan_names(document: Path) -> None:
+    """Refused, without evidence, where it tells too little; noted where it tells nothing."""
+    assert Exit.DONE == ran("backup", document, "--endpoint", "old-home").status
+    drilled = ran("drill", "restore", document, "--endpoint", "new-home")
+    assert Exit.DONE == drilled.status
+    assert "whether new-home has room for a restore drill is not known" in drilled.err
+    assert "database.diskFree" in drilled.err
+    text = document.read_text().replace(
+        "{file: ./new-home.dsn}", '{file: ./new-home.dsn}\n        diskFree: [echo, "7"]'
+    )
+    document.write_text(text)
+    drilled = ran("drill", "restore", document, "--endpoint", "new-home", "--json")
+    assert (Exit.ERROR, "drill-disk-full") == (drilled.status, drilled.json["error"]["code"])
+    assert 1 == len(list(document.parent.glob("backups/*/drills/*.json")))
 
 
 def test_a_drill_that_fails_is_kept_as_such(document: Path) -> None:

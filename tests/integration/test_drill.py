@@ -10,10 +10,12 @@ import psycopg
 import pyrage
 import pytest
 
+from statehub_plan.cli.checkup import _remains
 from statehub_plan.errors import Refusal, StatehubError
+from statehub_plan.postgres import drill
 from statehub_plan.postgres.backup import take_backup
 from statehub_plan.postgres.connect import connect
-from statehub_plan.postgres.drill import restore_drill
+from statehub_plan.postgres.drill import Disk, restore_drill
 from statehub_plan.postgres.manifest import Backup, newest_backup, read_backup, verify_backup
 from statehub_plan.postgres.scratch import SCRATCH_PREFIX, drop_abandoned
 from statehub_plan.postgres.workers import Progress
@@ -54,6 +56,12 @@ def test_a_killed_drill_leaves_what_the_next_one_removes(
         assert "filling" == actor.stdout.readline().strip()
         actor.kill()
     assert 1 == scratches(target_db)
+    with connect(target_db, purpose="test", read_only=True) as server:
+        while not (left := tuple(_remains("new", server))):
+            pass
+    assert [("new.drill-remains", False)] == [(one.id, one.ok) for one in left]
+    assert "DROP DATABASE statehub_plan_drill_" in left[0].remedy
+    assert 1 == scratches(target_db)
     working = f"SELECT count(*) FROM pg_stat_activity WHERE datname LIKE '{SCRATCH_PREFIX}%'"
     assert 0 != value(target_db, working)
     with connect(target_db, purpose="test") as server:
@@ -61,6 +69,30 @@ def test_a_killed_drill_leaves_what_the_next_one_removes(
         while not drop_abandoned(server):
             pass
     assert (0, 0) == (scratches(target_db), value(target_db, working))
+
+
+@pytest.mark.parametrize("grown", [False, True], ids=["before", "meanwhile"])
+def test_a_drill_leaves_room_on_the_disk(
+    source_db: str, target_db: str, tmp_path: Path, grown: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A primary's disk is not filled by a rehearsal: refused at once, or ended when the limit is reached, and nothing
+    is left."""
+    run_script(source_db, ROWS + SLOW)
+    taken = take_backup(source_db, tmp_path, endpoint="old")
+    needed = 2 * taken.manifest.table_bytes
+    monkeypatch.setattr(drill, "_DISK_EVERY_S", 0.0)
+    free = iter([needed + 100 if grown else needed + 99])
+    with pytest.raises(Refusal) as caught:
+        restore_drill(taken, target_db, disk=Disk(lambda: next(free, 99), 100))
+    assert "drill-disk-full" == caught.value.code
+    assert 0 == scratches(target_db)
+
+
+def test_a_disk_that_nobody_watches_refuses_nothing(backup: Backup, target_db: str) -> None:
+    """It is asked once, and the drill goes on."""
+    asked: list[None] = []
+    assert restore_drill(backup, target_db, disk=Disk(lambda: asked.append(None), 100)).passed
+    assert 1 == len(asked)
 
 
 def test_a_backup_that_changes_while_it_is_restored_fails(backup: Backup, target_db: str) -> None:
@@ -83,7 +115,7 @@ def test_a_tampered_manifest_is_seen(backup: Backup, target_db: str) -> None:
     for old, new in (
         ('"rows": 40000', '"rows": 40001'),
         ('"endpoint": "old"', '"endpoint": "new"'),
-        ('"taken_at": "20', '"taken_at": "21'),
+        ('"taken_at": "20', '"taken_at": "19'),
     ):
         assert 1 == text.count(old)
         path.write_text(text.replace(old, new))

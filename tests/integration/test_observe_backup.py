@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ from statehub_plan.model.spec import Backup as BackupSettings
 from statehub_plan.observe.backup import backup_source, verify_once
 from statehub_plan.observe.gather import gather
 from statehub_plan.postgres.backup import take_backup
+from statehub_plan.postgres.evidence import KEY_VARIABLE, sign_manifest
 from statehub_plan.postgres.manifest import Backup
 from tests.integration.observing import now
 
@@ -47,7 +50,8 @@ def test_a_sound_backup(backup: Backup, tmp_path: Path) -> None:
     expected = {"path": str(backup.path), "endpoint": "old", "taken_at": taken_at, "checksum_ok": True, "problems": []}
     expected |= {"size_bytes": backup.manifest.size_bytes, "manifest_digest": backup.manifest.digest}
     expected |= {"encrypted": False}
-    expected |= {"system_identifier": backup.manifest.identity.system_identifier}
+    expected |= backup.manifest.identity.model_dump()
+    expected |= {"passed_over": [], "signature_missing": False}
     age_s = value.pop("age_s")
     assert expected == value
     assert epoch_s(before) - taken_at <= age_s <= epoch_s(now()) - taken_at
@@ -81,6 +85,34 @@ def test_an_older_copy_does_not_count(backup: Backup, tmp_path: Path) -> None:
     shutil.copytree(backup.path, copy)
     (copy / "manifest.json").write_text(older.model_dump_json())
     assert str(backup.path) == _value(tmp_path)["path"]
+
+
+def test_a_signature_is_missed_where_there_is_a_key_to_sign_with(
+    backup: Backup, tmp_path: Path, ssh_keygen: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """None, one of something else, and one that counts; nothing is missed where nobody signs."""
+    key = tmp_path / "key"
+    subprocess.run([ssh_keygen, "-q", "-t", "ed25519", "-N", "", "-f", key], check=True)
+    monkeypatch.delenv(KEY_VARIABLE, raising=False)
+    assert _value(tmp_path)["signature_missing"] is False
+    monkeypatch.setenv(KEY_VARIABLE, str(key))
+    assert _value(tmp_path)["signature_missing"] is True
+    sign_manifest(backup.model_copy(update={"manifest": backup.manifest.model_copy(update={"digest": "other"})}), key)
+    assert _value(tmp_path)["signature_missing"] is True
+    sign_manifest(backup, key)
+    assert _value(tmp_path)["signature_missing"] is False
+
+
+def test_a_backup_of_the_future_is_passed_over(backup: Backup, tmp_path: Path) -> None:
+    """It would be the newest, and fresh, until then: what it is worth is told beside what counts."""
+    ahead = backup.manifest.model_copy(update={"taken_at": backup.manifest.taken_at + timedelta(days=365)})
+    copy = tmp_path / "backups" / "ahead"
+    shutil.copytree(backup.path, copy)
+    (copy / "manifest.json").write_text(ahead.sealed().model_dump_json())
+    value = _value(tmp_path)
+    assert (str(backup.path), [str(copy)]) == (value["path"], value["passed_over"])
+    shutil.rmtree(backup.path)
+    assert {"passed_over": [str(copy)]} == _value(tmp_path)
 
 
 def test_no_backup_is_known_to_be_none(tmp_path: Path) -> None:

@@ -74,9 +74,8 @@ def observed(world: World) -> Observation:
         )
     ]
     if world.backup is Due.DONE:
-        facts.append(
-            _fact("backup", {"taken_at": epoch_s(NOW) - 60, "checksum_ok": True, "size_bytes": 9, **identity("home")})
-        )
+        of = identity("away" if world.primary is Role.NEW else "home")
+        facts.append(_fact("backup", {"taken_at": epoch_s(NOW) - 60, "checksum_ok": True, "size_bytes": 9, **of}))
     return Observation(observed_at=NOW, facts=tuple(sorted(facts, key=lambda fact: fact.id)))
 
 

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from statehub_plan.approvals.judge import SKEW, Candidate, judge
+from statehub_plan.approvals.judge import Candidate, judge
 from statehub_plan.approvals.statements import statement_for
-from statehub_plan.model.base import digest
+from statehub_plan.model.base import SKEW, digest
 from statehub_plan.model.plan import Identity, Plan
 from statehub_plan.model.record import ApprovalStatus, GateState, SignedStatement, Statement
 from statehub_plan.model.steps import StepKind

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
@@ -315,9 +315,133 @@ def stabilized(**drills: Any) -> dict[str, Any]:
     }
 
 
+def restored(**changes: Any) -> dict[str, Any]:
+    """A restore drill that counts for `retirable`, but for `changes` of its record or, by the same name, its report."""
+    report: dict[str, Any] = {
+        "endpoint": "away",
+        "identity": identity("away"),
+        "manifest_digest": "sha256:1",
+        "encrypted": True,
+        "taken_at": (NOW - timedelta(minutes=30)).isoformat(),
+        "drilled_at": (NOW - timedelta(minutes=20)).isoformat(),
+        "restored_on": {"system_identifier": identity("away")["system_identifier"]},
+    }
+    record = {"restored_on": "away", "report": report}
+    record |= {name: value for name, value in changes.items() if name == "restored_on"}
+    return record | {"report": report | {name: value for name, value in changes.items() if name != "restored_on"}}
+
+
+def retirable(drill: dict[str, Any], decided_at: datetime = NOW - timedelta(days=1), **newest: Any) -> dict[str, Any]:
+    """The move is over since `decided_at`, the newest backup is one of the new primary, and `drill` is on record."""
+    backup = {"manifest_digest": "sha256:1", "encrypted": True, **identity("away"), **newest}
+    row = decided(1, "away")[0] | {"decided_at": int(decided_at.timestamp())}
+    values = stabilized(restore=drill)
+    return values | {"backup": values["backup"] | backup, "away.register": [row]}
+
+
+def drill_state(values: dict[str, Any], *unknown: str) -> Due:
+    """What the restore drill on record is worth for retiring the fallback."""
+    known = {key: value for key, value in values.items() if key not in unknown}
+    return ground(RETIRING, observation(known, *unknown), (), now=NOW).world.restore_drill
+
+
+def test_a_restore_drill_stands_for_the_present_backups() -> None:
+    """Those taken since the decision, whichever of them was restored; or the newest, whatever the clocks say."""
+    assert Due.DONE is drill_state(retirable(restored()))
+    assert Due.DONE is drill_state(retirable(restored(), manifest_digest="sha256:later"))
+    assert Due.DONE is drill_state(retirable(restored(), decided_at=NOW))
+    assert ["failover-drill", "retire"] == kinds(plan(retirable(restored()), RETIRING))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"identity": identity("home")},
+        {"identity": identity("away") | {"database": "wiki"}},
+        {"identity": None},
+        {"encrypted": False},
+        {"encrypted": None},
+        {"taken_at": (NOW - timedelta(days=730)).isoformat()},
+        {"taken_at": None},
+        {"taken_at": (NOW - timedelta(days=2)).isoformat(), "drilled_at": None},
+        {"restored_on": "home"},
+        {"restored_on": None},
+        {"restored_on": "a name that the plan has no more"},
+    ],
+)
+def test_a_restore_drill_of_something_else_is_due_again(changes: dict[str, Any]) -> None:
+    """Of another database under the same name, of a plain backup, of one that is years old, on the fallback itself; or
+    recorded by a release that did not say."""
+    values = retirable(restored(**changes), manifest_digest="sha256:later")
+    assert Due.DUE is drill_state(values)
+    assert ["restore-drill", "failover-drill", "retire"] == kinds(plan(values, RETIRING))
+
+
+def test_a_restore_drill_of_before_the_decision_stands_for_the_newest_backup_only() -> None:
+    """What the endpoint held before it was primary is not what has to be had back."""
+    assert Due.DUE is drill_state(retirable(restored(), decided_at=NOW, manifest_digest="sha256:later"))
+
+
+def test_a_restore_drill_on_the_cluster_of_the_fallback_does_not_count() -> None:
+    """By whatever name it was reached; where both endpoints are in one cluster, only the name can tell."""
+    there = restored() | {"restored_on": "away"}
+    there["report"]["restored_on"] = {"system_identifier": identity("home")["system_identifier"]}
+    assert Due.DUE is drill_state(retirable(there))
+    third = restored()
+    third["report"]["restored_on"] = {"system_identifier": "7"}
+    assert Due.DONE is drill_state(retirable(third))
+    assert Due.DUE is drill_state(retirable(third), "home.identity")
+    one_cluster = identity("home") | {"system_identifier": identity("away")["system_identifier"]}
+    assert Due.DONE is drill_state(retirable(restored()) | {"home.identity": one_cluster})
+    assert Due.DUE is drill_state(retirable(restored(restored_on="home")) | {"home.identity": one_cluster})
+
+
+def test_without_a_known_primary_or_backup_of_it_a_restore_drill_says_nothing() -> None:
+    """No answer is a refusal."""
+    for unknown in ("away.identity", "away.register", "backup"):
+        assert Due.DUE is drill_state(retirable(restored()), unknown)
+    assert Due.DUE is drill_state(retirable(restored(), **identity("home")))
+
+
+def test_before_the_move_a_drill_may_be_restored_on_the_new_side() -> None:
+    """It is where the plan itself restores, and nothing is the fallback yet."""
+    drilled = restored(identity=identity("home"), restored_on="away")
+    values = facts() | {"drill.restore": {"passed": True, "at": int(NOW.timestamp()), **drilled}}
+    values["backup"] = values["backup"] | {"manifest_digest": "sha256:1", "encrypted": True}
+    assert Due.DONE is drill_state(values)
+
+
+def test_what_could_not_be_signed_does_not_count() -> None:
+    """The run that failed for it would otherwise be followed by one that takes it for done."""
+    unsigned = retirable(restored(), signature_missing=True)
+    unsigned["drill.restore"] = unsigned["drill.restore"] | {"state": "unsigned", "passed": False}
+    assert ["backup", "restore-drill", "failover-drill", "retire"] == kinds(plan(unsigned, RETIRING))
+    assert Due.DONE is ground(RETIRING, observation(retirable({}, signature_missing=False)), (), now=NOW).world.backup
+
+
+def test_what_is_dated_in_the_future_is_not_fresh() -> None:
+    """A clock that jumped ahead once would keep it fresh until that date; a minute is what clocks may differ by."""
+    for ahead_s, expected in ((60, Due.DONE), (61, Due.DUE)):
+        at = int(NOW.timestamp()) + ahead_s
+        values = retirable(restored(), taken_at=at)
+        values["drill.restore"] = values["drill.restore"] | {"at": at}
+        world = ground(RETIRING, observation(values), (), now=NOW).world
+        assert (expected, expected) == (world.backup, world.restore_drill)
+    only_ahead = facts() | {"backup": {"passed_over": ["backups/x"]}}
+    assert Due.DUE is ground(REPLACE, observation(only_ahead), (), now=NOW).world.backup
+
+
+def test_a_backup_of_another_service_in_the_same_cluster_is_not_one_of_the_primary() -> None:
+    """Two services may share a cluster and a backup folder."""
+    values = facts()
+    for changed in ({"database": "wiki"}, {"database_oid": 16385}, {"database": None}):
+        other = values | {"backup": values["backup"] | changed}
+        assert Due.DUE is ground(REPLACE, observation(other), (), now=NOW).world.backup
+
+
 def test_a_backup_of_another_endpoint_proves_nothing_before_the_fallback_is_retired() -> None:
     """A restore drill from before the move does not show that the new primary can be restored."""
-    values = stabilized(restore={"report": {"endpoint": "home"}})
+    values = stabilized(restore=restored(endpoint="home", identity=identity("home")))
     assert ["backup", "restore-drill", "failover-drill", "retire"] == kinds(plan(values, RETIRING))
 
 

@@ -1,8 +1,8 @@
 # METADATA
 # title: A fresh and sound backup of the right database
 # description: >-
-#   Prevents crossing over without a way back to the content as it was: no dump, an old one, one whose bytes changed on
-#   disk, or one of another database that happens to lie in the folder.
+#   Prevents crossing over, or giving up the fallback, without a way back to the content as it was: no dump, an old one,
+#   one whose bytes changed on disk, or one of another database that happens to lie in the folder.
 # custom:
 #   code: backup_fresh
 #   remedy: Take a backup; a plan whose newest backup is not fresh begins with one.
@@ -14,7 +14,7 @@ import data.statehub.lib
 # title: Steps that need the backup on disk now
 # description: Where the plan takes one first, the world before the step says so and the file cannot exist yet.
 _needing contains entry if {
-	some entry in lib.crossing
+	some entry in lib.risky
 	not lib.comes_first("backup", entry)
 }
 
@@ -30,12 +30,12 @@ _backup := fact.value if {
 
 # METADATA
 # title: No backup on the way
-# description: Prevents a plan that changes an endpoint before its backup is taken.
+# description: Prevents a plan that changes an endpoint, or retires one, before the primary's backup is taken.
 # custom:
 #   code: backup_fresh.not_taken
 #   remedy: Plan again; the backup comes before everything that changes an endpoint.
 deny contains finding if {
-	some entry in lib.crossing
+	some entry in lib.risky
 	not entry.world.backup == "done"
 	finding := {
 		"code": "backup_fresh.not_taken",
@@ -95,7 +95,7 @@ deny contains finding if {
 # description: Prevents a wrong clock from making an old backup look fresh.
 # custom:
 #   code: backup_fresh.future
-#   remedy: Correct the clock that wrote the manifest, then take a backup.
+#   remedy: Wait until that moment has passed, or move that backup's folder away and take another.
 deny contains finding if {
 	some entry in _needing
 	_backup.taken_at > input.now + data.statehub.thresholds.ceilings.clock_tolerance_s
@@ -105,8 +105,32 @@ deny contains finding if {
 		"message": "the newest backup was taken after now",
 		"step": entry.step.id,
 		"path": "observed.facts.backup",
-		"evidence": {"taken_at": _backup.taken_at, "now": input.now},
-		"remedy": "Correct the clock that wrote the manifest, then take a backup.",
+		"evidence": {
+			"taken_at": _backup.taken_at,
+			"now": input.now,
+			"path": object.get(_backup, "path", null),
+		},
+		"remedy": "Wait until that moment has passed, or move that backup's folder away and take another.",
+	}
+}
+
+# METADATA
+# title: A backup from the future was passed over
+# description: Tells of a clock that jumped ahead while a backup was taken, before that backup is missed.
+# custom:
+#   code: backup_fresh.passed_over
+#   remedy: Correct the clock that wrote the manifest, and move that backup's folder away.
+warn contains finding if {
+	count(lib.risky) > 0
+	some folder in input.observed.facts.backup.value.passed_over
+	finding := {
+		"code": "backup_fresh.passed_over",
+		"level": "advisory",
+		"message": sprintf("%s is dated in the future, and counts as no backup", [folder]),
+		"step": null,
+		"path": "observed.facts.backup",
+		"evidence": {"path": folder, "now": input.now},
+		"remedy": "Correct the clock that wrote the manifest, and move that backup's folder away.",
 	}
 }
 
@@ -139,17 +163,18 @@ deny contains finding if {
 #   remedy: Take a backup of the primary, into a folder that only this plan uses.
 deny contains finding if {
 	some entry in _needing
-	not _of_primary
+	not _of_primary(entry)
 	_backup
 	finding := {
 		"code": "backup_fresh.other_database",
 		"level": "hard",
-		"message": sprintf("the newest backup is not one of %s", [input.plan.old]),
+		"message": "the newest backup is not one of the primary",
 		"step": entry.step.id,
 		"path": "observed.facts.backup",
 		"evidence": {
-			"backup": object.get(_backup, "system_identifier", null),
-			"primary": object.get(input, ["plan", "identities", input.plan.old, "system_identifier"], null),
+			"backup": json.filter(_backup, _identity_parts),
+			"primary": object.get(entry.world, "primary", null),
+			"identities": object.get(input, ["plan", "identities"], null),
 		},
 		"remedy": "Take a backup of the primary, into a folder that only this plan uses.",
 	}
@@ -186,10 +211,17 @@ _sound if {
 }
 
 # METADATA
-# title: Taken from the side that is primary before the decision
-# description: By PostgreSQL's system identifier, never by the name of a folder.
-_of_primary if {
-	identifier := input.plan.identities[input.plan.old].system_identifier
-	is_string(identifier)
-	_backup.system_identifier == identifier
+# title: Taken from the side that is primary in the world before the step
+# description: By cluster and database, since a cluster may hold two services'; never by the name of a folder.
+_of_primary(entry) if {
+	identity := input.plan.identities[lib.endpoint_of[entry.world.primary]]
+	every part in _identity_parts {
+		identity[part] != null
+		_backup[part] == identity[part]
+	}
 }
+
+# METADATA
+# title: What tells one database from every other
+# description: The parts of an identity, in a backup's fact as in the plan.
+_identity_parts := {"system_identifier", "database", "database_oid"}
