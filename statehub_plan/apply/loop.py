@@ -47,7 +47,15 @@ _REHEARSALS_AGAIN = 2
 _SLOW_FACTS_LAST = timedelta(minutes=10)
 """Nobody is held on facts that are older."""
 
-_LOOK_DEEP_AFTER = frozenset({StepKind.BACKUP, StepKind.RESTORE_DRILL, StepKind.PREPARE_TARGET, StepKind.DOCUMENT})
+_LOOK_DEEP_AFTER = frozenset(
+    {
+        StepKind.BACKUP,
+        StepKind.RESTORE_DRILL,
+        StepKind.FAILOVER_DRILL,
+        StepKind.PREPARE_TARGET,
+        StepKind.DOCUMENT,
+    }
+)
 """After these the slow facts may have changed; under a hold only the quick ones are looked at."""
 
 
@@ -122,9 +130,8 @@ class Applying:
         while (found := next_step(glance.world, self.wish)) is not None:
             if isinstance(found, Refused):
                 raise refused(found)
-            old = facts_age(glance.observation, self.around.now()) > _SLOW_FACTS_LAST
-            if found.kind is StepKind.HOLD and old and not looked_deep:  # a backup may have gone since
-                glance, looked_deep = self.look(deep=True), True
+            if not looked_deep and self._needs_deep_look(found, glance):
+                glance, looked_deep = self.look(deep=True, evidence_anew=found.kind is StepKind.RETIRE), True
                 continue
             looked_deep = False
             if found.kind is StepKind.HOLD and self.wish.method is TransferMethod.REPLICATION:
@@ -132,6 +139,12 @@ class Applying:
             else:
                 glance = self._turn(glance, found)
         self._finish(glance)
+
+    def _needs_deep_look(self, found: Next, glance: Glance) -> bool:
+        """Before writers are held a backup may have gone since; the last way back is never given up on older facts than
+        can be had, nor on evidence from before the failover."""
+        old = facts_age(glance.observation, self.around.now()) > _SLOW_FACTS_LAST
+        return found.kind is StepKind.RETIRE or (found.kind is StepKind.HOLD and old)
 
     def _rehearse(self) -> None:
         """What has to come first, which never holds, freezes or decides anything; then one rehearsal, also where the
@@ -368,10 +381,11 @@ class Applying:
         switches = any(shown.kind is StepKind.HOLD for shown in self.plan.steps)
         return step.kind is StepKind.REHEARSE and (self.rehearsing or switches)
 
-    def look(self, *, deep: bool) -> Glance:
-        """A fresh look, in the light of this run's own hold and journal."""
+    def look(self, *, deep: bool, evidence_anew: bool = False) -> Glance:
+        """A fresh look, in the light of this run's own hold and journal. `evidence_anew`: what probes show now, also
+        where this run has evidence on record."""
         observation, evidence = self.around.observe(deep)
-        recorded = evidence_recorded(
+        recorded = not evidence_anew and evidence_recorded(
             self.around.records(), self.stage.run, self.plan.evidence_digest, self.around.now()
         )
         if recorded:  # shown when this run began; what it refills meanwhile shows nothing

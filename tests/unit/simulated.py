@@ -38,7 +38,8 @@ class Simulated:
 
     `mishaps` happen at the calls of these numbers, before anything or `after` all that the call does; nothing can be
     appended from call `journal_gone_at` on. `executed` says at which call each step was carried out, `looks` which of
-    the looks were deep; all of them show the backup as it was so long ago (`kept_for`)."""
+    the looks were deep; all of them show the backup as it was so long ago (`kept_for`). A quick look keeps the
+    `evidence` of the last deep one; `judged` is what policies were shown of it before each gated step."""
 
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
@@ -53,6 +54,9 @@ class Simulated:
         self.kept_for = timedelta(0)
         self.looks: list[bool] = []
         self.looks_before_hold: list[bool] = []
+        self.evidence = self.after_failover = evidence()
+        self.judged: dict[StepKind, tuple[Evidence, ...]] = {}
+        self._kept = self.evidence
 
     # What a step does
 
@@ -128,6 +132,17 @@ class Simulated:
         """Written."""
         self.values["document"] = {"path": "operating-model.md", "exists": True}
         self._fact(StepKind.DOCUMENT, {"term": self.plan.term})
+
+    def failover_drill(self, _stage: object) -> None:
+        """The primary fails over; what probes show afterwards is another matter."""
+        drill = self.plan.spec.spec.drills.failover
+        assert drill is not None
+        self.evidence = self.after_failover
+        self._fact(StepKind.FAILOVER_DRILL, {"endpoint": "away", "definition": drill.definition})
+
+    def retire(self, _stage: object) -> None:
+        """No way back any more."""
+        self.values["home.fence"] = {**self.values["home.fence"], "retired": True}
 
     # As a hold
 
@@ -217,17 +232,20 @@ class Simulated:
 
     def _seen(self, deep: bool) -> tuple[Observation, tuple[Evidence, ...]]:
         self.looks.append(deep)
+        if deep:
+            self._kept = self.evidence
         known = self.values | {fact.id: fact.value for fact in journal_facts(tuple(self.journal), NOW)}
         seen = observation(known)
         kept = (
             fact.model_copy(update={"observed_at": NOW - self.kept_for}) if fact.id == "backup" else fact
             for fact in seen.facts
         )
-        return seen.model_copy(update={"facts": tuple(kept)}), evidence()
+        return seen.model_copy(update={"facts": tuple(kept)}), self._kept
 
     def _verdict(
-        self, _plan: Plan, phase: Phase, _run: RunContext, _glance: Glance, _gates: tuple[GateState, ...]
+        self, plan: Plan, phase: Phase, run: RunContext, glance: Glance, _gates: tuple[GateState, ...]
     ) -> Verdict:
+        self.judged |= {step.kind: glance.evidence for step in plan.steps if step.id == run.step}
         return Verdict(
             allowed=self.allowed,
             phase=phase,
@@ -240,7 +258,10 @@ class Simulated:
 
     def _gates(self) -> tuple[GateState, ...]:
         keys = ("SHA256:k",) if self.approved else ()
-        return (GateState(gate="T07", quorum=1, satisfied=self.approved, fingerprints=keys, approvals=()),)
+        return tuple(
+            GateState(gate=gate.name, quorum=1, satisfied=self.approved, fingerprints=keys, approvals=())
+            for gate in self.plan.spec.spec.gates
+        )
 
     def _append(self, kind: RecordKind, step: str | None, payload: dict[str, JsonValue]) -> None:
         if self.journal_gone_at is not None and self.journal_gone_at <= self.calls:

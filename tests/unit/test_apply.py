@@ -15,6 +15,7 @@ from statehub_plan.apply.loop import unexplained
 from statehub_plan.apply.staleness import changed_evidence, changed_facts
 from statehub_plan.cli.runs import ended_in_order
 from statehub_plan.errors import Exit, LeaveNow, OutcomeUnknown, StatehubError
+from statehub_plan.model.base import epoch_s
 from statehub_plan.model.facts import EvidenceStatus
 from statehub_plan.model.plan import Direction
 from statehub_plan.model.record import RecordKind
@@ -22,7 +23,7 @@ from statehub_plan.model.steps import StepKind
 from statehub_plan.planner import Wish, next_step
 from statehub_plan.planning import turned, wish_of
 from statehub_plan.world import Access, Data, Due, Health, Role, Side, Stable, Term, World, Writes
-from tests.unit.facts import document, evidence, facts, observation, plan
+from tests.unit.facts import DOCUMENT, NOW, document, evidence, facts, identity, observation, plan, switched
 from tests.unit.simulated import Simulated
 
 REPLACE = document(transfer={"method": "dump", "targetContent": "replace"})
@@ -171,6 +172,58 @@ def test_a_killed_run_goes_on_with_the_decision_that_it_had_proved() -> None:
     world.left_pending()
     assert ended(world) is None
     assert {"away"} == world.open
+
+
+RETIRE_GATE = {
+    "name": "T08",
+    "title": "Retire",
+    "guards": ["retire"],
+    "approvers": ["ann@ops"],
+    "allowedSigners": "allowed_signers",
+}
+
+
+def retiring() -> Simulated:
+    """All that is left is to drill a failover of the new primary and to retire the fallback."""
+    doc = document(
+        desired={"primary": "away", "fallback": {"endpoint": "home", "mode": "retired"}},
+        drills={
+            "restore": {"maxAge": "30d"},
+            "failover": {"argv": ["true"], "verify": DOCUMENT["spec"]["tasks"][0]["probes"]},
+        },
+        gates=[*DOCUMENT["spec"]["gates"], RETIRE_GATE],
+        stabilization={"duration": "10s", "interval": "1s"},
+    )
+    values = switched(away__writes="open") | {
+        "access.mcp": {"endpoint": "away"},
+        "backup": {"taken_at": epoch_s(NOW), "checksum_ok": True, **identity("away")},
+        "stabilization": {"term": 1, "state": "passed", "observed_s": 10, "failures": 0},
+        "document.recorded": {"term": 1},
+        "document": {"exists": True},
+        "drill.restore": {"passed": True, "at": epoch_s(NOW), "report": {"endpoint": "away"}},
+    }
+    world = Simulated(plan(values, doc))
+    world.values = values
+    return world
+
+
+def test_the_fallback_is_retired_on_evidence_from_after_the_failover_drill() -> None:
+    """What the drill broke is seen by whoever judges the retirement, also where this run has evidence on record."""
+    for on_record in (False, True):
+        world = retiring()
+        world.after_failover = evidence(EvidenceStatus.FAILED)
+        if on_record:
+            world.check_evidence(None)
+        world.run()
+        assert [StepKind.FAILOVER_DRILL, StepKind.RETIRE] == list(world.executed)
+        assert evidence(EvidenceStatus.FAILED) == world.judged[StepKind.RETIRE]
+
+
+def test_the_slow_facts_are_looked_at_before_the_fallback_is_retired() -> None:
+    """After the drill and right before the gate; only what retiring left is looked at quickly."""
+    world = retiring()
+    world.run()
+    assert [True, True, True, False] == world.looks
 
 
 @pytest.mark.parametrize("minutes", [1, 11])
