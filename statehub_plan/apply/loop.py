@@ -33,7 +33,7 @@ from statehub_plan.model.plan import Direction, Phase, Plan, Refused, Step
 from statehub_plan.model.record import GateState, RecordKind, RunContext
 from statehub_plan.model.spec import FallbackMode, TransferMethod
 from statehub_plan.model.steps import StepKind
-from statehub_plan.planner import Next, next_step, unfold
+from statehub_plan.planner import Next, implied, next_step, unfold
 from statehub_plan.planning import SAFETY_KINDS, dress, effect_key, wish_of
 from statehub_plan.postgres.switch import Switch
 from statehub_plan.steps.stage import Stage, Waiting
@@ -226,10 +226,12 @@ class Applying:
             raise stale((f"decision term: {self.plan.term} → {glance.grounded.term}",))
 
     def _finish(self, glance: Glance) -> None:
+        kinds = implied(self.wish)
         payload: dict[str, JsonValue] = {
             "direction": self.plan.direction.value,
             "term": glance.grounded.register.decided,
             "primary": glance.grounded.register.primary,
+            "implies": [kind.value for kind in StepKind if kind in kinds],
         }
         self.around.append(RecordKind.RUN_FINISHED, None, payload)
         if self.plan.direction is Direction.ABORT and glance.world.old.reach is Reach.UNREACHABLE:

@@ -19,6 +19,7 @@ from statehub_plan.model.base import epoch_s
 from statehub_plan.model.facts import EvidenceStatus
 from statehub_plan.model.plan import Direction
 from statehub_plan.model.record import RecordKind
+from statehub_plan.model.spec import FallbackMode
 from statehub_plan.model.steps import StepKind
 from statehub_plan.planner import Wish, next_step
 from statehub_plan.planning import turned, wish_of
@@ -217,6 +218,17 @@ def test_the_fallback_is_retired_on_evidence_from_after_the_failover_drill() -> 
         world.run()
         assert [StepKind.FAILOVER_DRILL, StepKind.RETIRE] == list(world.executed)
         assert evidence(EvidenceStatus.FAILED) == world.judged[StepKind.RETIRE]
+
+
+def test_the_end_of_a_run_says_what_it_implies() -> None:
+    """A task that is done by a drill or the retirement is done where that was the wish."""
+    ends = {}
+    for world in (Simulated(PLAN), retiring()):
+        world.run()
+        ends[world.plan.spec.spec.desired.fallback.mode] = str(world.journal[-1].payload["implies"])
+    for kind in ("failover-drill", "restore-drill", "retire"):
+        assert kind not in ends[FallbackMode.FROZEN]
+        assert kind in ends[FallbackMode.RETIRED]
 
 
 def test_the_slow_facts_are_looked_at_before_the_fallback_is_retired() -> None:
