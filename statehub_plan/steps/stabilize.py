@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import JsonValue
 
-from statehub_plan.abstraction import ground
+from statehub_plan.abstraction import ground, watched_s
 from statehub_plan.errors import StatehubError
 from statehub_plan.history import journal_facts
 from statehub_plan.model.base import epoch_s
@@ -35,7 +35,7 @@ def execute(stage: Stage, step: Step) -> dict[str, JsonValue]:
     bad = bad_signs(grounded.world, has_api=stage.plan.spec.spec.endpoints[stage.plan.new].api is not None)
     bad += _silent_paths(stage, observation)
     failures = so_far["failures"] + bool(bad)
-    left_s = max(0, round(duration_s(wanted.duration)) - observed_s)
+    left_s = max(0, watched_s(wanted) - observed_s)
     payload: dict[str, JsonValue] = {
         "endpoint": stage.subject(step),
         "term": term,
@@ -66,12 +66,15 @@ def execute(stage: Stage, step: Step) -> dict[str, JsonValue]:
 
 
 def _so_far(stage: Stage, now_s: int, term: int) -> dict[str, int]:
-    """Progress of a running stabilization of this very term, else a fresh start."""
+    """Progress of a stabilization of this very term that runs, or that passed for a plan which demands less; else, and
+    where another plan bore with more failures than this one may, a fresh start."""
     fact = next((one for one in journal_facts(stage.records(), stage.now()) if one.id == "stabilization"), None)
     value = fact.value if fact is not None and isinstance(fact.value, dict) else {}
-    if value.get("term") != term or value.get("state") != "running":
-        return {"since": now_s, "last_look": now_s, "observed_s": 0, "looks": 0, "failures": 0}
-    return {name: int(str(value[name])) for name in ("since", "last_look", "observed_s", "looks", "failures")}
+    fresh = {"since": now_s, "last_look": now_s, "observed_s": 0, "looks": 0, "failures": 0}
+    if value.get("term") != term or value.get("state") not in ("running", "passed"):
+        return fresh
+    known = {name: int(str(value[name])) for name in fresh}
+    return known if known["failures"] <= stage.plan.spec.spec.stabilization.max_failures else fresh
 
 
 def _silent_paths(stage: Stage, observation: Observation) -> list[str]:

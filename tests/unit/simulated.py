@@ -126,7 +126,7 @@ class Simulated:
 
     def stabilize(self, _stage: object) -> None:
         """Long enough at once."""
-        self._fact(StepKind.STABILIZE, {"term": self.plan.term})
+        self._fact(StepKind.STABILIZE, {"term": self.plan.term, "observed_s": 10, "failures": 0})
 
     def document(self, _stage: object) -> None:
         """Written."""
