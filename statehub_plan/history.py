@@ -91,6 +91,14 @@ def _stabilization(records: tuple[Record, ...], now: datetime) -> Fact | None:
     return newest.model_copy(update={"value": {**newest.value, "earlier": earlier}}) if earlier else newest
 
 
+def stabilizing(records: tuple[Record, ...], run: str) -> bool:
+    """Whether `run` watches the primary of the newest decision and is not through: it has looked itself, and the newest
+    look on record was neither the last one nor one bad look too many."""
+    decided = decided_term(records)
+    looks = [one for one in _facts(records, StepKind.STABILIZE) if one.payload.get("term") == decided]
+    return any(one.run == run for one in looks) and looks[-1].payload.get("state") == "running"
+
+
 def _slots_dropped(records: tuple[Record, ...], now: datetime) -> tuple[Fact, ...]:
     """Also where the record says that it was about to be: whether the slot is there is for the sender to tell."""
     newest = {

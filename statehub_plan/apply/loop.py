@@ -27,8 +27,9 @@ from statehub_plan.apply.refusals import (
     world_differs,
 )
 from statehub_plan.apply.staleness import changed_evidence, changed_facts, stale
+from statehub_plan.apply.unseen import bad_look, refusal
 from statehub_plan.errors import LeaveNow, OutcomeUnknown, StatehubError, refused_by_system
-from statehub_plan.history import evidence_recorded
+from statehub_plan.history import evidence_recorded, stabilizing
 from statehub_plan.model.plan import Direction, Phase, Plan, Refused, Step
 from statehub_plan.model.record import GateState, RecordKind, RunContext
 from statehub_plan.model.spec import FallbackMode, TransferMethod
@@ -129,7 +130,7 @@ class Applying:
         looked_deep = False
         while (found := next_step(glance.world, self.wish)) is not None:
             if isinstance(found, Refused):
-                raise refused(found)
+                raise refusal(found, self.plan, self.stage, self.around, glance)
             if not looked_deep and self._needs_deep_look(found, glance):
                 glance, looked_deep = self.look(deep=True, evidence_anew=found.kind is StepKind.RETIRE), True
                 continue
@@ -183,6 +184,7 @@ class Applying:
             self.around.append(RecordKind.RUN_RESUMED, None, {"world": _world_json(glance.world)})
         else:
             self.around.append(RecordKind.RUN_STARTED, None, self._identity_payload())
+        self._refuse_unseen(glance)
         self._judge(Phase.APPLY, None, glance)
         return glance
 
@@ -224,6 +226,13 @@ class Applying:
         """The decision that this plan would take was burned or taken meanwhile."""
         if glance.world.primary is Role.OLD and glance.grounded.term != self.plan.term:
             raise stale((f"decision term: {self.plan.term} → {glance.grounded.term}",))
+
+    def _refuse_unseen(self, glance: Glance) -> None:
+        """A stabilizing run that cannot see its primary is refused by the planner before policies are asked: they would
+        say no more than that."""
+        found = next_step(glance.world, self.wish)
+        if isinstance(found, Refused) and stabilizing(self.around.records(), self.stage.run):
+            raise refusal(found, self.plan, self.stage, self.around, glance)
 
     def _finish(self, glance: Glance) -> None:
         kinds = implied(self.wish)
@@ -444,7 +453,9 @@ class Applying:
             {"phase": phase.value, "allowed": verdict.allowed, "findings": codes, "input_digest": verdict.input_digest},
         )
         if not verdict.allowed:
-            raise vetoed(verdict)
+            veto = vetoed(verdict)
+            bad_look(self.plan, self.stage, self.around, glance, veto.what)
+            raise veto
 
     # Failure
 

@@ -26,6 +26,7 @@ from statehub_plan.model.steps import StepKind
 from statehub_plan.planning import evidence_digest
 from statehub_plan.postgres.hold import Hold
 from statehub_plan.postgres.switch import Switch
+from statehub_plan.steps import stabilize
 from statehub_plan.steps.stage import Execute, Stage
 from tests.unit.facts import NOW, evidence, facts, identity, observation, record
 
@@ -54,6 +55,8 @@ class Simulated:
         self.kept_for = timedelta(0)
         self.looks: list[bool] = []
         self.looks_before_hold: list[bool] = []
+        self.real_stabilization = False
+        self.now = NOW
         self.evidence = self.after_failover = evidence()
         self.judged: dict[StepKind, tuple[Evidence, ...]] = {}
         self._kept = self.evidence
@@ -124,8 +127,12 @@ class Simulated:
         """Clients follow."""
         self.values["access.mcp"] = {"value": "http://127.0.0.1:2", "endpoint": "away", "answers": True, "detail": ""}
 
-    def stabilize(self, _stage: object) -> None:
-        """Long enough at once."""
+    def stabilize(self, stage: Stage) -> None:
+        """Long enough at once, or as the real step goes about it."""
+        if self.real_stabilization:
+            step = next(step for step in self.plan.steps if step.kind is StepKind.STABILIZE)
+            stabilize.execute(stage, step)
+            return
         self._fact(StepKind.STABILIZE, {"term": self.plan.term, "observed_s": 10, "failures": 0})
 
     def document(self, _stage: object) -> None:
@@ -137,6 +144,8 @@ class Simulated:
         """The primary fails over; what probes show afterwards is another matter."""
         drill = self.plan.spec.spec.drills.failover
         assert drill is not None
+        self.real_stabilization = False
+        self.now = NOW
         self.evidence = self.after_failover
         self._fact(StepKind.FAILOVER_DRILL, {"endpoint": "away", "definition": drill.definition})
 
@@ -189,8 +198,10 @@ class Simulated:
             run="r",
             epoch=1,
             owner="r.1",
-            now=lambda: NOW,
-            record_fact=lambda kind, state, payload: None,
+            now=lambda: self.now,
+            record_fact=lambda kind, state, payload: self._append(
+                RecordKind.FACT, None, {**payload, "kind": kind, "state": state}
+            ),
             check_lease=lambda: self._outside(lambda: None),
             look=lambda: self._seen(False),
             records=lambda: tuple(self.journal),
@@ -208,7 +219,7 @@ class Simulated:
             executor=self._executor,
             begin_switch=lambda stage, reverse: cast(Switch, None),  # this move is made by a dump
             switch_part=lambda stage, switch, step: {},
-            now=lambda: NOW,
+            now=lambda: self.now,
         )
 
     def _outside(self, answer: Callable[[], Any]) -> Any:
