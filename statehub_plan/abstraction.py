@@ -16,7 +16,7 @@ from statehub_plan.model.base import SKEW, digest, epoch_s
 from statehub_plan.model.facts import Evidence as ProbeEvidence
 from statehub_plan.model.facts import EvidenceStatus, FactStatus, Observation
 from statehub_plan.model.plan import Identity
-from statehub_plan.model.spec import CutoverPlan, FailoverDrill, duration_s
+from statehub_plan.model.spec import CutoverPlan, FailoverDrill, Stabilization, duration_s
 from statehub_plan.streams import stream_between
 from statehub_plan.world import (
     Access,
@@ -399,13 +399,37 @@ def _failover_drill(observation: Observation, drill: FailoverDrill | None, now: 
     return _drill(observation, "failover", drill.max_age, now)
 
 
-def _stabilization(observation: Observation, register: Register) -> Stable:
+def watched_s(wanted: Stabilization) -> int:
+    """For how many seconds a new primary has to be observed."""
+    return round(duration_s(wanted.duration))
+
+
+def stabilization_for(wanted: Stabilization, value: JsonValue, decided: int) -> Mapping[str, JsonValue]:
+    """Of the fact `stabilization`, what speaks for a plan that wants this much under the decision `decided`: a look
+    that ended as long a watch with as few failures, else the newest one. Nothing where that one passed for less, as
+    another lane may have it: for this plan nobody has watched yet."""
+    newest = value if isinstance(value, dict) else {}
+    if newest.get("term") != decided:
+        return {}
+    earlier = newest.get("earlier")
+    for look in (newest, *(earlier if isinstance(earlier, list) else ())):
+        if isinstance(look, dict) and _passes(wanted, look):
+            return look
+    return {} if newest.get("state") == "passed" else newest
+
+
+def _passes(wanted: Stabilization, look: Mapping[str, JsonValue]) -> bool:
+    observed_s, failures = look.get("observed_s"), look.get("failures")
+    known = isinstance(observed_s, int) and isinstance(failures, int)
+    enough = known and _number(observed_s) >= watched_s(wanted) and _number(failures) <= wanted.max_failures
+    return look.get("state") == "passed" and enough
+
+
+def _stabilization(plan: CutoverPlan, observation: Observation, register: Register) -> Stable:
     """Before any decision there is nothing to stabilize."""
     if register.decided == 0:
         return Stable.PASSED
-    value = _mapping(observation, "stabilization")
-    if value.get("term") != register.decided:
-        return Stable.NONE
+    value = stabilization_for(plan.spec.stabilization, observation.value("stabilization"), register.decided)
     states = {"running": Stable.RUNNING, "passed": Stable.PASSED, "failed": Stable.FAILED}
     return states.get(str(value.get("state")), Stable.NONE)
 
@@ -488,7 +512,7 @@ def ground(
         restore_drill=_restore_drill(plan, observation, register, now),
         failover_drill=_failover_drill(observation, plan.spec.drills.failover, now, register.primary),
         rehearsal=_rehearsal(plan, observation, register, new, now),
-        stabilization=_stabilization(observation, register),
+        stabilization=_stabilization(plan, observation, register),
         document=_document(plan, observation, register),
         retired=_mapping(observation, f"{fallback}.fence").get("retired") is True,
     )

@@ -66,13 +66,37 @@ def journal_facts(records: tuple[Record, ...], now: datetime) -> tuple[Fact, ...
 
     `records` are all of one service, of every plan, oldest first."""
     found = (
-        _newest(records, StepKind.STABILIZE, "stabilization", now),
+        _stabilization(records, now),
         _newest(records, StepKind.RESTORE_DRILL, "drill.restore", now),
         _newest(records, StepKind.FAILOVER_DRILL, "drill.failover", now),
         _newest(records, StepKind.DOCUMENT, "document.recorded", now),
         _newest(records, StepKind.REHEARSE, "rehearsal", now),
     )
     return tuple(fact for fact in (*found, *_slots_dropped(records, now)) if fact is not None)
+
+
+def _stabilization(records: tuple[Record, ...], now: datetime) -> Fact | None:
+    """The newest look, with the earlier looks of the same decision that passed, newest first, and that no failure came
+    after: each of them may have been enough for one lane and not for another."""
+    newest = _newest(records, StepKind.STABILIZE, "stabilization", now)
+    if newest is None or not isinstance(newest.value, dict):
+        return newest
+    passed: list[JsonValue] = []
+    for one in reversed(_facts(records, StepKind.STABILIZE)):
+        if one.payload.get("state") == "failed" or one.payload.get("term") != newest.value.get("term"):
+            break
+        if one.payload.get("state") == "passed":
+            passed.append(one.payload)
+    earlier = passed[1:] if newest.value.get("passed") is True else passed
+    return newest.model_copy(update={"value": {**newest.value, "earlier": earlier}}) if earlier else newest
+
+
+def stabilizing(records: tuple[Record, ...], run: str) -> bool:
+    """Whether `run` watches the primary of the newest decision and is not through: it has looked itself, and the newest
+    look on record was neither the last one nor one bad look too many."""
+    decided = decided_term(records)
+    looks = [one for one in _facts(records, StepKind.STABILIZE) if one.payload.get("term") == decided]
+    return any(one.run == run for one in looks) and looks[-1].payload.get("state") == "running"
 
 
 def _slots_dropped(records: tuple[Record, ...], now: datetime) -> tuple[Fact, ...]:

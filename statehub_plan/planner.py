@@ -362,6 +362,23 @@ def _switch(world: World, wish: Wish) -> Next | Refused | None:
     return Next(StepKind.FREEZE, Role.OLD, _PRIMARY, "content is proved equal and only the hold keeps it so")
 
 
+def implied(wish: Wish) -> frozenset[StepKind]:
+    """Kinds of steps whose effect is there once the wish holds, whoever brought it about; drills and the retirement
+    only where the fallback is to be retired."""
+    replicates, following = wish.method is not TransferMethod.DUMP, wish.fallback is FallbackMode.FOLLOWING
+    retires = wish.settle and wish.fallback is FallbackMode.RETIRED
+    demanded = {
+        StepKind.BURN: False,
+        StepKind.COPY: not replicates,
+        StepKind.STABILIZE: wish.settle,
+        StepKind.DOCUMENT: wish.settle and wish.document,
+        **dict.fromkeys((StepKind.FOLLOW, StepKind.REHEARSE, StepKind.DRAIN), replicates),
+        **dict.fromkeys((StepKind.PREPARE_REVERSE, StepKind.REVERSE_FOLLOW), following),
+        **dict.fromkeys((StepKind.RESTORE_DRILL, StepKind.FAILOVER_DRILL, StepKind.RETIRE), retires),
+    }
+    return frozenset(kind for kind in StepKind if demanded.get(kind, True))
+
+
 def unfold(world: World, wish: Wish) -> Unfolded:
     """All steps from `world` until the wish holds or a refusal. RuntimeError if the model did not converge, which the
     exhaustive check excludes."""

@@ -28,13 +28,14 @@ from statehub_plan.apply.refusals import (
     world_differs,
 )
 from statehub_plan.apply.staleness import changed_evidence, changed_facts, stale
+from statehub_plan.apply.unseen import bad_look, refusal
 from statehub_plan.errors import LeaveNow, OutcomeUnknown, StatehubError, refused_by_system
-from statehub_plan.history import evidence_recorded
+from statehub_plan.history import evidence_recorded, stabilizing
 from statehub_plan.model.plan import Direction, Phase, Plan, Refused, Step
 from statehub_plan.model.record import GateState, RecordKind, RunContext
 from statehub_plan.model.spec import FallbackMode, TransferMethod
 from statehub_plan.model.steps import StepKind
-from statehub_plan.planner import Next, next_step, unfold
+from statehub_plan.planner import Next, implied, next_step, unfold
 from statehub_plan.planning import SAFETY_KINDS, dress, effect_key, wish_of
 from statehub_plan.postgres.switch import Switch
 from statehub_plan.steps.stage import Stage, Waiting
@@ -48,7 +49,15 @@ _REHEARSALS_AGAIN = 2
 _SLOW_FACTS_LAST = timedelta(minutes=10)
 """Nobody is held on facts that are older."""
 
-_LOOK_DEEP_AFTER = frozenset({StepKind.BACKUP, StepKind.RESTORE_DRILL, StepKind.PREPARE_TARGET, StepKind.DOCUMENT})
+_LOOK_DEEP_AFTER = frozenset(
+    {
+        StepKind.BACKUP,
+        StepKind.RESTORE_DRILL,
+        StepKind.FAILOVER_DRILL,
+        StepKind.PREPARE_TARGET,
+        StepKind.DOCUMENT,
+    }
+)
 """After these the slow facts may have changed; under a hold only the quick ones are looked at."""
 
 
@@ -122,10 +131,9 @@ class Applying:
         looked_deep = False
         while (found := next_step(glance.world, self.wish)) is not None:
             if isinstance(found, Refused):
-                raise refused(found)
-            old = facts_age(glance.observation, self.around.now()) > _SLOW_FACTS_LAST
-            if found.kind is StepKind.HOLD and old and not looked_deep:  # a backup may have gone since
-                glance, looked_deep = self.look(deep=True), True
+                raise refusal(found, self.plan, self.stage, self.around, glance)
+            if not looked_deep and self._needs_deep_look(found, glance):
+                glance, looked_deep = self.look(deep=True, evidence_anew=found.kind is StepKind.RETIRE), True
                 continue
             looked_deep = False
             if found.kind is StepKind.HOLD and self.wish.method is TransferMethod.REPLICATION:
@@ -133,6 +141,12 @@ class Applying:
             else:
                 glance = self._turn(glance, found)
         self._finish(glance)
+
+    def _needs_deep_look(self, found: Next, glance: Glance) -> bool:
+        """Before writers are held a backup may have gone since; the last way back is never given up on older facts than
+        can be had, nor on evidence from before the failover."""
+        old = facts_age(glance.observation, self.around.now()) > _SLOW_FACTS_LAST
+        return found.kind is StepKind.RETIRE or (found.kind is StepKind.HOLD and old)
 
     def _rehearse(self) -> None:
         """What has to come first, which never holds, freezes or decides anything; then one rehearsal, also where the
@@ -173,6 +187,7 @@ class Applying:
             self.around.append(RecordKind.RUN_RESUMED, None, {"world": _world_json(glance.world)})
         else:
             self.around.append(RecordKind.RUN_STARTED, None, self._identity_payload())
+        self._refuse_unseen(glance)
         self._judge(Phase.APPLY, None, glance)
         return glance
 
@@ -215,11 +230,20 @@ class Applying:
         if glance.world.primary is Role.OLD and glance.grounded.term != self.plan.term:
             raise stale((f"decision term: {self.plan.term} → {glance.grounded.term}",))
 
+    def _refuse_unseen(self, glance: Glance) -> None:
+        """A stabilizing run that cannot see its primary is refused by the planner before policies are asked: they would
+        say no more than that."""
+        found = next_step(glance.world, self.wish)
+        if isinstance(found, Refused) and stabilizing(self.around.records(), self.stage.run):
+            raise refusal(found, self.plan, self.stage, self.around, glance)
+
     def _finish(self, glance: Glance) -> None:
+        kinds = implied(self.wish)
         payload: dict[str, JsonValue] = {
             "direction": self.plan.direction.value,
             "term": glance.grounded.register.decided,
             "primary": glance.grounded.register.primary,
+            "implies": [kind.value for kind in StepKind if kind in kinds],
         }
         self.around.append(RecordKind.RUN_FINISHED, None, payload)
         if self.plan.direction is Direction.ABORT and glance.world.old.reach is Reach.UNREACHABLE:
@@ -371,10 +395,11 @@ class Applying:
         switches = any(shown.kind is StepKind.HOLD for shown in self.plan.steps)
         return step.kind is StepKind.REHEARSE and (self.rehearsing or switches)
 
-    def look(self, *, deep: bool) -> Glance:
-        """A fresh look, in the light of this run's own hold and journal."""
+    def look(self, *, deep: bool, evidence_anew: bool = False) -> Glance:
+        """A fresh look, in the light of this run's own hold and journal. `evidence_anew`: what probes show now, also
+        where this run has evidence on record."""
         observation, evidence = self.around.observe(deep)
-        recorded = evidence_recorded(
+        recorded = not evidence_anew and evidence_recorded(
             self.around.records(), self.stage.run, self.plan.evidence_digest, self.around.now()
         )
         if recorded:  # shown when this run began; what it refills meanwhile shows nothing
@@ -431,7 +456,9 @@ class Applying:
             {"phase": phase.value, "allowed": verdict.allowed, "findings": codes, "input_digest": verdict.input_digest},
         )
         if not verdict.allowed:
-            raise vetoed(verdict)
+            veto = vetoed(verdict)
+            bad_look(self.plan, self.stage, self.around, glance, veto.what)
+            raise veto
 
     # Failure
 

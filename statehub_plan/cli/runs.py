@@ -19,6 +19,7 @@ from statehub_plan.cli.options import document_argument, json_option, plan_argum
 from statehub_plan.cli.output import TerminalReporter, error_output, print_error, print_json, print_text
 from statehub_plan.cli.workspace import Workspace, author, load_plan, utc_now
 from statehub_plan.errors import Exit, LeaveNow, Refusal, StatehubError
+from statehub_plan.history import stabilizing
 from statehub_plan.journal import Journal
 from statehub_plan.model.facts import Evidence, Fact, Observation
 from statehub_plan.model.output import HistoryOutput, RehearseOutput, RunOutput
@@ -30,6 +31,9 @@ from statehub_plan.moments import Moment, passed_by
 from statehub_plan.reporter import Reporter
 
 LEASE_TTL_S = 30.0
+
+LEASE_AWAITED_S = 3600.0
+"""So long a watching run waits for somebody who has the lease and keeps it: then nothing comes of it by itself."""
 
 
 class _Eyes:
@@ -268,27 +272,51 @@ def rehearse(planfile: Path, as_json: bool) -> int:
     return Exit.DONE
 
 
+def _stay(workspace: Workspace, plan: Plan, reporter: Reporter) -> None:
+    """Carries a plan out, look by look while it stabilizes; raises whatever ends that before it is done."""
+    interval_s = duration_s(plan.spec.spec.stabilization.interval)
+    locked_since: float | None = None
+    while True:
+        try:
+            return carry_out(workspace, plan, reporter)
+        except StatehubError as error:
+            locked = _missed_for_the_lease(error, workspace, plan)
+            if not (locked or error.exit_status is Exit.WAITING or _is_unseen(error)):
+                raise
+            if not locked:
+                locked_since = None
+            elif locked_since is None:
+                locked_since = time.monotonic()
+            elif time.monotonic() - locked_since > LEASE_AWAITED_S:
+                raise
+            reporter.note(error.what)
+        time.sleep(interval_s)
+
+
+def _is_unseen(error: StatehubError) -> bool:
+    from statehub_plan.apply.unseen import Unseen
+
+    return isinstance(error, Unseen)
+
+
+def _missed_for_the_lease(error: StatehubError, workspace: Workspace, plan: Plan) -> bool:
+    """Whether somebody else, as `guard` does for a moment, has the lease that the next look needs."""
+    from statehub_plan.journal.protocol import LEASE_HELD
+
+    return error.code == LEASE_HELD and stabilizing(workspace.records(), run_id(plan))
+
+
 @click.command()
 @plan_argument
 @json_option
 def watch(planfile: Path, as_json: bool) -> int:
-    """Like `apply`, but stays while the run waits (stabilization) and looks again at the plan's interval."""
+    """Like `apply`, but stays while the run waits (stabilization) and looks again at the plan's interval.
+
+    A primary that cannot be seen meanwhile is a bad look. A lease that somebody else has is waited for, up to an hour.
+    """
     plan = load_plan(planfile)
-    interval_s = duration_s(plan.spec.spec.stabilization.interval)
-
-    def until_over(workspace: Workspace) -> None:
-        reporter = TerminalReporter(quiet=as_json)
-        while True:
-            try:
-                return carry_out(workspace, plan, reporter)
-            except StatehubError as error:
-                if error.exit_status is not Exit.WAITING:
-                    raise
-                reporter.note(error.what)
-            time.sleep(interval_s)
-
     with Workspace.of_plan(plan) as workspace:
-        return _with_outcome(as_json, plan, lambda: until_over(workspace))
+        return _with_outcome(as_json, plan, lambda: _stay(workspace, plan, TerminalReporter(quiet=as_json)))
 
 
 @click.command()

@@ -9,11 +9,14 @@ from statehub_plan.errors import Exit, Refusal, StatehubError
 from statehub_plan.model.plan import Identity
 from statehub_plan.model.record import Lease, Record, RecordKind
 
+LEASE_HELD = "lease-held"
+"""The code of a refusal for a lease that somebody else holds."""
+
 
 class Locked(Refusal):
     """Somebody else holds the lease, or the journal itself is busy."""
 
-    def __init__(self, *, what: str, hint: str, details: tuple[str, ...] = (), code: str = "lease-held") -> None:
+    def __init__(self, *, what: str, hint: str, details: tuple[str, ...] = (), code: str = LEASE_HELD) -> None:
         super().__init__(code=code, what=what, hint=hint, exit_status=Exit.LOCKED, details=details)
 
 

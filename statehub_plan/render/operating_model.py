@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import datetime
 from pathlib import PurePath
 
 from pydantic import JsonValue
 
-from statehub_plan.abstraction import Register, read_register
+from statehub_plan.abstraction import Register, read_register, stabilization_for
 from statehub_plan.history import journal_facts
 from statehub_plan.model.facts import Fact, Observation
 from statehub_plan.model.plan import Plan
@@ -37,7 +37,7 @@ def operating_model_markdown(plan: Plan, observation: Observation, records: tupl
             _fallback(plan, observation, primary, fallback),
             _back(plan, primary, fallback),
             _backups(plan, observation),
-            _stabilization(observation, records, now),
+            _stabilization(plan, observation, records, now),
             _gates(plan),
             _looking(plan),
             _basis(plan, observation),
@@ -187,10 +187,13 @@ def _drill(observation: Observation, name: str) -> str:
     return f"{'passed' if value.get('passed') is True else 'FAILED'} {moment_of(value.get('at'))}"
 
 
-def _stabilization(observation: Observation, records: tuple[Record, ...], now: datetime) -> list[str]:
+def _stabilization(plan: Plan, observation: Observation, records: tuple[Record, ...], now: datetime) -> list[str]:
+    """What speaks for this plan, else whatever is on record."""
     found = {fact.id: fact.value for fact in journal_facts(records, now)} | {"": None}
-    value = found.get("stabilization") or observation.value("stabilization")
-    if not isinstance(value, dict):
+    newest = found.get("stabilization") or observation.value("stabilization")
+    decided = read_register(plan.spec, observation).decided
+    value = stabilization_for(plan.spec.spec.stabilization, newest, decided) or newest
+    if not isinstance(value, Mapping):
         return ["## Stabilization", "", "None is on record."]
     looks = value.get("looks")
     told = f"{shown(value.get('state'))}, since {moment_of(value.get('since'))}, until {moment_of(value.get('until'))}"

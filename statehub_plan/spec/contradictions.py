@@ -226,16 +226,24 @@ def _never_done(spec: Node) -> dict[str, str]:
     mode = spec.child("desired", "fallback", "mode").text
     replicates = spec.child("transfer", "method").text != "dump"
     drills = spec.child("drills").members
+    retires = mode in ("retired", None)
+    restores = retires or spec.child("drills", "beforeCutover").value is True
     possible = {
         "burn": (False, "burn only takes back a decision; name another step"),
-        "retire": (mode in ("retired", None), "it needs desired.fallback.mode: retired"),
+        "retire": (retires, "it needs desired.fallback.mode: retired"),
         "reverse-follow": (mode in ("following", None), "it needs desired.fallback.mode: following"),
         "prepare-reverse": (mode in ("following", None), "it needs desired.fallback.mode: following"),
         "follow": (replicates, "it needs transfer.method: replication"),
         "rehearse": (replicates, "it needs transfer.method: replication"),
         "drain": (replicates, "it needs transfer.method: replication"),
-        "restore-drill": ("restore" in drills, "it needs drills.restore"),
-        "failover-drill": ("failover" in drills, "it needs drills.failover"),
+        "restore-drill": (
+            "restore" in drills and restores,
+            "it needs drills.restore, and desired.fallback.mode: retired or drills.beforeCutover: true",
+        ),
+        "failover-drill": (
+            "failover" in drills and retires,
+            "it needs drills.failover and desired.fallback.mode: retired",
+        ),
         "redirect": (bool(spec.child("access").items), "it needs access"),
         "document": ("operatingModel" in spec.members, "it needs operatingModel"),
     }

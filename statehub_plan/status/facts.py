@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 from pydantic import JsonValue
 
-from statehub_plan.abstraction import Register
+from statehub_plan.abstraction import Register, stabilization_for
 from statehub_plan.model.plan import Plan
 from statehub_plan.model.spec import FallbackMode, size_bytes
 from statehub_plan.model.stream import StreamState
@@ -79,11 +79,11 @@ def fallback_status(plan: Plan) -> FallbackStatus | None:
 
 
 def stabilization_status(plan: Plan, decided: int) -> StabilizationStatus | None:
-    """Stabilization under the current decision, None before any decision."""
+    """Stabilization under the current decision as this plan demands it, None before any decision."""
     if decided == 0:
         return None
-    value = plan.observation.value("stabilization")
-    if not isinstance(value, dict) or value.get("term") != decided:
+    value = stabilization_for(plan.spec.spec.stabilization, plan.observation.value("stabilization"), decided)
+    if not value:
         return StabilizationStatus(state="not begun")
     return StabilizationStatus(
         state=str(value.get("state")),

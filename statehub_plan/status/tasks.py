@@ -39,11 +39,24 @@ def _decides(record: Record, term: int) -> bool:
     return fact and record.payload.get("term") == term
 
 
+_NEVER_BY_THE_WAY = frozenset({StepKind.RESTORE_DRILL, StepKind.FAILOVER_DRILL, StepKind.RETIRE})
+"""What the end of a run never implied unless it says so."""
+
+
+def _implied(finished: Record) -> frozenset[StepKind]:
+    """Kinds of steps that the wish of a finished run demanded; earlier releases did not put them on record."""
+    told = finished.payload.get("implies")
+    if not isinstance(told, list):
+        return frozenset(StepKind) - _NEVER_BY_THE_WAY
+    return frozenset(kind for kind in StepKind if kind.value in told)
+
+
 def steps_done(records: Iterable[Record], runs: frozenset[str]) -> dict[StepKind, str]:
     """Kinds of steps that these runs finished, and what shows it.
 
-    Besides a recorded outcome that is: the run went on to another step, or ended, after a kill had kept the outcome off
-    the record; the planner would have asked for the step again had its effect been missing."""
+    Besides a recorded outcome that is: the run went on to another step, or ended with a wish that demands the step,
+    after a kill had kept the outcome off the record; the planner would have asked for the step again had its effect
+    been missing."""
     done: dict[StepKind, str] = {}
     pending: dict[str, StepKind] = {}
     for record in records:
@@ -61,7 +74,7 @@ def steps_done(records: Iterable[Record], runs: frozenset[str]) -> dict[StepKind
         elif record.kind in OUTCOMES:
             pending.pop(record.run, None)
         elif record.kind is RecordKind.RUN_FINISHED:
-            done |= dict.fromkeys((one for one in StepKind if one not in done), f"run {record.run} reached its wish")
+            done |= dict.fromkeys(_implied(record) - done.keys(), f"run {record.run} reached its wish")
     return done
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pydantic import JsonValue
 
-from statehub_plan.abstraction import ground
+from statehub_plan.abstraction import Grounded, ground, watched_s
 from statehub_plan.errors import StatehubError
-from statehub_plan.history import journal_facts
+from statehub_plan.history import decided_term, journal_facts
 from statehub_plan.model.base import epoch_s
 from statehub_plan.model.facts import Observation
 from statehub_plan.model.plan import Step
@@ -14,7 +14,7 @@ from statehub_plan.model.spec import duration_s
 from statehub_plan.model.steps import StepKind
 from statehub_plan.steps.guarding import guard_fallback
 from statehub_plan.steps.stage import Stage, Waiting
-from statehub_plan.world import Access, Health, World, Writes
+from statehub_plan.world import Access, Health, Role, World, Writes
 
 COUNTED_INTERVALS = 5
 """Time between two looks counts up to this many of the plan's intervals; nobody looked during the rest."""
@@ -28,19 +28,44 @@ def execute(stage: Stage, step: Step) -> dict[str, JsonValue]:
     observation, evidence = stage.look()
     grounded = ground(stage.plan.spec, observation, evidence, now=stage.now())
     guard_fallback(stage, observation, grounded)
-    term = grounded.register.decided
+    bad = _bad(stage, observation, grounded)
+    payload = _counted(stage, now_s, grounded, bad)
+    left_s = watched_s(wanted) - int(str(payload["observed_s"]))
+    if left_s > 0 or bad:
+        stage.record_fact(StepKind.STABILIZE.value, "running", payload)
+        raise Waiting(
+            what=f"stabilization: {payload['last']}, {payload['looks']} looks, {max(0, left_s)} s left to observe",
+            hint="run `apply` again later, or `watch` to stay; `status` shows how it goes",
+            payload=payload,
+        )
+    stage.record_fact(StepKind.STABILIZE.value, "passed", payload)
+    return {"summary": f"healthy for {wanted.duration} in {payload['looks']} looks", **payload}
+
+
+def refused_look(stage: Stage, observation: Observation, grounded: Grounded) -> dict[str, JsonValue] | None:
+    """Puts on record what was seen where a refusal keeps a stabilizing run from this step, as the step would have;
+    None, and nothing on record, where no bad sign was seen. A StatehubError when there were too many of them."""
+    bad = _bad(stage, observation, grounded)
+    if not bad:
+        return None
+    payload = _counted(stage, epoch_s(stage.now()), grounded, bad)
+    stage.record_fact(StepKind.STABILIZE.value, "running", payload)
+    return payload
+
+
+def _counted(stage: Stage, now_s: int, grounded: Grounded, bad: list[str]) -> dict[str, JsonValue]:
+    """Progress with this look; on record as failed, and a StatehubError, where it is one bad look too many."""
+    wanted = stage.plan.spec.spec.stabilization
+    term = _term(stage, grounded)
     so_far = _so_far(stage, now_s, term)
     gap_s = min(max(0, now_s - so_far["last_look"]), COUNTED_INTERVALS * duration_s(wanted.interval))
     observed_s = so_far["observed_s"] + round(gap_s)
-    bad = bad_signs(grounded.world, has_api=stage.plan.spec.spec.endpoints[stage.plan.new].api is not None)
-    bad += _silent_paths(stage, observation)
     failures = so_far["failures"] + bool(bad)
-    left_s = max(0, round(duration_s(wanted.duration)) - observed_s)
     payload: dict[str, JsonValue] = {
-        "endpoint": stage.subject(step),
+        "endpoint": stage.plan.new,
         "term": term,
         "since": so_far["since"],
-        "until": now_s + left_s,
+        "until": now_s + max(0, watched_s(wanted) - observed_s),
         "last_look": now_s,
         "observed_s": observed_s,
         "looks": so_far["looks"] + 1,
@@ -54,24 +79,30 @@ def execute(stage: Stage, step: Step) -> dict[str, JsonValue]:
             what=f"the new primary looked bad {failures} times: {'; '.join(bad)}",
             hint="mend it and run `apply` again (the clock starts anew), or plan the way back with `switchback`",
         )
-    if left_s or bad:
-        stage.record_fact(StepKind.STABILIZE.value, "running", payload)
-        raise Waiting(
-            what=f"stabilization: {payload['last']}, {payload['looks']} looks, {left_s} s left to observe",
-            hint="run `apply` again later, or `watch` to stay; `status` shows how it goes",
-            payload=payload,
-        )
-    stage.record_fact(StepKind.STABILIZE.value, "passed", payload)
-    return {"summary": f"healthy for {wanted.duration} in {payload['looks']} looks", **payload}
+    return payload
+
+
+def _term(stage: Stage, grounded: Grounded) -> int:
+    """The decision that is stabilized; of a primary that does not answer only the journal tells which one that is."""
+    known = grounded.world.primary is Role.NEW
+    return grounded.register.decided if known else decided_term(stage.records())
 
 
 def _so_far(stage: Stage, now_s: int, term: int) -> dict[str, int]:
-    """Progress of a running stabilization of this very term, else a fresh start."""
+    """Progress of a stabilization of this very term that runs, or that passed for a plan which demands less; else, and
+    where another plan bore with more failures than this one may, a fresh start."""
     fact = next((one for one in journal_facts(stage.records(), stage.now()) if one.id == "stabilization"), None)
     value = fact.value if fact is not None and isinstance(fact.value, dict) else {}
-    if value.get("term") != term or value.get("state") != "running":
-        return {"since": now_s, "last_look": now_s, "observed_s": 0, "looks": 0, "failures": 0}
-    return {name: int(str(value[name])) for name in ("since", "last_look", "observed_s", "looks", "failures")}
+    fresh = {"since": now_s, "last_look": now_s, "observed_s": 0, "looks": 0, "failures": 0}
+    if value.get("term") != term or value.get("state") not in ("running", "passed"):
+        return fresh
+    known = {name: int(str(value[name])) for name in fresh}
+    return known if known["failures"] <= stage.plan.spec.spec.stabilization.max_failures else fresh
+
+
+def _bad(stage: Stage, observation: Observation, grounded: Grounded) -> list[str]:
+    has_api = stage.plan.spec.spec.endpoints[stage.plan.new].api is not None
+    return [*bad_signs(grounded.world, has_api=has_api), *_silent_paths(stage, observation)]
 
 
 def _silent_paths(stage: Stage, observation: Observation) -> list[str]:

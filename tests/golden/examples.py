@@ -122,6 +122,7 @@ def after_cutover(stabilization: str = "running") -> Observation:
         "endpoint": NEW,
         "since": epoch_s(NOW) - 3600,
         "until": epoch_s(NOW) - 3600 + 86400,
+        "observed_s": 3 * 86400 if stabilization == "passed" else 3600,
         "looks": 60,
         "failures": 0,
         "last": "healthy",

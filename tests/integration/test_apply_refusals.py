@@ -351,6 +351,18 @@ def planned_kinds(world: DemoWorld) -> list[str]:
     return [step["kind"] for step in ran("plan", lane(world), "--json").json["plan"]["steps"]]
 
 
+def test_the_shorter_stabilization_of_another_lane_does_not_lead_to_the_retirement(world: DemoWorld) -> None:
+    """A lane that demands an hour watches for it, while the one that was content with a second stays done."""
+    document = lane(world)
+    brief = document.read_text()
+    document.write_text(brief.replace("duration: 1s", "duration: 1h"))
+    waiting = ran("apply", approved(world, "longer", document=document, gate=RETIRING))
+    document.write_text(brief)
+    assert Exit.WAITING == waiting.status, waiting.told
+    lanes = {one["name"]: one for one in ran("status", document.parent, "--json").json["lanes"]}
+    assert ("passed", "done") == (lanes["cust-wp-0011"]["stabilization"]["state"], lanes["cust-wp-0011"]["standing"])
+
+
 def test_once_due_the_lane_drills_and_then_retires_the_fallback_with_its_own_approval(world: DemoWorld) -> None:
     """A failed drill keeps the fallback; the drill that passes leads to the gate; only its approval leads further."""
     assert Exit.APPROVAL_MISSING == ran("apply", planned(world, "undrilled", document=lane(world))).status

@@ -26,6 +26,7 @@ from statehub_plan.model.steps import StepKind
 from statehub_plan.planning import evidence_digest
 from statehub_plan.postgres.hold import Hold
 from statehub_plan.postgres.switch import Switch
+from statehub_plan.steps import stabilize
 from statehub_plan.steps.stage import Execute, Stage
 from tests.unit.facts import NOW, evidence, facts, identity, observation, record
 
@@ -38,7 +39,8 @@ class Simulated:
 
     `mishaps` happen at the calls of these numbers, before anything or `after` all that the call does; nothing can be
     appended from call `journal_gone_at` on. `executed` says at which call each step was carried out, `looks` which of
-    the looks were deep; all of them show the backup as it was so long ago (`kept_for`)."""
+    the looks were deep; all of them show the backup as it was so long ago (`kept_for`). A quick look keeps the
+    `evidence` of the last deep one; `judged` is what policies were shown of it before each gated step."""
 
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
@@ -53,6 +55,11 @@ class Simulated:
         self.kept_for = timedelta(0)
         self.looks: list[bool] = []
         self.looks_before_hold: list[bool] = []
+        self.real_stabilization = False
+        self.now = NOW
+        self.evidence = self.after_failover = evidence()
+        self.judged: dict[StepKind, tuple[Evidence, ...]] = {}
+        self._kept = self.evidence
 
     # What a step does
 
@@ -120,14 +127,31 @@ class Simulated:
         """Clients follow."""
         self.values["access.mcp"] = {"value": "http://127.0.0.1:2", "endpoint": "away", "answers": True, "detail": ""}
 
-    def stabilize(self, _stage: object) -> None:
-        """Long enough at once."""
-        self._fact(StepKind.STABILIZE, {"term": self.plan.term})
+    def stabilize(self, stage: Stage) -> None:
+        """Long enough at once, or as the real step goes about it."""
+        if self.real_stabilization:
+            step = next(step for step in self.plan.steps if step.kind is StepKind.STABILIZE)
+            stabilize.execute(stage, step)
+            return
+        self._fact(StepKind.STABILIZE, {"term": self.plan.term, "observed_s": 10, "failures": 0})
 
     def document(self, _stage: object) -> None:
         """Written."""
         self.values["document"] = {"path": "operating-model.md", "exists": True}
         self._fact(StepKind.DOCUMENT, {"term": self.plan.term})
+
+    def failover_drill(self, _stage: object) -> None:
+        """The primary fails over; what probes show afterwards is another matter."""
+        drill = self.plan.spec.spec.drills.failover
+        assert drill is not None
+        self.real_stabilization = False
+        self.now = NOW
+        self.evidence = self.after_failover
+        self._fact(StepKind.FAILOVER_DRILL, {"endpoint": "away", "definition": drill.definition})
+
+    def retire(self, _stage: object) -> None:
+        """No way back any more."""
+        self.values["home.fence"] = {**self.values["home.fence"], "retired": True}
 
     # As a hold
 
@@ -174,8 +198,10 @@ class Simulated:
             run="r",
             epoch=1,
             owner="r.1",
-            now=lambda: NOW,
-            record_fact=lambda kind, state, payload: None,
+            now=lambda: self.now,
+            record_fact=lambda kind, state, payload: self._append(
+                RecordKind.FACT, None, {**payload, "kind": kind, "state": state}
+            ),
             check_lease=lambda: self._outside(lambda: None),
             look=lambda: self._seen(False),
             records=lambda: tuple(self.journal),
@@ -193,7 +219,7 @@ class Simulated:
             executor=self._executor,
             begin_switch=lambda stage, reverse: cast(Switch, None),  # this move is made by a dump
             switch_part=lambda stage, switch, step: {},
-            now=lambda: NOW,
+            now=lambda: self.now,
         )
 
     def _outside(self, answer: Callable[[], Any]) -> Any:
@@ -217,17 +243,20 @@ class Simulated:
 
     def _seen(self, deep: bool) -> tuple[Observation, tuple[Evidence, ...]]:
         self.looks.append(deep)
+        if deep:
+            self._kept = self.evidence
         known = self.values | {fact.id: fact.value for fact in journal_facts(tuple(self.journal), NOW)}
         seen = observation(known)
         kept = (
             fact.model_copy(update={"observed_at": NOW - self.kept_for}) if fact.id == "backup" else fact
             for fact in seen.facts
         )
-        return seen.model_copy(update={"facts": tuple(kept)}), evidence()
+        return seen.model_copy(update={"facts": tuple(kept)}), self._kept
 
     def _verdict(
-        self, _plan: Plan, phase: Phase, _run: RunContext, _glance: Glance, _gates: tuple[GateState, ...]
+        self, plan: Plan, phase: Phase, run: RunContext, glance: Glance, _gates: tuple[GateState, ...]
     ) -> Verdict:
+        self.judged |= {step.kind: glance.evidence for step in plan.steps if step.id == run.step}
         return Verdict(
             allowed=self.allowed,
             phase=phase,
@@ -240,7 +269,10 @@ class Simulated:
 
     def _gates(self) -> tuple[GateState, ...]:
         keys = ("SHA256:k",) if self.approved else ()
-        return (GateState(gate="T07", quorum=1, satisfied=self.approved, fingerprints=keys, approvals=()),)
+        return tuple(
+            GateState(gate=gate.name, quorum=1, satisfied=self.approved, fingerprints=keys, approvals=())
+            for gate in self.plan.spec.spec.gates
+        )
 
     def _append(self, kind: RecordKind, step: str | None, payload: dict[str, JsonValue]) -> None:
         if self.journal_gone_at is not None and self.journal_gone_at <= self.calls:

@@ -10,19 +10,24 @@ from typing import NoReturn
 
 import psycopg
 import pytest
+from pydantic import JsonValue
 
 from statehub_plan.apply.loop import unexplained
 from statehub_plan.apply.staleness import changed_evidence, changed_facts
+from statehub_plan.apply.unseen import Unseen
 from statehub_plan.cli.runs import ended_in_order
 from statehub_plan.errors import Exit, LeaveNow, OutcomeUnknown, Refusal, StatehubError
+from statehub_plan.model.base import epoch_s
 from statehub_plan.model.facts import EvidenceStatus
 from statehub_plan.model.plan import Direction, Refused
 from statehub_plan.model.record import RecordKind
+from statehub_plan.model.spec import FallbackMode
 from statehub_plan.model.steps import StepKind
 from statehub_plan.planner import Wish, next_step
 from statehub_plan.planning import turned, wish_of
+from statehub_plan.steps.stage import Waiting
 from statehub_plan.world import Access, Data, Due, Health, Role, Side, Stable, Term, World, Writes
-from tests.unit.facts import document, evidence, facts, observation, plan
+from tests.unit.facts import DOCUMENT, NOW, document, evidence, facts, identity, observation, plan, record, switched
 from tests.unit.simulated import Simulated
 
 REPLACE = document(transfer={"method": "dump", "targetContent": "replace"})
@@ -171,6 +176,186 @@ def test_a_killed_run_goes_on_with_the_decision_that_it_had_proved() -> None:
     world.left_pending()
     assert ended(world) is None
     assert {"away"} == world.open
+
+
+RETIRE_GATE = {
+    "name": "T08",
+    "title": "Retire",
+    "guards": ["retire"],
+    "approvers": ["ann@ops"],
+    "allowedSigners": "allowed_signers",
+}
+
+
+def retiring() -> Simulated:
+    """All that is left is to drill a failover of the new primary and to retire the fallback."""
+    doc = document(
+        desired={"primary": "away", "fallback": {"endpoint": "home", "mode": "retired"}},
+        drills={
+            "restore": {"maxAge": "30d"},
+            "failover": {"argv": ["true"], "verify": DOCUMENT["spec"]["tasks"][0]["probes"]},
+        },
+        gates=[*DOCUMENT["spec"]["gates"], RETIRE_GATE],
+        stabilization={"duration": "10s", "interval": "1s"},
+    )
+    values = switched(away__writes="open") | {
+        "access.mcp": {"endpoint": "away"},
+        "backup": {"taken_at": epoch_s(NOW), "checksum_ok": True, **identity("away")},
+        "stabilization": {"term": 1, "state": "passed", "observed_s": 10, "failures": 0},
+        "document.recorded": {"term": 1},
+        "document": {"exists": True},
+        "drill.restore": {"passed": True, "at": epoch_s(NOW), "report": {"endpoint": "away"}},
+    }
+    world = Simulated(plan(values, doc))
+    world.values = values
+    return world
+
+
+def test_the_fallback_is_retired_on_evidence_from_after_the_failover_drill() -> None:
+    """What the drill broke is seen by whoever judges the retirement, also where this run has evidence on record."""
+    for on_record in (False, True):
+        world = retiring()
+        world.after_failover = evidence(EvidenceStatus.FAILED)
+        if on_record:
+            world.check_evidence(None)
+        world.run()
+        assert [StepKind.FAILOVER_DRILL, StepKind.RETIRE] == list(world.executed)
+        assert evidence(EvidenceStatus.FAILED) == world.judged[StepKind.RETIRE]
+
+
+def test_the_end_of_a_run_says_what_it_implies() -> None:
+    """A task that is done by a drill or the retirement is done where that was the wish."""
+    ends = {}
+    for world in (Simulated(PLAN), retiring()):
+        world.run()
+        ends[world.plan.spec.spec.desired.fallback.mode] = str(world.journal[-1].payload["implies"])
+    for kind in ("failover-drill", "restore-drill", "retire"):
+        assert kind not in ends[FallbackMode.FROZEN]
+        assert kind in ends[FallbackMode.RETIRED]
+
+
+def test_the_slow_facts_are_looked_at_before_the_fallback_is_retired() -> None:
+    """After the drill and right before the gate; only what retiring left is looked at quickly."""
+    world = retiring()
+    world.run()
+    assert [True, True, True, False] == world.looks
+
+
+# Looks that a stabilizing run does not get
+
+
+def stabilizing(max_failures: int = 2, seconds: int = 3) -> Simulated:
+    """Moved, and looked at twice within so many seconds; ten of them are demanded."""
+    wanted = {"duration": "10s", "interval": "1s", "maxFailures": max_failures}
+    world = Simulated(plan(doc=document(transfer={"method": "dump", "targetContent": "replace"}, stabilization=wanted)))
+    world.real_stabilization = True
+    for _ in range(2):
+        error = ended(world)
+        assert isinstance(error, Waiting), error
+        world.now += timedelta(seconds=seconds)
+    return world
+
+
+UNSEEN = {
+    "primary-unknown": ("away.register", "away.writes", "away.identity", "away.fence", "away.reach"),
+    "primary-unreachable": ("away.reach", "away.writes"),
+    "writability-unknown": ("away.writes",),
+    "access-unknown": ("access.mcp",),
+}
+
+
+def looks(world: Simulated) -> list[dict[str, JsonValue]]:
+    """What is on record of the stabilization."""
+    return [one.payload for one in world.journal if one.kind is RecordKind.FACT and one.payload["kind"] == "stabilize"]
+
+
+@pytest.mark.parametrize("code", UNSEEN)
+def test_a_refused_look_of_a_stabilizing_run_is_a_bad_one(code: str) -> None:
+    """Shaped as one that the step took, with the time of this look: the next good one counts from here only."""
+    world = stabilizing()
+    before = looks(world)[-1]
+    hidden = {key: world.values.pop(key) for key in UNSEEN[code]}
+    error = ended(world)
+    assert isinstance(error, Unseen), error
+    assert (code, Exit.ERROR) == (error.code, error.exit_status)
+    assert "on record as a bad look of the stabilization: 1 so far, 2 tolerated" in error.details
+    bad = looks(world)[-1]
+    assert before.keys() == bad.keys()
+    assert (1, "running", 1, 3, epoch_s(world.now)) == tuple(
+        bad[key] for key in ("failures", "state", "term", "looks", "last_look")
+    )
+    assert RecordKind.STEP_WAITING is world.journal[-1].kind
+    world.values |= hidden
+    world.now += timedelta(seconds=1)
+    assert isinstance(ended(world), Waiting)
+    assert (1, "healthy", 7) == tuple(looks(world)[-1][key] for key in ("failures", "last", "observed_s"))
+
+
+def test_too_many_refused_looks_end_a_stabilization() -> None:
+    """With the step's own refusal and its record; after that nobody stabilizes, and nothing more is recorded."""
+    world = stabilizing(max_failures=1)
+    for key in UNSEEN["primary-unknown"]:
+        del world.values[key]
+    assert isinstance(ended(world), Unseen)
+    error = ended(world)
+    assert isinstance(error, StatehubError)
+    assert ("stabilization-failed", "which endpoint is primary could not be observed") == (error.code, error.details[0])
+    assert ("failed", 2) == (looks(world)[-1]["state"], looks(world)[-1]["failures"])
+    assert "stabilization-failed" in [
+        one.payload["code"] for one in world.journal if one.kind is RecordKind.STEP_FAILED
+    ]
+    again, count = ended(world), len(looks(world))
+    assert isinstance(again, StatehubError)
+    assert ("primary-unknown", count) == (again.code, len(looks(world)))
+    assert not isinstance(again, Unseen)
+
+
+def test_a_veto_hides_no_bad_look() -> None:
+    """Policies stop a run while the fallback accepts writes; where nothing looks bad, nothing is recorded."""
+    world = stabilizing()
+    world.allowed, count = False, len(looks(world))
+    assert Exit.VETOED == getattr(ended(world), "exit_status", None)
+    assert count == len(looks(world))
+    world.values["home.writes"] = "open"
+    assert Exit.VETOED == getattr(ended(world), "exit_status", None)
+    assert (1, "the fallback accepts writes") == (looks(world)[-1]["failures"], looks(world)[-1]["last"])
+
+
+def test_a_refusal_of_a_run_that_does_not_stabilize_records_nothing() -> None:
+    """Neither before it looked for the first time, nor for the stabilization of another run, term or plan."""
+    passed = Simulated(PLAN)
+    passed.run()
+    del passed.journal[-3:]  # the operating model and the end
+    killed = stabilizing()
+    killed.journal = [one for one in killed.journal if one.payload.get("kind") != "stabilize"]
+    foreign = stabilizing()
+    foreign.journal = [
+        one.model_copy(update={"run": "other"}) if one.kind is RecordKind.FACT else one for one in foreign.journal
+    ]
+    later = stabilizing()
+    later.journal.append(record(99, RecordKind.FACT, {"kind": "decide", "state": "passed", "term": 2}, run="back"))
+    for world in (passed, killed, foreign, later):
+        for key in UNSEEN["primary-unknown"]:
+            del world.values[key]
+        before = looks(world)
+        error = ended(world)
+        assert isinstance(error, StatehubError)
+        assert ("primary-unknown", before) == (error.code, looks(world))
+
+
+def test_a_primary_that_goes_away_during_a_look_does_not_lose_what_was_observed() -> None:
+    """The step cannot read the register any more; which decision it watches is on record."""
+    world = stabilizing()
+
+    def go_away() -> None:
+        for key in UNSEEN["primary-unknown"]:
+            world.values.pop(key, None)
+
+    calm = stabilizing()
+    ended(calm)
+    world.mishaps = {calm.executed[StepKind.STABILIZE]: go_away}
+    assert isinstance(ended(world), Waiting)
+    assert (1, 1, 6) == tuple(looks(world)[-1][key] for key in ("term", "failures", "observed_s"))
 
 
 @pytest.mark.parametrize("minutes", [1, 11])

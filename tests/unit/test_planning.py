@@ -140,7 +140,7 @@ def test_switchback_is_the_same_planner_with_the_roles_exchanged() -> None:
     """Going back needs no code of its own."""
     values = switched(away__writes="open", backup=None) | {
         "access.mcp": {"endpoint": "away"},
-        "stabilization": {"term": 1, "state": "passed"},
+        "stabilization": {"term": 1, "state": "passed", "observed_s": 10, "failures": 0},
     }
     back = turned(REPLACE, "home")
     made = plan(values, back, evidence=(), direction=Direction.SWITCHBACK)
@@ -308,7 +308,7 @@ def stabilized(**drills: Any) -> dict[str, Any]:
     """The move is over but for retiring the fallback; with these drills on record."""
     return switched(away__writes="open") | {
         "access.mcp": {"endpoint": "away"},
-        "stabilization": {"term": 1, "state": "passed"},
+        "stabilization": {"term": 1, "state": "passed", "observed_s": 10, "failures": 0},
         "document.recorded": {"term": 1},
         "document": {"exists": True},
         **{f"drill.{name}": {"passed": True, "at": int(NOW.timestamp()), **detail} for name, detail in drills.items()},

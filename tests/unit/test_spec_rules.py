@@ -81,8 +81,16 @@ CONTRADICTIONS = [
     ("doneBy: [decide, ", "doneBy: [decide, ▸retire, ", "never does; it needs desired.fallback.mode: retired"),
     ("doneBy: [decide, ", "doneBy: [decide, ▸follow, ", "never does; it needs transfer.method: replication"),
     ("doneBy: [decide, ", "doneBy: [decide, ▸reverse-follow, ", "it needs desired.fallback.mode: following"),
-    ("doneBy: [decide, ", "doneBy: [decide, ▸failover-drill, ", "it needs drills.failover"),
-    ("doneBy: [decide, ", "doneBy: [decide, ▸restore-drill, ", "it needs drills.restore"),
+    (
+        "doneBy: [decide, ",
+        "doneBy: [decide, ▸failover-drill, ",
+        "it needs drills.failover and desired.fallback.mode: retired",
+    ),
+    (
+        "doneBy: [decide, ",
+        "doneBy: [decide, ▸restore-drill, ",
+        "it needs drills.restore, and desired.fallback.mode: retired or",
+    ),
     ("doneBy: [decide, ", "doneBy: [decide, ▸burn, ", "burn only takes back a decision"),
     ("    - id: T02\n", "    - ▸{id: T0, title: x}\n    - id: T02\n", "nothing shows spec.tasks[1] to be done"),
     (
@@ -264,6 +272,23 @@ def test_a_backup_is_guarded_only_where_it_is_done_only_before_the_decision() ->
     assert parse(kept.replace("▸", "").encode(), FILE).document.kind == "CutoverPlan"
     before = "before the fallback is retired, when nothing but retire waits for anybody"
     assert_marked(changed(GATE, guarded + GATE, retired()), before, before)
+
+
+@pytest.mark.parametrize("step", ["failover-drill", "restore-drill"])
+def test_a_task_is_done_by_a_drill_only_where_a_run_drills(step: str) -> None:
+    """A drill that is declared is taken on the way to the retirement, one of a backup also before the cutover."""
+    failover = "    failover: {argv: ['true'], verify: [{kind: file, name: up, path: up}]}\n"
+    drills = DRILLS + failover
+    marked = changed("doneBy: [decide, ", f"doneBy: [decide, ▸{step}, ")
+    kept = changed(TRANSFER, drills + TRANSFER, marked)
+    assert_marked(kept, f"is done by {step}, which this plan never does")
+    valid = changed(DRILLS, drills, changed("doneBy: [decide, ", f"doneBy: [decide, {step}, ", retired()))
+    assert parse(valid.encode(), FILE).document.kind == "CutoverPlan"
+    before = changed(DRILLS, DRILLS + "    beforeCutover: true\n", kept)
+    if step == "restore-drill":
+        assert parse(before.replace("▸", "").encode(), FILE).document.kind == "CutoverPlan"
+    else:
+        assert_marked(before, f"is done by {step}, which this plan never does")
 
 
 def test_following_with_replication_is_a_valid_wish() -> None:

@@ -6,8 +6,9 @@ import pytest
 
 from statehub_plan.model.facts import Evidence, EvidenceStatus
 from statehub_plan.model.record import Record, RecordKind
-from statehub_plan.model.spec import FileProbe, Task
+from statehub_plan.model.spec import FallbackMode, FileProbe, Task, TransferMethod
 from statehub_plan.model.steps import StepKind
+from statehub_plan.planner import Wish, implied
 from statehub_plan.render.status_words import ranges
 from statehub_plan.status import TaskStanding, TaskStatus
 from statehub_plan.status.tasks import current_runs, steps_done, task_status
@@ -140,10 +141,28 @@ def test_a_kill_before_a_step_had_its_effect() -> None:
     assert {} == steps_done(chain.records, frozenset({examples.RUN}))
 
 
+DRILLED = {StepKind.RESTORE_DRILL, StepKind.FAILOVER_DRILL, StepKind.RETIRE}
+
+
 def test_a_finished_run_reached_its_wish() -> None:
-    """Whatever it was spared because the world was already so counts as done."""
+    """Whatever it was spared because the world was already so counts as done, by a record of an earlier release too;
+    drills and the retirement never do by the way."""
     done = steps_done(examples.cutover("finished"), frozenset({examples.RUN}))
-    assert set(StepKind) == done.keys()
+    assert set(StepKind) - DRILLED == done.keys()
+
+
+@pytest.mark.parametrize("mode", list(FallbackMode))
+def test_a_finished_run_implies_what_its_wish_demands(mode: FallbackMode) -> None:
+    """A cutover that retained its fallback has drilled nothing and retired nothing; one that retired it has."""
+    chain = Chain()
+    chain.begin()
+    wish = Wish(fallback=mode, method=TransferMethod.REPLICATION)
+    chain.add(RecordKind.RUN_FINISHED, implies=[kind.value for kind in implied(wish)], term=1, primary=examples.NEW)
+    done = steps_done(chain.records, frozenset({examples.RUN})).keys()
+    assert (DRILLED if mode is FallbackMode.RETIRED else set()) == done & DRILLED
+    assert (mode is FallbackMode.FOLLOWING) == (StepKind.REVERSE_FOLLOW in done)
+    assert {StepKind.DECIDE, StepKind.STABILIZE, StepKind.DOCUMENT, StepKind.FOLLOW} <= done
+    assert not {StepKind.BURN, StepKind.COPY} & done
 
 
 def test_ranges() -> None:

@@ -14,7 +14,7 @@ from statehub_plan.steps.stage import Stage
 from tests.unit.facts import NOW, observation, plan, switched
 
 AFTER = switched(
-    stabilization={"term": 1, "state": "passed"},
+    stabilization={"term": 1, "state": "passed", "observed_s": 10, "failures": 0},
     access__mcp={"value": "http://127.0.0.1:2", "endpoint": "away", "answers": True, "detail": ""},
 )
 
