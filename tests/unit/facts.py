@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from pydantic import TypeAdapter
@@ -158,3 +158,19 @@ def same(one: Any, other: Any) -> bool:
     """Equal in canonical JSON."""
     adapter: TypeAdapter[Any] = TypeAdapter(type(one))
     return canonical(adapter.dump_python(one, mode="json")) == canonical(adapter.dump_python(other, mode="json"))
+
+
+def restored(**changes: Any) -> dict[str, Any]:
+    """A restore drill that counts for `retirable`, but for `changes` of its record or, by the same name, its report."""
+    report: dict[str, Any] = {
+        "endpoint": "away",
+        "identity": identity("away"),
+        "manifest_digest": "sha256:1",
+        "encrypted": True,
+        "taken_at": (NOW - timedelta(minutes=30)).isoformat(),
+        "drilled_at": (NOW - timedelta(minutes=20)).isoformat(),
+        "restored_on": {"system_identifier": identity("away")["system_identifier"]},
+    }
+    record = {"restored_on": "away", "report": report}
+    record |= {name: value for name, value in changes.items() if name == "restored_on"}
+    return record | {"report": report | {name: value for name, value in changes.items() if name != "restored_on"}}

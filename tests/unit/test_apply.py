@@ -27,7 +27,19 @@ from statehub_plan.planner import Wish, next_step
 from statehub_plan.planning import turned, wish_of
 from statehub_plan.steps.stage import Waiting
 from statehub_plan.world import Access, Data, Due, Health, Role, Side, Stable, Term, World, Writes
-from tests.unit.facts import DOCUMENT, NOW, document, evidence, facts, identity, observation, plan, record, switched
+from tests.unit.facts import (
+    DOCUMENT,
+    NOW,
+    document,
+    evidence,
+    facts,
+    identity,
+    observation,
+    plan,
+    record,
+    restored,
+    switched,
+)
 from tests.unit.simulated import Simulated
 
 REPLACE = document(transfer={"method": "dump", "targetContent": "replace"})
@@ -200,11 +212,17 @@ def retiring() -> Simulated:
     )
     values = switched(away__writes="open") | {
         "access.mcp": {"endpoint": "away"},
-        "backup": {"taken_at": epoch_s(NOW), "checksum_ok": True, **identity("away")},
+        "backup": {
+            "taken_at": epoch_s(NOW),
+            "checksum_ok": True,
+            "encrypted": True,
+            "manifest_digest": "sha256:1",
+            **identity("away"),
+        },
         "stabilization": {"term": 1, "state": "passed", "observed_s": 10, "failures": 0},
         "document.recorded": {"term": 1},
         "document": {"exists": True},
-        "drill.restore": {"passed": True, "at": epoch_s(NOW), "report": {"endpoint": "away"}},
+        "drill.restore": {"passed": True, "at": epoch_s(NOW), **restored()},
     }
     world = Simulated(plan(values, doc))
     world.values = values

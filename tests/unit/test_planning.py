@@ -30,6 +30,7 @@ from tests.unit.facts import (
     identity,
     observation,
     plan,
+    restored,
     switched,
 )
 
@@ -313,22 +314,6 @@ def stabilized(**drills: Any) -> dict[str, Any]:
         "document": {"exists": True},
         **{f"drill.{name}": {"passed": True, "at": int(NOW.timestamp()), **detail} for name, detail in drills.items()},
     }
-
-
-def restored(**changes: Any) -> dict[str, Any]:
-    """A restore drill that counts for `retirable`, but for `changes` of its record or, by the same name, its report."""
-    report: dict[str, Any] = {
-        "endpoint": "away",
-        "identity": identity("away"),
-        "manifest_digest": "sha256:1",
-        "encrypted": True,
-        "taken_at": (NOW - timedelta(minutes=30)).isoformat(),
-        "drilled_at": (NOW - timedelta(minutes=20)).isoformat(),
-        "restored_on": {"system_identifier": identity("away")["system_identifier"]},
-    }
-    record = {"restored_on": "away", "report": report}
-    record |= {name: value for name, value in changes.items() if name == "restored_on"}
-    return record | {"report": report | {name: value for name, value in changes.items() if name != "restored_on"}}
 
 
 def retirable(drill: dict[str, Any], decided_at: datetime = NOW - timedelta(days=1), **newest: Any) -> dict[str, Any]:
