@@ -125,9 +125,9 @@ def _primary(
     best: int,
     named: JsonValue,
 ) -> tuple[str | None, str]:
-    misplaced = _misplaced(rows)
-    if misplaced is not None:
-        return None, misplaced
+    doubt = _misplaced(rows) or _forgotten(observation, rows, best)
+    if doubt is not None:
+        return None, doubt
     unread = [name for name, found in rows.items() if found is None]
     if len(unread) == len(rows):
         return None, "neither decision register could be read"
@@ -145,6 +145,22 @@ def _misplaced(rows: Mapping[str, list[Mapping[str, JsonValue]] | None]) -> str 
             if row.get("primary") not in (None, name):
                 return f"the register of {name} names {row.get('primary')}: are their connection strings exchanged?"
     return None
+
+
+def _forgotten(
+    observation: Observation, rows: Mapping[str, list[Mapping[str, JsonValue]] | None], best: int
+) -> str | None:
+    """A decision that this journal knows of and the register where it fell does not: whatever answers there is not what
+    was decided on, and the frozen side must not be opened again beside what was."""
+    known = _mapping(observation, "decided")
+    term, primary = _number(known.get("term")), known.get("primary")
+    if term <= best or not isinstance(primary, str) or rows.get(primary) is None:
+        return None
+    return (
+        f"the journal knows that term {term} made {primary} primary, and the register of {primary} does not: its "
+        "connection string leads to another database, or that one was made anew or restored. Another environment needs "
+        "a journal of its own, and so does a beginning without a database that is lost (STATEHUB_PLAN_JOURNAL)"
+    )
 
 
 def _primary_of_one(

@@ -20,6 +20,8 @@ from statehub_plan.model.steps import StepKind
 from statehub_plan.streams import SLOT_DROPPED, SLOT_DROPPED_KIND
 
 FORWARD = "forward"
+DECIDED = "decided"
+"""The fact about the newest decision on record: its term, and the primary that it named."""
 OUTCOMES = (RecordKind.STEP_DONE, RecordKind.STEP_WAITING, RecordKind.STEP_FAILED, RecordKind.STEP_ABORTED)
 
 
@@ -45,6 +47,21 @@ def decided_term(records: Iterable[Record]) -> int:
     return max((term for term in terms if isinstance(term, int)), default=0)
 
 
+def _decided(records: tuple[Record, ...], now: datetime) -> Fact | None:
+    """The decision of the highest term that this journal knows of, with the primary that it named."""
+    said = [*_facts(records, StepKind.DECIDE), *(one for one in records if one.kind is RecordKind.RUN_FINISHED)]
+    named = [
+        (term, one)
+        for one in said
+        if isinstance(term := one.payload.get("term"), int) and term > 0 and isinstance(one.payload.get("primary"), str)
+    ]
+    if not named:
+        return None
+    _, record = max(named, key=lambda one: one[0])
+    fact = _fact_of(record, DECIDED, now)
+    return fact.model_copy(update={"value": {name: record.payload[name] for name in ("term", "primary")}})
+
+
 def _newest(records: tuple[Record, ...], kind: StepKind, fact_id: str, now: datetime) -> Fact | None:
     found = _facts(records, kind)
     return _fact_of(found[-1], fact_id, now) if found else None
@@ -61,11 +78,12 @@ def _fact_of(record: Record, fact_id: str, now: datetime) -> Fact:
 
 
 def journal_facts(records: tuple[Record, ...], now: datetime) -> tuple[Fact, ...]:
-    """Facts that only the journal knows: stabilization, drills, the written document, rehearsals, slots that the guard
-    dropped (`ENDPOINT.slot_dropped`, the newest of each).
+    """Facts that only the journal knows: the newest decision (`decided`), stabilization, drills, the written document,
+    rehearsals, slots that the guard dropped (`ENDPOINT.slot_dropped`, the newest of each).
 
     `records` are all of one service, of every plan, oldest first."""
     found = (
+        _decided(records, now),
         _stabilization(records, now),
         _newest(records, StepKind.RESTORE_DRILL, "drill.restore", now),
         _newest(records, StepKind.FAILOVER_DRILL, "drill.failover", now),

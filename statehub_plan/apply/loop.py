@@ -27,7 +27,7 @@ from statehub_plan.apply.refusals import (
     vetoed,
     world_differs,
 )
-from statehub_plan.apply.staleness import changed_evidence, changed_facts, stale
+from statehub_plan.apply.staleness import changed_evidence, changed_facts, changed_identities, stale
 from statehub_plan.apply.unseen import bad_look, refusal
 from statehub_plan.errors import LeaveNow, OutcomeUnknown, StatehubError, refused_by_system
 from statehub_plan.history import evidence_recorded, stabilizing
@@ -48,6 +48,8 @@ _REHEARSALS_AGAIN = 2
 
 _SLOW_FACTS_LAST = timedelta(minutes=10)
 """Nobody is held on facts that are older."""
+
+_ENDS_AN_OUTAGE = frozenset({StepKind.BURN, StepKind.OPEN, StepKind.FREEZE})
 
 _LOOK_DEEP_AFTER = frozenset(
     {
@@ -383,12 +385,22 @@ class Applying:
         """The step as the plan shows it; a refusal if what is needed now was never shown."""
         step = dress(self.plan.spec, glance.grounded, self._step_count + 1, found, glance.world)
         self._refuse_other_term(glance)
+        self._refuse_other_database(step, glance)
         for shown in self.plan.steps:
             if effect_key(shown) == effect_key(step) or _same_preparation(shown, step, glance.world):
                 return shown
         if step.kind not in SAFETY_KINDS and not self._may_rehearse(step):
             raise stale((f"needed now and not in the plan: {step.title} ({step.because})",))
         return step.model_copy(update={"id": f"x{step.id}"})
+
+    def _refuse_other_database(self, step: Step, glance: Glance) -> None:
+        """Hours may lie between the beginning, when policies ask this, and a step that no gate guards: a tunnel is
+        bound anew, and a connection string leads to somebody else's database."""
+        crossing = glance.world.primary is Role.OLD and step.kind not in _ENDS_AN_OUTAGE
+        names = self.plan.identities if crossing else {step.subject} & set(self.plan.identities)
+        details = changed_identities(self.plan, glance.observation, names)
+        if details:
+            raise stale(details)
 
     def _may_rehearse(self, step: Step) -> bool:
         """It does less than the switch that everybody has seen, and what came between asks for it again."""

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 
 from pydantic import JsonValue
 
+from statehub_plan.abstraction import identity_of
 from statehub_plan.errors import Exit, Refusal
 from statehub_plan.model.facts import Evidence, Observation
 from statehub_plan.model.plan import Plan
@@ -46,6 +48,18 @@ def _told(observation: Observation, fact_id: str) -> str:
     if fact_id.startswith("access.") and isinstance(value, dict):
         value = value.get("endpoint")
     return _shown(value)
+
+
+def changed_identities(plan: Plan, fresh: Observation, endpoints: Iterable[str]) -> tuple[str, ...]:
+    """`ENDPOINT.identity: then → now` for each of these that is known to be another database than the plan's."""
+    ids = [
+        f"{name}.identity"
+        for name in sorted(endpoints)
+        if plan.identities[name].known
+        and identity_of(fresh, name).known
+        and identity_of(fresh, name) != plan.identities[name]
+    ]
+    return tuple(f"{fact_id}: {_told(plan.observation, fact_id)} → {_told(fresh, fact_id)}" for fact_id in ids)
 
 
 def changed_facts(plan: Plan, fresh: Observation, world: World) -> tuple[str, ...]:

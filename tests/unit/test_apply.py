@@ -25,7 +25,7 @@ from statehub_plan.model.spec import FallbackMode
 from statehub_plan.model.steps import StepKind
 from statehub_plan.planner import Wish, next_step
 from statehub_plan.planning import turned, wish_of
-from statehub_plan.steps.stage import Waiting
+from statehub_plan.steps.stage import Stage, Waiting
 from statehub_plan.world import Access, Data, Due, Health, Role, Side, Stable, Term, World, Writes
 from tests.unit.facts import (
     DOCUMENT,
@@ -403,6 +403,24 @@ def assert_refused_and_reopened(world: Simulated, status: Exit) -> None:
     assert "home" in world.open
     assert not world.decided
     assert RecordKind.RUN_ABORTED in {record.kind for record in world.journal}
+
+
+@pytest.mark.parametrize("name", ["home", "away"])
+def test_a_database_that_took_the_place_of_another_in_the_middle_of_a_run_is_not_touched(name: str) -> None:
+    """No gate and no policy stands before emptying the target; a tunnel that is bound anew leads to somebody else's."""
+    world = Simulated(PLAN)
+    check = world.check_evidence
+
+    def check_and_swap(stage: Stage) -> None:
+        check(stage)
+        world.values[f"{name}.identity"] = identity("somebody else's")
+
+    world.check_evidence = check_and_swap  # type: ignore[method-assign]
+    told = ended(world)
+    assert isinstance(told, StatehubError)
+    assert Exit.STALE_PLAN == told.exit_status
+    assert told.details[0].startswith(f"{name}.identity: ")
+    assert {StepKind.CHECK_EVIDENCE} == set(world.executed)
 
 
 def test_a_plan_that_is_a_refusal_is_refused_for_what_it_says() -> None:

@@ -58,3 +58,18 @@ def test_the_newest_slot_that_was_dropped_is_a_fact_of_its_endpoint_and_a_failed
     assert [("b", False, int(NOW.timestamp())), ("c", True, int(NOW.timestamp()))] == [
         (value["slot"], value["passed"], value["at"]) for value in values
     ]
+
+
+def test_the_newest_decision_is_a_fact_whichever_record_tells_of_it() -> None:
+    """A run that died between its decision and the record of it says so when it has gone on."""
+    decided = {"kind": "decide", "state": "passed", "term": 1, "primary": "away"}
+    records = (
+        record(1, RecordKind.FACT, decided),
+        record(2, RecordKind.RUN_FINISHED, {"term": 2, "primary": "home"}),
+        record(3, RecordKind.RUN_FINISHED, {"term": 0, "primary": None}),
+    )
+    for known, expected in ((1, (1, "away")), (3, (2, "home"))):
+        (fact,) = (one for one in journal_facts(records[:known], NOW) if one.id == "decided")
+        assert isinstance(fact.value, dict)
+        assert expected == (fact.value["term"], fact.value["primary"])
+    assert () == tuple(one for one in journal_facts(records[2:], NOW) if one.id == "decided")

@@ -282,6 +282,34 @@ def test_before_any_decision_the_side_that_a_hold_froze_was_primary_wherever_cli
     assert ["burn", "open"] == kinds(abort)[:2]
 
 
+@pytest.mark.parametrize("pointed", ["home", "away"])
+@pytest.mark.parametrize("wish", ["home", "away"])
+def test_a_register_that_forgot_a_decision_opens_nothing(pointed: str, wish: str) -> None:
+    """The new side's connection string leads to an empty database, which would burn a term that was decided long ago;
+    opened again, the old primary would be writable beside the one that clients use."""
+    values = switched(away__register=[]) | {"access.mcp": {"endpoint": pointed}}
+    values["decided"] = {"term": 1, "primary": "away"}
+    made = plan(values, turned(REPLACE, wish), evidence=())
+    assert made.refused is not None
+    assert ("primary-unknown", []) == (made.refused.code, kinds(made))
+    assert "the journal knows that term 1 made away primary" in made.refused.what
+
+
+def test_a_later_decision_that_its_register_forgot_is_not_replaced_by_an_earlier_one() -> None:
+    """After a switchback the same: the side of term 1 is not primary again because the other one forgot term 2."""
+    values = switched(away__writes="frozen", away__fence=fenced(2, hold="h2"), home__writes="open")
+    known = values | {"decided": {"term": 2, "primary": "home"}}
+    assert read_register(REPLACE, observation(known)).primary is None
+    kept = known | {"home.register": decided(2, "home")}
+    assert "home" == read_register(REPLACE, observation(kept)).primary
+
+
+def test_a_journal_that_is_behind_or_names_a_side_of_another_plan_doubts_nothing() -> None:
+    """Another operator's journal may know more; an endpoint that was renamed is not in this one."""
+    for known in ({"term": 1, "primary": "away"}, {"term": 9, "primary": "renamed"}, {}):
+        assert "away" == read_register(REPLACE, observation(switched() | {"decided": known})).primary
+
+
 def test_a_side_that_was_opened_by_hand_is_not_believed_over_its_own_later_mark() -> None:
     """Its mark says that a later term froze it; the other register would say what was decided then."""
     values = {key: value for key, value in switched(away__writes="open").items() if not key.startswith("home.")}
