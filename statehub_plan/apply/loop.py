@@ -397,7 +397,7 @@ class Applying:
         """Hours may lie between the beginning, when policies ask this, and a step that no gate guards: a tunnel is
         bound anew, and a connection string leads to somebody else's database."""
         crossing = glance.world.primary is Role.OLD and step.kind not in _ENDS_AN_OUTAGE
-        names = self.plan.identities if crossing else {step.subject} & set(self.plan.identities)
+        names = [name for name in self.plan.identities if crossing or name == step.subject]
         details = changed_identities(self.plan, glance.observation, names)
         if details:
             raise stale(details)

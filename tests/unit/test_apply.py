@@ -25,7 +25,7 @@ from statehub_plan.model.spec import FallbackMode
 from statehub_plan.model.steps import StepKind
 from statehub_plan.planner import Wish, next_step
 from statehub_plan.planning import turned, wish_of
-from statehub_plan.steps.stage import Stage, Waiting
+from statehub_plan.steps.stage import Waiting
 from statehub_plan.world import Access, Data, Due, Health, Role, Side, Stable, Term, World, Writes
 from tests.unit.facts import (
     DOCUMENT,
@@ -411,7 +411,7 @@ def test_a_database_that_took_the_place_of_another_in_the_middle_of_a_run_is_not
     world = Simulated(PLAN)
     check = world.check_evidence
 
-    def check_and_swap(stage: Stage) -> None:
+    def check_and_swap(stage: object) -> None:
         check(stage)
         world.values[f"{name}.identity"] = identity("somebody else's")
 
