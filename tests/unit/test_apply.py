@@ -406,7 +406,9 @@ def assert_refused_and_reopened(world: Simulated, status: Exit) -> None:
 
 
 @pytest.mark.parametrize("name", ["home", "away"])
-def test_a_database_that_took_the_place_of_another_in_the_middle_of_a_run_is_not_touched(name: str) -> None:
+def test_a_database_that_took_the_place_of_another_in_the_middle_of_a_run_is_not_touched(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """No gate and no policy stands before emptying the target; a tunnel that is bound anew leads to somebody else's."""
     world = Simulated(PLAN)
     check = world.check_evidence
@@ -415,7 +417,7 @@ def test_a_database_that_took_the_place_of_another_in_the_middle_of_a_run_is_not
         check(stage)
         world.values[f"{name}.identity"] = identity("somebody else's")
 
-    world.check_evidence = check_and_swap  # type: ignore[method-assign]
+    monkeypatch.setattr(world, "check_evidence", check_and_swap)
     told = ended(world)
     assert isinstance(told, StatehubError)
     assert Exit.STALE_PLAN == told.exit_status
