@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
@@ -27,6 +27,7 @@ _MOVED_WITHIN_S = 20.0
 _STOP_TIMEOUT_S = 20.0
 _MOST_WATCHES = 20
 _PR_SET_PDEATHSIG = 1
+_ENDING = (signal.SIGTERM, signal.SIGINT)
 _LIBC = ctypes.CDLL(None)  # loaded here: between fork and exec nothing should be
 
 
@@ -135,15 +136,21 @@ class Story:
         shown = f"statehub-plan {shlex.join(arguments)}"
         say(self._told, f"\n$ {shown}")
         began = time.monotonic()
-        process = subprocess.Popen(
-            self._world.command(*arguments),
-            stdin=subprocess.DEVNULL,
-            stdout=self._told,
-            env=self._world.command_env,
-            cwd=self._world.directory,
-            preexec_fn=_end_with_this_thread,
-        )
-        status = _wait(process)
+        # What a handler raises in one of Python's hooks around fork is ignored: nothing is delivered there.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)
+        try:
+            process = subprocess.Popen(
+                self._world.command(*arguments),
+                stdin=subprocess.DEVNULL,
+                stdout=self._told,
+                env=self._world.command_env,
+                cwd=self._world.directory,
+                preexec_fn=_end_with_this_thread,
+            )
+        except BaseException:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+            raise
+        status = _wait(process, before)
         elapsed_s = round(time.monotonic() - began, 2)
         self._runs.append(CommandRun(command=shown, exit_status=status, elapsed_s=elapsed_s))
         if status not in accepted:
@@ -156,8 +163,9 @@ def say(stream: IO[str], text: str) -> None:
     print(text, file=stream, flush=True)
 
 
-def _wait(process: subprocess.Popen[bytes]) -> int:
+def _wait(process: subprocess.Popen[bytes], mask: Iterable[int]) -> int:
     try:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         return process.wait()
     finally:
         if process.poll() is None:  # interrupted; in a terminal the command has had its own Ctrl-C
@@ -171,6 +179,7 @@ def _wait(process: subprocess.Popen[bytes]) -> int:
 
 def _end_with_this_thread() -> None:
     _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _ENDING)
 
 
 def _failed(what: str, hint: str) -> StatehubError:
@@ -182,11 +191,11 @@ def ended_in_order() -> Iterator[None]:
     """SIGTERM unwinds the stack like Ctrl-C does; once that has begun, neither can interrupt it."""
 
     def end(number: int, _: FrameType | None) -> NoReturn:
-        for each in (signal.SIGTERM, signal.SIGINT):
+        for each in _ENDING:
             signal.signal(each, signal.SIG_IGN)
         raise KeyboardInterrupt if number == signal.SIGINT else SystemExit(128 + number)
 
-    previous = {number: signal.signal(number, end) for number in (signal.SIGTERM, signal.SIGINT)}
+    previous = {number: signal.signal(number, end) for number in _ENDING}
     try:
         yield
     finally:
