@@ -8,6 +8,7 @@ import socket
 import subprocess
 from datetime import UTC, datetime
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from statehub_plan import __version__
 from statehub_plan.abstraction import read_register
@@ -25,6 +26,7 @@ HOME_ENV = "STATEHUB_PLAN_HOME"
 JOURNAL_ENV = "STATEHUB_PLAN_JOURNAL"
 
 _GIT_TIMEOUT_S = 5.0
+_PORTS = {"http": 80, "https": 443}
 
 
 def utc_now() -> datetime:
@@ -230,7 +232,24 @@ def _looks_at(document: CutoverPlan, probe: Probe, endpoint: str) -> bool:
     if probe.kind in ("sql", "kubernetes"):
         return probe.endpoint == endpoint
     api = document.spec.endpoints[endpoint].api
-    return probe.kind == "http" and api is not None and probe.url.startswith(api.base_url)
+    return probe.kind == "http" and api is not None and _is_under(probe.url, api.base_url)
+
+
+def _is_under(url: str, base_url: str) -> bool:
+    """Same scheme, host and port, and the same path or one below it; never for an address that is none."""
+    one, base = _address(url), _address(base_url)
+    if one is None or base is None or one[:-1] != base[:-1]:
+        return False
+    path = base[-1].rstrip("/")
+    return one[-1].rstrip("/") == path or one[-1].startswith(f"{path}/")
+
+
+def _address(url: str) -> tuple[str, str | None, int | None, str] | None:
+    try:
+        parts = urlsplit(url)
+        return parts.scheme, parts.hostname, parts.port or _PORTS.get(parts.scheme), parts.path
+    except ValueError:  # no such port, half of an IPv6 address
+        return None
 
 
 def load_plan(path: Path) -> Plan:

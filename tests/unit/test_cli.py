@@ -256,6 +256,36 @@ def test_an_author_is_named_on_a_machine_that_knows_no_name(tmp_path: Path, monk
     assert f"uid-3999999999@{socket.gethostname()}" == workspace.author()
 
 
+# What a probe looks at
+
+
+@pytest.mark.parametrize(
+    ("url", "base_url", "about"),
+    [
+        ("http://hub/health", "http://hub", True),
+        ("http://hub", "http://hub/", True),
+        ("http://HUB:80/health?deep=1", "http://hub", True),
+        ("https://hub:443/", "https://hub", True),
+        ("http://hub/api?all=1", "http://hub/api/", True),
+        ("http://hub-old/health", "http://hub", False),
+        ("http://h:8010/health", "http://h:80", False),
+        ("http://hub:8000/health", "http://hub", False),
+        ("https://hub/health", "http://hub", False),
+        ("http://hub/api-old/health", "http://hub/api", False),
+        ("http://hub/", "http://hub/api", False),
+        ("http://hub:none/", "http://hub", False),
+    ],
+)
+def test_a_probe_looks_at_the_api_that_its_address_leads_to(url: str, base_url: str, about: bool) -> None:
+    """Not at one whose address merely begins with the same letters: a probe of the target that fails while that is
+    refilled may stand on the record, one of the source never."""
+    home = {"title": "Home", "database": {"dsn": {"env": "HOME_DSN"}}, "appRoles": ["app"]}
+    away = {**home, "database": {"dsn": {"env": "AWAY_DSN"}}, "api": {"baseUrl": base_url}}
+    probe = {"kind": "http", "name": "health", "url": url}
+    spec = document(endpoints={"home": home, "away": away}, tasks=[{"id": "T01", "title": "Health", "probes": [probe]}])
+    assert about is workspace._looks_at(spec, spec.spec.tasks[0].probes[0], "away")
+
+
 # The folder that things are kept in
 
 
