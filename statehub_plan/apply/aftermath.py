@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import psycopg
 from pydantic import JsonValue
@@ -10,6 +11,7 @@ from pydantic import JsonValue
 from statehub_plan.abstraction import ground
 from statehub_plan.apply.around import Glance, Surroundings
 from statehub_plan.errors import StatehubError
+from statehub_plan.journal import LeaseLost
 from statehub_plan.model.plan import Plan
 from statehub_plan.model.record import RecordKind
 from statehub_plan.model.steps import StepKind
@@ -38,7 +40,7 @@ def recorded(
 def end_pending(
     plan: Plan, stage: Stage, around: Surroundings, look: Callable[[], Glance], because: str
 ) -> tuple[str, ...]:
-    """Burns a pending term and opens the old primary, if that is the world we are in.
+    """Burns a pending term and opens the old primary, if that is the world we are in. Reads nothing of the journal.
 
     Returns what a person has to know besides the failure itself: that this was done, or what of it could not be;
     nothing when the old primary accepts writes anyway, or the decision has fallen."""
@@ -49,7 +51,7 @@ def end_pending(
             return ()
         if world.primary is Role.UNKNOWN or world.term not in (Term.PENDING, Term.BURNED):
             return (_unseen(plan, glance), _REMEDY)
-        stage.check_lease()
+        _require_not_taken(stage)
         told = _burn_and_open(plan, stage, around, glance, because)
     except StatehubError as error:
         return (f"{plan.old} could not be opened again: {error.what}", _REMEDY)
@@ -60,6 +62,16 @@ def end_pending(
     return (f"{plan.old} accepts writes again; term {plan.term} is burned, so it takes a new plan to go on", *told)
 
 
+def _require_not_taken(stage: Stage) -> None:
+    """LeaseLost where another run is known, or may be known, to have the lease. That the journal cannot be asked leaves
+    nobody waiting: a later run that has acted on the databases is known to them by its epoch."""
+    try:
+        stage.check_lease()
+    except StatehubError as lost:
+        if isinstance(lost, LeaseLost) and not lost.unanswered:
+            raise
+
+
 def _burn_and_open(plan: Plan, stage: Stage, around: Surroundings, glance: Glance, because: str) -> tuple[str, ...]:
     """The planner's own way out, seen by somebody who wishes the old primary to stay; returns what is not on record."""
     back = turned(plan.spec, plan.old)
@@ -67,6 +79,7 @@ def _burn_and_open(plan: Plan, stage: Stage, around: Surroundings, glance: Glanc
     unfolded = unfold(grounded.world, Wish(settle=False))
     told: tuple[str, ...] = ()
     opened = False
+    stage = replace(stage, look=around.observe_unrecorded)
     for index, (found, before) in enumerate(zip(unfolded.steps, unfolded.trajectory, strict=False), start=1):
         if found.kind not in _WAY_OUT:
             break

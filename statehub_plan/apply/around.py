@@ -34,9 +34,13 @@ class Glance:
 
 @dataclass(frozen=True)
 class Surroundings:
-    """Everything outside that applying needs, as functions, so that a test can hold each of them in its hand."""
+    """Everything outside that applying needs, as functions, so that a test can hold each of them in its hand.
+
+    `observe` looks, deep or not; `observe_unrecorded` quickly, and with what was last read of the journal: it does not
+    ask that again."""
 
     observe: Callable[[bool], tuple[Observation, tuple[Evidence, ...]]]
+    observe_unrecorded: Callable[[], tuple[Observation, tuple[Evidence, ...]]]
     judge: Callable[[Plan, Phase, RunContext, Glance, tuple[GateState, ...]], Verdict]
     gates: Callable[[Plan], tuple[GateState, ...]]
     records: Callable[[], tuple[Record, ...]]

@@ -426,6 +426,11 @@ class Applying:
         )
         return Glance(observation, evidence, grounded)
 
+    def _look_unrecorded(self) -> Glance:
+        """A quick look that asks no journal: what ends an outage rests on the databases alone."""
+        observation, evidence = self.around.observe_unrecorded()
+        return Glance(observation, evidence, ground(self.plan.spec, observation, evidence, now=self.around.now()))
+
     # Gates and verdicts
 
     def _require_gate_ahead(self, glance: Glance) -> None:
@@ -494,7 +499,7 @@ class Applying:
             code = error.code if isinstance(error, StatehubError) else "defect"
             told += recorded(self.around, RecordKind.STEP_FAILED, self._step.id, {"code": code, "what": what})
         if not (isinstance(error, OutcomeUnknown) and self._step is not None and self._step.kind is StepKind.DECIDE):
-            told += end_pending(self.plan, self.stage, self.around, lambda: self.look(deep=False), what)
+            told += end_pending(self.plan, self.stage, self.around, self._look_unrecorded, what)
         if isinstance(error, StatehubError):
             error.details += told
         elif told:

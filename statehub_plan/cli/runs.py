@@ -43,11 +43,11 @@ class _Eyes:
         self._workspace = workspace
         self._deep: tuple[Observation, tuple[Evidence, ...]] | None = None
 
-    def __call__(self, deep: bool) -> tuple[Observation, tuple[Evidence, ...]]:
+    def __call__(self, deep: bool, *, unrecorded: bool = False) -> tuple[Observation, tuple[Evidence, ...]]:
         if deep or self._deep is None:
-            self._deep = self._workspace.observe(deep=True)
+            self._deep = self._workspace.observe(deep=True, unrecorded=unrecorded)
             return self._deep
-        fresh, _ = self._workspace.observe(deep=False)
+        fresh, _ = self._workspace.observe(deep=False, unrecorded=unrecorded)
         kept: dict[str, Fact] = {fact.id: fact for fact in self._deep[0]}
         merged = kept | {fact.id: fact for fact in fresh}
         return fresh.model_copy(update={"facts": tuple(merged[key] for key in sorted(merged))}), self._deep[1]
@@ -159,6 +159,7 @@ def carry_out(
             )
             around = Surroundings(
                 observe=eyes,
+                observe_unrecorded=lambda: eyes(False, unrecorded=True),
                 judge=judge,
                 gates=lambda wanted: workspace.gates(wanted, run),
                 records=workspace.records,
@@ -170,7 +171,10 @@ def carry_out(
             )
             Applying(plan, stage, around, who, rehearsing=rehearsing).run()
     finally:
-        journal.release(lease)
+        try:
+            journal.release(lease)
+        except StatehubError as error:  # it goes with this process; how the run ended is what a person has to know
+            reporter.note(f"that the lease is free is not on record: {error.what}")
 
 
 def epochs_taken(workspace: Workspace, plan: Plan) -> int:

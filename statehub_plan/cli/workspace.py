@@ -67,6 +67,7 @@ class Workspace:
         self.base_dir = self.path.parent
         self.home = Path(os.environ.get(HOME_ENV) or self.base_dir / ".statehub-plan")
         self._journal: Journal | None = None
+        self._read_last: tuple[Record, ...] = ()
         self._lanes: dict[str, CutoverPlan | ObservedLane] | None = None
 
     @classmethod
@@ -130,7 +131,8 @@ class Workspace:
 
     def records(self) -> tuple[Record, ...]:
         """Every record of the service, oldest first; nothing when there is no journal yet."""
-        return self.journal.records(service=self.service) if self._journal_exists() else ()
+        self._read_last = self.journal.records(service=self.service) if self._journal_exists() else ()
+        return self._read_last
 
     def verify_journal(self) -> int:
         """The number of records of the whole journal, all services', after checking their chain; 0 when there is no
@@ -162,19 +164,25 @@ class Workspace:
         return history_of(self.document, self.lanes(), self.records(), run)
 
     def observe(
-        self, document: CutoverPlan | None = None, *, deep: bool = True
+        self, document: CutoverPlan | None = None, *, deep: bool = True, unrecorded: bool = False
     ) -> tuple[Observation, tuple[Evidence, ...]]:
-        """All facts, with those that only the journal knows, and the evidence of every task."""
+        """All facts, with those that only the journal knows, and the evidence of every task. `unrecorded`: by what was
+        last read of the journal, which is not asked again."""
         from statehub_plan.observe import observe, observe_evidence
 
         document = document or self.document
-        extra: tuple[Fact, ...] = journal_facts(self.records(), utc_now())
+        records = self._read_last if unrecorded else self.records()
+        extra: tuple[Fact, ...] = journal_facts(records, utc_now())
         observation = observe(document, self.base_dir, now=utc_now, deep=deep, extra=extra)
         evidence = observe_evidence(document.spec.tasks, document, self.base_dir, utc_now) if deep else ()
-        return observation, self._with_record(document, observation, evidence)
+        return observation, self._with_record(document, observation, evidence, records)
 
     def _with_record(
-        self, document: CutoverPlan, observation: Observation, evidence: tuple[Evidence, ...]
+        self,
+        document: CutoverPlan,
+        observation: Observation,
+        evidence: tuple[Evidence, ...],
+        records: tuple[Record, ...],
     ) -> tuple[Evidence, ...]:
         new = document.spec.desired.primary
         transfer = observation.value(f"{new}.transfer")
@@ -189,7 +197,7 @@ class Workspace:
             if _looks_at(document, probe, new)
         }
         definitions = {key: value for key, value in probe_digests(document).items() if key in about}
-        own = tuple(record for record in self.records() if record.plan_name == document.metadata.name)
+        own = tuple(record for record in records if record.plan_name == document.metadata.name)
         return with_record(evidence, definitions, own, utc_now())
 
     def plan(

@@ -25,7 +25,7 @@ from statehub_plan.journal.leases import (
     superseded,
 )
 from statehub_plan.journal.postgres_schema import explained, install, is_installed
-from statehub_plan.journal.protocol import LeaseLost, Locked
+from statehub_plan.journal.protocol import ANOTHER_JOURNAL, LeaseLost, Locked
 from statehub_plan.model.plan import Identity
 from statehub_plan.model.record import Lease, Record, RecordKind
 from statehub_plan.postgres.connect import Connection, connect
@@ -263,7 +263,11 @@ class PostgresJournal:
 
     def _connection(self) -> Connection:
         if self._main is None or self._main.closed:
-            self._main = connect(self._dsn, purpose="journal", statement_timeout_ms=_STATEMENT_TIMEOUT_MS)
+            try:
+                self._main = connect(self._dsn, purpose="journal", statement_timeout_ms=_STATEMENT_TIMEOUT_MS)
+            except StatehubError as error:
+                error.hint += f"; {ANOTHER_JOURNAL}"
+                raise
             # A process stopped in the middle blocks nobody for long.
             self._main.execute(
                 "SELECT set_config(name, value, false) FROM (VALUES "

@@ -10,7 +10,7 @@ import psycopg
 from psycopg import errors
 
 from statehub_plan.errors import Exit, StatehubError
-from statehub_plan.journal.protocol import LeaseLost, Locked
+from statehub_plan.journal.protocol import ANOTHER_JOURNAL, LeaseLost, Locked
 from statehub_plan.model.record import Lease
 from statehub_plan.postgres.connect import Connection
 from statehub_plan.redact import redact
@@ -42,7 +42,7 @@ _CAUSES: tuple[tuple[tuple[type[psycopg.Error], ...], str, str, str], ...] = (
         (psycopg.OperationalError, psycopg.InterfaceError, errors.IdleInTransactionSessionTimeout),
         "journal-unreachable",
         "the connection was lost",
-        "check the server and run the command again: it goes on from what is recorded",
+        f"check the server and run the command again: it goes on from what is recorded; {ANOTHER_JOURNAL}",
     ),
 )
 
@@ -91,7 +91,7 @@ def explained(location: str, lease: Lease | None = None) -> Iterator[None]:
         for kinds, code, why, hint in _CAUSES:
             if isinstance(error, kinds):
                 if lease is not None and code == "journal-unreachable":
-                    raise LeaseLost(lease, f"the connection that held it is gone: {text}") from error
+                    raise LeaseLost(lease, f"the connection that held it is gone: {text}", unanswered=True) from error
                 raise StatehubError(
                     code=code,
                     what=f"the journal {location}: {why}",

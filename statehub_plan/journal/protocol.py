@@ -13,6 +13,14 @@ LEASE_HELD = "lease-held"
 """The code of a refusal for a lease that somebody else holds."""
 
 
+ANOTHER_JOURNAL = (
+    "where writers are refused meanwhile, make and apply the plan of "
+    "`STATEHUB_PLAN_JOURNAL=/path/to/a/new/journal.db statehub-plan abort …` under that new journal: the databases say "
+    "what there is to end, and only drills, stabilization and finished lanes are unknown to it"
+)
+"""The way out of an outage that does not wait for this journal."""
+
+
 class Locked(Refusal):
     """Somebody else holds the lease, or the journal itself is busy."""
 
@@ -21,15 +29,17 @@ class Locked(Refusal):
 
 
 class LeaseLost(StatehubError):
-    """The caller no longer holds the lease it acts under; it must stop changing anything."""
+    """The caller no longer holds the lease it acts under; it must stop changing anything, but for ending an outage
+    where nobody could be asked (`unanswered`): then no other run is known to have taken it."""
 
-    def __init__(self, lease: Lease, why: str) -> None:
+    def __init__(self, lease: Lease, why: str, *, unanswered: bool = False) -> None:
         super().__init__(
             code="lease-lost",
             what=f"this run (epoch {lease.epoch} of {lease.service}) no longer holds the lease: {why}",
             hint="change nothing more here; look at `statehub-plan status`, then run `statehub-plan apply` again",
             exit_status=Exit.LOCKED,
         )
+        self.unanswered = unanswered
 
 
 class JournalTampered(StatehubError):
@@ -39,7 +49,8 @@ class JournalTampered(StatehubError):
         super().__init__(
             code="journal-tampered",
             what=f"the journal {location} was changed behind the tool's back at record {seq}: {why}",
-            hint="restore the journal from its backup, or find out who changed it; nothing is run on its word",
+            hint="restore the journal from its backup, or find out who changed it; nothing is run on its word; "
+            + ANOTHER_JOURNAL,
         )
         self.seq = seq
 

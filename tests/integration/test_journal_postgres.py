@@ -88,6 +88,7 @@ def test_a_lost_connection_costs_one_command_not_the_journal(
     with pytest.raises(StatehubError) as refused:
         fact(journal)
     assert "journal-unreachable" == refused.value.code
+    assert "STATEHUB_PLAN_JOURNAL=/path/to/a/new/journal.db statehub-plan abort" in refused.value.hint
     assert Exit.ERROR == refused.value.exit_status
     assert 2 == fact(journal).seq
 

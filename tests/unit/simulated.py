@@ -37,10 +37,11 @@ CHECK = evidence_digest(evidence())
 class Simulated:
     """Both databases, the journal and the way to them.
 
-    `mishaps` happen at the calls of these numbers, before anything or `after` all that the call does; nothing can be
-    appended from call `journal_gone_at` on. `executed` says at which call each step was carried out, `looks` which of
-    the looks were deep; all of them show the backup as it was so long ago (`kept_for`). A quick look keeps the
-    `evidence` of the last deep one; `judged` is what policies were shown of it before each gated step."""
+    `mishaps` happen at the calls of these numbers, before anything or `after` all that the call does; nothing can
+    be appended from call `journal_gone_at` on, nor read where it is `unreadable`, and the lease is then `lost`.
+    `executed` says at which call each step was carried out, `looks` which of the looks were deep; all of them show
+    the backup as it was so long ago (`kept_for`). A quick look keeps the `evidence` of the last deep one; `judged`
+    is what policies were shown of it before each gated step."""
 
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
@@ -51,6 +52,8 @@ class Simulated:
         self.mishaps: dict[int, Callable[[], object]] = {}
         self.after = False
         self.journal_gone_at: int | None = None
+        self.unreadable = False
+        self.lost: StatehubError | None = None
         self.approved = self.allowed = True
         self.kept_for = timedelta(0)
         self.looks: list[bool] = []
@@ -202,9 +205,9 @@ class Simulated:
             record_fact=lambda kind, state, payload: self._append(
                 RecordKind.FACT, None, {**payload, "kind": kind, "state": state}
             ),
-            check_lease=lambda: self._outside(lambda: None),
+            check_lease=lambda: self._outside(self._check_lease),
             look=lambda: self._seen(False),
-            records=lambda: tuple(self.journal),
+            records=self._records,
             reporter=Silent(),
         )
         Applying(self.plan, stage, self._surroundings(), "bob@ops").run()
@@ -212,9 +215,10 @@ class Simulated:
     def _surroundings(self) -> Surroundings:
         return Surroundings(
             observe=lambda deep: self._outside(lambda: self._seen(deep)),
+            observe_unrecorded=lambda: self._outside(lambda: self._seen(False, unrecorded=True)),
             judge=lambda *asked: self._outside(lambda: self._verdict(*asked)),
             gates=lambda plan: self._outside(self._gates),
-            records=lambda: self._outside(lambda: tuple(self.journal)),
+            records=lambda: self._outside(self._records),
             append=lambda kind, step, payload: self._outside(lambda: self._append(kind, step, payload)),
             executor=self._executor,
             begin_switch=lambda stage, reverse: cast(Switch, None),  # this move is made by a dump
@@ -241,11 +245,26 @@ class Simulated:
 
         return execute
 
-    def _seen(self, deep: bool) -> tuple[Observation, tuple[Evidence, ...]]:
+    @property
+    def _journal_gone(self) -> bool:
+        return self.journal_gone_at is not None and self.journal_gone_at <= self.calls
+
+    def _check_lease(self) -> None:
+        if self._journal_gone and self.lost is not None:
+            raise self.lost
+
+    def _records(self) -> tuple[Record, ...]:
+        if self._journal_gone and self.unreadable:
+            raise StatehubError(code="journal-unreachable", what="the journal's server is away", hint="wait for it")
+        return tuple(self.journal)
+
+    def _seen(self, deep: bool, *, unrecorded: bool = False) -> tuple[Observation, tuple[Evidence, ...]]:
         self.looks.append(deep)
         if deep:
             self._kept = self.evidence
-        known = self.values | {fact.id: fact.value for fact in journal_facts(tuple(self.journal), NOW)}
+        known = self.values | {
+            fact.id: fact.value for fact in journal_facts(() if unrecorded else self._records(), NOW)
+        }
         seen = observation(known)
         kept = (
             fact.model_copy(update={"observed_at": NOW - self.kept_for}) if fact.id == "backup" else fact
@@ -275,7 +294,7 @@ class Simulated:
         )
 
     def _append(self, kind: RecordKind, step: str | None, payload: dict[str, JsonValue]) -> None:
-        if self.journal_gone_at is not None and self.journal_gone_at <= self.calls:
+        if self._journal_gone:
             raise StatehubError(code="journal-disk-full", what="the journal's disk is full", hint="free some space")
         self.journal.append(record(len(self.journal) + 1, kind, payload, step=step))
 

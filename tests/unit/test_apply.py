@@ -17,10 +17,11 @@ from statehub_plan.apply.staleness import changed_evidence, changed_facts
 from statehub_plan.apply.unseen import Unseen
 from statehub_plan.cli.runs import ended_in_order
 from statehub_plan.errors import Exit, LeaveNow, OutcomeUnknown, Refusal, StatehubError
+from statehub_plan.journal import LeaseLost
 from statehub_plan.model.base import epoch_s
 from statehub_plan.model.facts import EvidenceStatus
 from statehub_plan.model.plan import Direction, Refused
-from statehub_plan.model.record import RecordKind
+from statehub_plan.model.record import Lease, RecordKind
 from statehub_plan.model.spec import FallbackMode
 from statehub_plan.model.steps import StepKind
 from statehub_plan.planner import Wish, next_step
@@ -44,6 +45,9 @@ from tests.unit.simulated import Simulated
 
 REPLACE = document(transfer={"method": "dump", "targetContent": "replace"})
 PLAN = plan(doc=REPLACE)
+LEASE = Lease(
+    service="hub", holder="bob@ops", epoch=1, acquired_at=NOW, heartbeat_at=NOW, expires_at=NOW + timedelta(seconds=30)
+)
 WHATEVER: tuple[Callable[[], BaseException], ...] = (
     lambda: RuntimeError("a defect"),
     KeyboardInterrupt,
@@ -144,6 +148,38 @@ def test_a_journal_that_fails_for_good_does_not_keep_the_old_primary_shut() -> N
         told |= set(error.details) if isinstance(error, StatehubError) else set()
     assert "not on record: the journal's disk is full" in told
     assert any("home accepts writes again; term 1 is burned" in line for line in told)
+
+
+UNANSWERED = (
+    LeaseLost(LEASE, "the connection that held it is gone", unanswered=True),
+    StatehubError(code="journal-unreachable", what="the journal's server is away", hint="wait for it"),
+)
+
+
+@pytest.mark.parametrize("lost", UNANSWERED, ids=["lease", "heartbeat"])
+def test_a_journal_that_nobody_can_ask_does_not_keep_the_old_primary_shut(lost: StatehubError) -> None:
+    """From any call on it can neither be written nor read, and the heartbeat has noticed: the databases say what there
+    is to end, and by their epochs whether a later run has begun there."""
+    told = set()
+    for at in range(1, undisturbed().calls + 1):
+        world = Simulated(PLAN)
+        world.journal_gone_at, world.unreadable, world.lost = at, True, lost
+        error = ended(world)
+        assert isinstance(error, StatehubError), at
+        assert_nobody_waits(world)
+        told |= set(error.details)
+    assert any("home accepts writes again; term 1 is burned" in line for line in told)
+
+
+def test_a_run_whose_lease_another_one_took_opens_nothing() -> None:
+    """What is pending is the other run's now: it may be about to decide."""
+    world = Simulated(PLAN)
+    world.journal_gone_at, world.unreadable = undisturbed().executed[StepKind.FREEZE], True
+    world.lost = LeaseLost(LEASE, "ann took over with epoch 2")
+    error = ended(world)
+    assert isinstance(error, StatehubError)
+    assert (set(), False) == (world.open, world.decided)
+    assert any("home could not be opened again: this run (epoch 1 of hub)" in line for line in error.details)
 
 
 @pytest.mark.parametrize("fallen", [False, True])
