@@ -50,6 +50,16 @@ class Register:
 
 
 @dataclass(frozen=True, slots=True)
+class Decision:
+    """The newest decision that the registers know, as observed: its term (0: none yet), which database is primary (all
+    None where that is not known), and the run that made it."""
+
+    term: int
+    identity: Identity
+    run: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class Grounded:
     """The world as seen from the wish, and what it stands on."""
 
@@ -82,6 +92,17 @@ def identity_of_primary(plan: CutoverPlan, observation: Observation) -> Identity
     """Which database is primary now, all None when that is not known."""
     primary = read_register(plan, observation).primary
     return Identity() if primary is None else identity_of(observation, primary)
+
+
+def observed_decision(plan: CutoverPlan, observation: Observation) -> Decision | None:
+    """None where a register that may know a later decision could not be read."""
+    register = read_register(plan, observation)
+    rows = [row for name in plan.spec.endpoints for row in _decisions(observation, name) or []]
+    if register.primary is None and any(_decisions(observation, name) is None for name in plan.spec.endpoints):
+        return None
+    made = [row.get("run") for row in rows if row.get("term") == register.decided and row.get("primary") is not None]
+    run = made[0] if made and isinstance(made[0], str) else None
+    return Decision(register.decided, identity_of_primary(plan, observation), run)
 
 
 def _mapping(observation: Observation, fact_id: str) -> Mapping[str, JsonValue]:
@@ -338,6 +359,12 @@ def _fresh(at: JsonValue, max_age: str, now: datetime) -> bool:
     return -SKEW.total_seconds() <= epoch_s(now) - _number(at) <= duration_s(max_age)
 
 
+def of_database(value: JsonValue | Mapping[str, JsonValue], identity: Identity) -> bool:
+    """Whether a record's `identity` is this one; so is any where this one is not known. A record of an earlier release
+    has none: it says nothing about a database that is known."""
+    return not identity.known or (isinstance(value, Mapping) and _is_identity(value.get("identity"), identity))
+
+
 def _is_identity(value: JsonValue | Mapping[str, JsonValue], identity: Identity) -> bool:
     """Whether these are all three parts of an identity that is known."""
     parts = identity.model_dump(mode="json")
@@ -407,10 +434,13 @@ def _restored_elsewhere(
 
 
 def _failover_drill(observation: Observation, drill: FailoverDrill | None, now: datetime, primary: str | None) -> Due:
-    """It counts for the endpoint that failed over, and for what the plan has people do and look at now."""
+    """It counts for the endpoint that failed over, the database that this was (a failover keeps its identity), and for
+    what the plan has people do and look at now."""
     value = _mapping(observation, "drill.failover")
     shown = (value.get("endpoint"), value.get("definition"))
-    if drill is None or shown != (primary, drill.definition):
+    if drill is None or primary is None or shown != (primary, drill.definition):
+        return Due.DUE
+    if not of_database(value, identity_of(observation, primary)):
         return Due.DUE
     return _drill(observation, "failover", drill.max_age, now)
 
@@ -420,18 +450,27 @@ def watched_s(wanted: Stabilization) -> int:
     return round(duration_s(wanted.duration))
 
 
-def stabilization_for(wanted: Stabilization, value: JsonValue, decided: int) -> Mapping[str, JsonValue]:
-    """Of the fact `stabilization`, what speaks for a plan that wants this much under the decision `decided`: a look
-    that ended as long a watch with as few failures, else the newest one. Nothing where that one passed for less, as
-    another lane may have it: for this plan nobody has watched yet."""
-    newest = value if isinstance(value, dict) else {}
-    if newest.get("term") != decided:
-        return {}
-    earlier = newest.get("earlier")
-    for look in (newest, *(earlier if isinstance(earlier, list) else ())):
-        if isinstance(look, dict) and _passes(wanted, look):
+def stabilization_for(
+    wanted: Stabilization, value: JsonValue, decided: int, primary: Identity
+) -> Mapping[str, JsonValue]:
+    """Of the fact `stabilization`, what speaks for a plan that wants this much under the decision `decided`, for the
+    database `primary` where that is known: a look that ended as long a watch with as few failures, else the newest one.
+    Nothing where that one passed for less, as another lane may have it: for this plan nobody has watched yet."""
+    looks = looks_at(value, decided, primary)
+    for look in looks:
+        if _passes(wanted, look):
             return look
-    return {} if newest.get("state") == "passed" else newest
+    return {} if not looks or looks[0].get("state") == "passed" else looks[0]
+
+
+def looks_at(value: JsonValue, decided: int, primary: Identity) -> list[Mapping[str, JsonValue]]:
+    """The looks in the fact `stabilization` that were at this database under this decision, newest first."""
+    newest = value if isinstance(value, dict) else {}
+    earlier = newest.get("earlier")
+    looks = (newest, *(earlier if isinstance(earlier, list) else ()))
+    return [
+        look for look in looks if isinstance(look, dict) and look.get("term") == decided and of_database(look, primary)
+    ]
 
 
 def _passes(wanted: Stabilization, look: Mapping[str, JsonValue]) -> bool:
@@ -445,7 +484,8 @@ def _stabilization(plan: CutoverPlan, observation: Observation, register: Regist
     """Before any decision there is nothing to stabilize."""
     if register.decided == 0:
         return Stable.PASSED
-    value = stabilization_for(plan.spec.stabilization, observation.value("stabilization"), register.decided)
+    identity = Identity() if register.primary is None else identity_of(observation, register.primary)
+    value = stabilization_for(plan.spec.stabilization, observation.value("stabilization"), register.decided, identity)
     states = {"running": Stable.RUNNING, "passed": Stable.PASSED, "failed": Stable.FAILED}
     return states.get(str(value.get("state")), Stable.NONE)
 
@@ -453,7 +493,9 @@ def _stabilization(plan: CutoverPlan, observation: Observation, register: Regist
 def _document(plan: CutoverPlan, observation: Observation, register: Register) -> Due:
     if register.decided == 0 or plan.spec.operating_model is None:
         return Due.DONE
-    written = _mapping(observation, "document.recorded").get("term") == register.decided
+    recorded = _mapping(observation, "document.recorded")
+    identity = Identity() if register.primary is None else identity_of(observation, register.primary)
+    written = recorded.get("term") == register.decided and of_database(recorded, identity)
     exists = _mapping(observation, "document").get("exists") is True
     return Due.DONE if written and exists else Due.DUE
 

@@ -6,13 +6,14 @@ event is only as good as the record of it. Each fact names the record that it re
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 from typing import NamedTuple
 
 from pydantic import JsonValue
 
-from statehub_plan.model.base import epoch_s
+from statehub_plan.abstraction import Decision, of_database
+from statehub_plan.model.base import digest, epoch_s
 from statehub_plan.model.facts import Evidence, EvidenceStatus, Fact, FactStatus
 from statehub_plan.model.record import CriterionState, CriterionStatus, DrillRecord, History, Record, RecordKind
 from statehub_plan.model.spec import CutoverPlan, EntryCriterion, LaneState, ObservedLane
@@ -26,10 +27,11 @@ OUTCOMES = (RecordKind.STEP_DONE, RecordKind.STEP_WAITING, RecordKind.STEP_FAILE
 
 
 class Lane(NamedTuple):
-    """What another lane has reached, and which record says so."""
+    """What another lane has reached, and which record says so; `doubt` is why its records may not tell all of it."""
 
     states: tuple[str, ...]
     how: str
+    doubt: str | None = None
 
 
 def _facts(records: Iterable[Record], kind: StepKind) -> list[Record]:
@@ -94,18 +96,22 @@ def journal_facts(records: tuple[Record, ...], now: datetime) -> tuple[Fact, ...
 
 
 def _stabilization(records: tuple[Record, ...], now: datetime) -> Fact | None:
-    """The newest look, with the earlier looks of the same decision that passed, newest first, and that no failure came
-    after: each of them may have been enough for one lane and not for another."""
+    """The newest look, with earlier ones, newest first: those at the same database under the same decision that passed
+    and that no failure came after, as each of them may have been enough for one lane and not for another; and, where
+    the journal has seen other databases, the same and the newest look of each of them."""
     newest = _newest(records, StepKind.STABILIZE, "stabilization", now)
     if newest is None or not isinstance(newest.value, dict):
         return newest
-    passed: list[JsonValue] = []
+    terms: dict[str, JsonValue] = {}
+    over: set[str] = set()
+    kept: list[JsonValue] = []
     for one in reversed(_facts(records, StepKind.STABILIZE)):
-        if one.payload.get("state") == "failed" or one.payload.get("term") != newest.value.get("term"):
-            break
-        if one.payload.get("state") == "passed":
-            passed.append(one.payload)
-    earlier = passed[1:] if newest.value.get("passed") is True else passed
+        state, term, about = one.payload.get("state"), one.payload.get("term"), digest(one.payload.get("identity"))
+        if about not in terms or (state == "passed" and term == terms[about] and about not in over):
+            kept.append(one.payload)
+        if term != terms.setdefault(about, term) or state == "failed":
+            over.add(about)
+    earlier = kept[1:]
     return newest.model_copy(update={"value": {**newest.value, "earlier": earlier}}) if earlier else newest
 
 
@@ -217,27 +223,67 @@ def _passed_then(record: Record, definitions: Mapping[str, JsonValue]) -> tuple[
     return tuple(key for key in passed if key in definitions and probes.get(key) == definitions[key])
 
 
-def lane_states(name: str, document: CutoverPlan | ObservedLane | None, records: tuple[Record, ...]) -> Lane:
+def lane_states(
+    name: str,
+    document: CutoverPlan | ObservedLane | None,
+    records: tuple[Record, ...],
+    seen: Decision | None = None,
+) -> Lane:
     """What lane `name` has reached: superseded by its document, complete and stabilized by the journal. A later
-    decision by anybody (a switchback) takes both back."""
+    decision by anybody (a switchback) takes both back.
+
+    `seen` is the decision that the registers show: what is on record of another one, or of another database, counts for
+    nothing. Where it is not known the journal is all there is."""
     states: list[str] = []
     how = "no record of it in the journal"
+    doubt = None
     if document is not None and document.metadata.superseded_by is not None:
         states.append(LaneState.SUPERSEDED.value)
         how = f"superseded by {document.metadata.superseded_by}"
     newest = decided_term(records)
-    for record in records if newest else ():
+    term = newest if seen is None else seen.term
+    if term > newest:
+        how = doubt = f"decision term {term} was not made by a run in this journal"
+    for state, told, record in _reached(name, records):
+        if _term_of(record) < term or not _term_of(record):
+            continue
+        why = None if seen is None else _of_another(record, state, seen)
+        if why is None:
+            states.append(state.value)
+            how = told
+        else:
+            doubt = f"{told}, {why}"
+    return Lane(tuple(sorted(set(states))), how if states or doubt is None else doubt, doubt)
+
+
+def _reached(name: str, records: tuple[Record, ...]) -> Iterator[tuple[LaneState, str, Record]]:
+    """What forward runs of lane `name` have on record, oldest first."""
+    for record in records:
         if record.plan_name != name or record.payload.get("direction") != FORWARD:
             continue
-        if record.payload.get("term") != newest:
-            continue
         if record.kind is RecordKind.RUN_FINISHED:
-            states.append(LaneState.COMPLETE.value)
-            how = f"run {record.run} finished"
-        if record in _facts([record], StepKind.STABILIZE) and record.payload.get("state") == "passed":
-            states.append(LaneState.STABILIZED.value)
-            how = f"run {record.run} passed stabilization"
-    return Lane(tuple(sorted(set(states))), how)
+            yield LaneState.COMPLETE, f"run {record.run} finished", record
+        elif _facts([record], StepKind.STABILIZE) and record.payload.get("state") == "passed":
+            yield LaneState.STABILIZED, f"run {record.run} passed stabilization", record
+
+
+def _term_of(record: Record) -> int:
+    term = record.payload.get("term")
+    return term if isinstance(term, int) else 0
+
+
+def _of_another(record: Record, state: LaneState, seen: Decision) -> str | None:
+    """Why a record is not about the decision and the database that are seen; None where it is. The end of a run that an
+    earlier release put on record says for which database only if that one's register names the run."""
+    if _term_of(record) != seen.term:
+        return f"under decision term {_term_of(record)}, which the present registers do not know"
+    if of_database(record.payload, seen.identity):
+        return None
+    if "identity" in record.payload:
+        return "for another database than the present primary"
+    if state is LaneState.COMPLETE and record.run == seen.run:
+        return None
+    return "by an earlier release, which did not record for which database; carry the lane's plan out again"
 
 
 def _criterion(criterion: EntryCriterion, lane: Lane, known: bool) -> CriterionState:
@@ -246,9 +292,20 @@ def _criterion(criterion: EntryCriterion, lane: Lane, known: bool) -> CriterionS
         status, detail = CriterionStatus.UNKNOWN, f"no document of lane {criterion.lane} in this folder"
     elif set(lane.states) & {state.value for state in criterion.any_of}:
         status, detail = CriterionStatus.MET, lane.how
+    elif lane.doubt is not None:
+        status, detail = (
+            CriterionStatus.UNKNOWN,
+            f"whether lane {criterion.lane} is {wanted} is not known: {lane.doubt}",
+        )
     else:
         status, detail = CriterionStatus.UNMET, f"lane {criterion.lane} is not yet {wanted}: {lane.how}"
     return CriterionState(name=criterion.name, lane=criterion.lane, status=status, detail=detail)
+
+
+def _unseen(lane: Lane) -> Lane:
+    """The lane as far as its document tells: what the journal says is not held against any database."""
+    states = tuple(state for state in lane.states if state == LaneState.SUPERSEDED.value)
+    return Lane(states, lane.how, f"which database is primary by which decision could not be observed ({lane.how})")
 
 
 def history_of(
@@ -256,34 +313,39 @@ def history_of(
     lanes: Mapping[str, CutoverPlan | ObservedLane],
     records: tuple[Record, ...],
     run: str = "",
+    *,
+    seen: Decision | None = None,
+    believed: bool = True,
 ) -> History:
     """What policies may know of the past: steps without an outcome, finished runs, drills, entry criteria.
 
-    `lanes` are the documents of the folder by name, `records` all of the service, `run` the run that is asking."""
+    `lanes` are the documents of the folder by name, `records` all of the service, `run` the run that is asking, `seen`
+    the decision that the registers show. Where that, or the primary's identity, is not known, the journal is `believed`
+    by who only shows it; whoever carries something out knows nothing then."""
     drills = []
     for kind, name in ((StepKind.RESTORE_DRILL, "restore"), (StepKind.FAILOVER_DRILL, "failover")):
         for last in _facts(records, kind)[-1:]:
             passed = last.payload.get("state") == "passed"
             drills.append(DrillRecord(kind=name, passed=passed, at=last.at, detail=last.payload))
-    criteria = tuple(
-        _criterion(one, lane_states(one.lane, lanes.get(one.lane), records), one.lane in lanes)
-        for one in document.spec.entry_criteria
-    )
+    reached = {
+        one.lane: lane_states(one.lane, lanes.get(one.lane), records, seen) for one in document.spec.entry_criteria
+    }
+    if not believed and (seen is None or (seen.term and not seen.identity.known)):
+        reached = {name: _unseen(lane) for name, lane in reached.items()}
+    criteria = tuple(_criterion(one, reached[one.lane], one.lane in lanes) for one in document.spec.entry_criteria)
     return History(
         unknown_steps=unknown_steps(records),
         finished_runs=tuple(sorted({record.run for record in records if record.kind is RecordKind.RUN_FINISHED})),
         drills=tuple(drills),
         criteria=criteria,
-        gates_passed=tuple(
-            sorted(
-                {
-                    str(record.payload.get("gate"))
-                    for record in records
-                    if record.kind is RecordKind.GATE_PASSED and record.run == run
-                }
-            )
-        ),
+        gates_passed=gates_passed(records, run),
     )
+
+
+def gates_passed(records: tuple[Record, ...], run: str) -> tuple[str, ...]:
+    """The gates that `run` has passed."""
+    mine = (one for one in records if one.kind is RecordKind.GATE_PASSED and one.run == run)
+    return tuple(sorted({str(one.payload.get("gate")) for one in mine}))
 
 
 _LOOKED = (RecordKind.RUN_STARTED, RecordKind.RUN_RESUMED, RecordKind.RUN_FINISHED, RecordKind.RUN_ABORTED)

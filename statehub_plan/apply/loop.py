@@ -13,7 +13,7 @@ from datetime import timedelta
 import psycopg
 from pydantic import JsonValue
 
-from statehub_plan.abstraction import facts_age, ground
+from statehub_plan.abstraction import facts_age, ground, identity_of_primary
 from statehub_plan.apply.aftermath import end_pending, recorded
 from statehub_plan.apply.around import Glance, Surroundings
 from statehub_plan.apply.refusals import (
@@ -245,6 +245,7 @@ class Applying:
             "direction": self.plan.direction.value,
             "term": glance.grounded.register.decided,
             "primary": glance.grounded.register.primary,
+            "identity": identity_of_primary(self.plan.spec, glance.observation).model_dump(mode="json"),
             "implies": [kind.value for kind in StepKind if kind in kinds],
         }
         self.around.append(RecordKind.RUN_FINISHED, None, payload)
@@ -374,7 +375,9 @@ class Applying:
         for step, payload, elapsed_s in done:
             self._step_count += 1
             if step.kind is StepKind.DECIDE:
-                self.stage.record_fact(step.kind.value, "passed", {"term": self.plan.term, "primary": self.plan.new})
+                about = self.plan.identities[self.plan.new].model_dump(mode="json")
+                decided: dict[str, JsonValue] = {"term": self.plan.term, "primary": self.plan.new, "identity": about}
+                self.stage.record_fact(step.kind.value, "passed", decided)
             told = {**payload, "kind": step.kind.value, "elapsed_ms": round(elapsed_s * 1000, 1)}
             self.around.append(RecordKind.STEP_DONE, step.id, told)
             self.stage.reporter.step_started(step, self._step_count, total)

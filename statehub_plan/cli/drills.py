@@ -109,7 +109,7 @@ def failover(document: Path, as_json: bool) -> int:
         plan = workspace.plan(spec, *seen)
         grounded = ground(spec, *seen, now=utc_now())
         step = dress(spec, grounded, 1, _FAILOVER, grounded.world)
-        require_now(spec, step, grounded.world, workspace.history().criteria)
+        require_now(spec, step, grounded.world, workspace.history(seen[0]).criteria)
         found: dict[str, JsonValue] = {}
         trouble: StatehubError | None = None
         with ended_in_order(), leased_stage(workspace, plan, seen, f"drill-{secrets.token_hex(4)}", reporter) as stage:

@@ -83,7 +83,7 @@ def judged(workspace: Workspace, plan: Plan) -> Plan:
             run=RunContext(author=author()),
             seen=(plan.observation, world, plan.evidence),
             gates=workspace.gates(plan),
-            history=workspace.history(),
+            history=workspace.history(plan.observation),
             now=now,
         )
     return plan.model_copy(update={"verdict": verdict})

@@ -138,7 +138,7 @@ def carry_out(
                     run=context,
                     seen=(glance.observation, glance.world, glance.evidence),
                     gates=gates,
-                    history=workspace.history(run),
+                    history=workspace.history(glance.observation, run),
                     now=utc_now(),
                 )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import redirect_stdout
 from dataclasses import replace
@@ -12,13 +13,14 @@ from typing import TYPE_CHECKING
 
 import click
 
+from statehub_plan.abstraction import observed_decision
 from statehub_plan.cli.options import json_option
 from statehub_plan.cli.output import print_json, print_rich, print_text
 from statehub_plan.cli.workspace import Workspace, utc_now
 from statehub_plan.errors import Exit, StatehubError
 from statehub_plan.history import history_of, lane_states
 from statehub_plan.model.record import Record
-from statehub_plan.model.spec import CutoverPlan
+from statehub_plan.model.spec import CutoverPlan, ObservedLane
 from statehub_plan.redact import redact
 
 if TYPE_CHECKING:
@@ -79,16 +81,28 @@ def _lane(loaded: LoadedDocument, folder: tuple[LoadedDocument, ...]) -> LaneInp
         problem=problem,
     )
     if isinstance(document, CutoverPlan):
-        return _look(found, document, loaded)
+        return _look(found, document, loaded, documents)
     return replace(found, evidence=observe_evidence(document.spec.tasks, None, loaded.path.parent, utc_now))
 
 
-def _look(found: LaneInput, document: CutoverPlan, loaded: LoadedDocument) -> LaneInput:
-    """The lane with a plan made from what is observed now, or with the reason why none could be made."""
+def _look(
+    found: LaneInput,
+    document: CutoverPlan,
+    loaded: LoadedDocument,
+    documents: Mapping[str, CutoverPlan | ObservedLane],
+) -> LaneInput:
+    """The lane with a plan made from what is observed now, and what is on record held against that; or with the reason
+    why none could be made, and what is on record."""
     with Workspace(document, loaded.path, loaded.text_digest) as workspace:
         try:
             observation, evidence = workspace.observe()
             plan = workspace.plan(document, observation, evidence)
+            seen = observed_decision(document, observation)
+            found = replace(
+                found,
+                history=history_of(document, documents, found.records, seen=seen),
+                reached=lane_states(document.metadata.name, document, found.records, seen),
+            )
             lease = workspace.journal.current_lease(workspace.service) if found.records else None
             return replace(found, evidence=evidence, plan=plan, gates=workspace.gates(plan), lease=lease)
         except StatehubError as error:

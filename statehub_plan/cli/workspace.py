@@ -11,9 +11,9 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from statehub_plan import __version__
-from statehub_plan.abstraction import read_register
+from statehub_plan.abstraction import observed_decision, read_register
 from statehub_plan.errors import Exit, StatehubError
-from statehub_plan.history import history_of, journal_facts, with_record
+from statehub_plan.history import gates_passed, history_of, journal_facts, with_record
 from statehub_plan.journal import Journal, open_journal
 from statehub_plan.model.facts import Evidence, Fact, Observation
 from statehub_plan.model.plan import Direction, Plan, PlanFile
@@ -159,9 +159,10 @@ class Workspace:
             self._lanes = found
         return self._lanes
 
-    def history(self, run: str = "") -> History:
-        """What the journal says about this plan's past and its entry criteria."""
-        return history_of(self.document, self.lanes(), self.records(), run)
+    def history(self, observation: Observation, run: str = "") -> History:
+        """What the journal says about this plan's past and, held against what is observed, its entry criteria."""
+        seen = observed_decision(self.document, observation)
+        return history_of(self.document, self.lanes(), self.records(), run, seen=seen, believed=False)
 
     def observe(
         self, document: CutoverPlan | None = None, *, deep: bool = True, unrecorded: bool = False
@@ -231,7 +232,7 @@ class Workspace:
             self.approvals_dir,
             utc_now(),
             authors=(author(),) if run else (),
-            gates_passed=self.history(run).gates_passed if run else (),
+            gates_passed=gates_passed(self.records(), run) if run else (),
         )
 
 

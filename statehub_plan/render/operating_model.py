@@ -8,7 +8,7 @@ from pathlib import PurePath
 
 from pydantic import JsonValue
 
-from statehub_plan.abstraction import Register, read_register, stabilization_for
+from statehub_plan.abstraction import Register, identity_of_primary, read_register, stabilization_for
 from statehub_plan.history import journal_facts
 from statehub_plan.model.facts import Fact, Observation
 from statehub_plan.model.plan import Plan
@@ -191,8 +191,8 @@ def _stabilization(plan: Plan, observation: Observation, records: tuple[Record, 
     """What speaks for this plan, else whatever is on record."""
     found = {fact.id: fact.value for fact in journal_facts(records, now)} | {"": None}
     newest = found.get("stabilization") or observation.value("stabilization")
-    decided = read_register(plan.spec, observation).decided
-    value = stabilization_for(plan.spec.spec.stabilization, newest, decided) or newest
+    decided, primary = read_register(plan.spec, observation).decided, identity_of_primary(plan.spec, observation)
+    value = stabilization_for(plan.spec.spec.stabilization, newest, decided, primary) or newest
     if not isinstance(value, Mapping):
         return ["## Stabilization", "", "None is on record."]
     looks = value.get("looks")

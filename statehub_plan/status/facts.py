@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 from pydantic import JsonValue
 
-from statehub_plan.abstraction import Register, stabilization_for
+from statehub_plan.abstraction import Register, identity_of_primary, stabilization_for
 from statehub_plan.model.plan import Plan
 from statehub_plan.model.spec import FallbackMode, size_bytes
 from statehub_plan.model.stream import StreamState
@@ -82,7 +82,8 @@ def stabilization_status(plan: Plan, decided: int) -> StabilizationStatus | None
     """Stabilization under the current decision as this plan demands it, None before any decision."""
     if decided == 0:
         return None
-    value = stabilization_for(plan.spec.spec.stabilization, plan.observation.value("stabilization"), decided)
+    seen, primary = plan.observation, identity_of_primary(plan.spec, plan.observation)
+    value = stabilization_for(plan.spec.spec.stabilization, seen.value("stabilization"), decided, primary)
     if not value:
         return StabilizationStatus(state="not begun")
     return StabilizationStatus(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from statehub_plan.abstraction import Register, read_register
+from statehub_plan.abstraction import Register, observed_decision, read_register
 from statehub_plan.history import Lane, Unfinished, decided_term, unfinished_run
 from statehub_plan.model.facts import Evidence
 from statehub_plan.model.plan import Plan
@@ -95,6 +95,12 @@ def _runs(lane: LaneInput, register: Register | None) -> tuple[frozenset[str], s
     """The lane's runs that count under the newest decision (by the journal alone where the register could not be read),
     and why the journal cannot tell where it can't."""
     decided = decided_term(lane.records) if register is None else register.decided
+    ahead = decided_term(lane.records)
+    if lane.plan is not None and not decided and ahead and observed_decision(lane.plan.spec, lane.plan.observation):
+        return (
+            frozenset(),
+            f"this journal knows of decision term {ahead}, and the registers of none: of other databases",
+        )
     made_by = decider(lane.plan, register) if lane.plan is not None and register is not None else None
     runs = current_runs(lane.document.metadata.name, lane.records, decided, made_by)
     if runs is None:

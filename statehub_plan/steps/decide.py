@@ -49,7 +49,8 @@ def execute(stage: Stage, step: Step) -> dict[str, JsonValue]:
             exit_status=Exit.STALE_PLAN,
         )
     stage.reporter.note(f"the decision register says: term {term}, {endpoint} ({outcome.value})")
-    stage.record_fact(StepKind.DECIDE.value, "passed", {"term": term, "primary": endpoint})
+    about = stage.plan.identities[endpoint].model_dump(mode="json")
+    stage.record_fact(StepKind.DECIDE.value, "passed", {"term": term, "primary": endpoint, "identity": about})
     return {"summary": f"term {term}: {endpoint} is primary", "outcome": outcome.value, "term": term}
 
 

@@ -6,7 +6,7 @@ import os
 
 from pydantic import JsonValue
 
-from statehub_plan.abstraction import Register, read_register
+from statehub_plan.abstraction import Register, identity_of, read_register
 from statehub_plan.errors import Refusal, StatehubError
 from statehub_plan.model.facts import Observation
 from statehub_plan.model.plan import Step
@@ -42,7 +42,9 @@ def execute(stage: Stage, step: Step) -> dict[str, JsonValue]:
             what=f"the operating model could not be written to {path}: {error.strerror or error}",
             hint="make the folder writable and run `apply` again",
         ) from None
-    stage.record_fact(StepKind.DOCUMENT.value, "passed", {"term": register.decided, "path": wanted.path})
+    about = identity_of(observation, str(register.primary)).model_dump(mode="json")
+    payload: dict[str, JsonValue] = {"term": register.decided, "identity": about, "path": wanted.path}
+    stage.record_fact(StepKind.DOCUMENT.value, "passed", payload)
     return {"summary": f"wrote {wanted.path}", "path": wanted.path}
 
 

@@ -6,6 +6,7 @@ import time
 
 from pydantic import JsonValue
 
+from statehub_plan.abstraction import identity_of
 from statehub_plan.errors import Refusal, StatehubError
 from statehub_plan.model.facts import Evidence, EvidenceStatus
 from statehub_plan.model.plan import Step
@@ -60,6 +61,7 @@ def require_now(document: CutoverPlan, step: Step, world: World, criteria: tuple
 def execute(stage: Stage, step: Step) -> dict[str, JsonValue]:
     """Runs the command once, then looks until every probe passes or the drill's time-out; records which it was."""
     drill = declared(stage.plan.spec)
+    observation, _ = stage.look()
     started = time.monotonic()
     command = CommandProbe(kind="command", name="failover", argv=drill.argv, timeout=drill.timeout)
     seen = _probe(stage, Task(id="drill", title="the failover command", probes=(command,)))
@@ -68,6 +70,7 @@ def execute(stage: Stage, step: Step) -> dict[str, JsonValue]:
     passed = all(one.status is EvidenceStatus.PASSED for one in seen)
     detail: dict[str, JsonValue] = {
         "endpoint": stage.subject(step),
+        "identity": identity_of(observation, stage.subject(step)).model_dump(mode="json"),
         "definition": drill.definition,
         "duration_s": round(time.monotonic() - started, 1),
         "probes": {one.probe: f"{one.status}: {one.detail}" for one in seen},

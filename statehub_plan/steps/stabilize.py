@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from pydantic import JsonValue
 
-from statehub_plan.abstraction import Grounded, ground, watched_s
+from statehub_plan.abstraction import Grounded, ground, identity_of, looks_at, watched_s
 from statehub_plan.errors import StatehubError
 from statehub_plan.history import decided_term, journal_facts
 from statehub_plan.model.base import epoch_s
 from statehub_plan.model.facts import Observation
-from statehub_plan.model.plan import Step
+from statehub_plan.model.plan import Identity, Step
 from statehub_plan.model.spec import duration_s
 from statehub_plan.model.steps import StepKind
 from statehub_plan.steps.guarding import guard_fallback
@@ -29,7 +29,7 @@ def execute(stage: Stage, step: Step) -> dict[str, JsonValue]:
     grounded = ground(stage.plan.spec, observation, evidence, now=stage.now())
     guard_fallback(stage, observation, grounded)
     bad = _bad(stage, observation, grounded)
-    payload = _counted(stage, now_s, grounded, bad)
+    payload = _counted(stage, now_s, observation, grounded, bad)
     left_s = watched_s(wanted) - int(str(payload["observed_s"]))
     if left_s > 0 or bad:
         stage.record_fact(StepKind.STABILIZE.value, "running", payload)
@@ -48,21 +48,24 @@ def refused_look(stage: Stage, observation: Observation, grounded: Grounded) -> 
     bad = _bad(stage, observation, grounded)
     if not bad:
         return None
-    payload = _counted(stage, epoch_s(stage.now()), grounded, bad)
+    payload = _counted(stage, epoch_s(stage.now()), observation, grounded, bad)
     stage.record_fact(StepKind.STABILIZE.value, "running", payload)
     return payload
 
 
-def _counted(stage: Stage, now_s: int, grounded: Grounded, bad: list[str]) -> dict[str, JsonValue]:
+def _counted(
+    stage: Stage, now_s: int, observation: Observation, grounded: Grounded, bad: list[str]
+) -> dict[str, JsonValue]:
     """Progress with this look; on record as failed, and a StatehubError, where it is one bad look too many."""
     wanted = stage.plan.spec.spec.stabilization
-    term = _term(stage, grounded)
-    so_far = _so_far(stage, now_s, term)
+    term, identity = _term(stage, grounded), _identity(stage, observation)
+    so_far = _so_far(stage, now_s, term, identity)
     gap_s = min(max(0, now_s - so_far["last_look"]), COUNTED_INTERVALS * duration_s(wanted.interval))
     observed_s = so_far["observed_s"] + round(gap_s)
     failures = so_far["failures"] + bool(bad)
     payload: dict[str, JsonValue] = {
         "endpoint": stage.plan.new,
+        "identity": identity.model_dump(mode="json"),
         "term": term,
         "since": so_far["since"],
         "until": now_s + max(0, watched_s(wanted) - observed_s),
@@ -88,13 +91,20 @@ def _term(stage: Stage, grounded: Grounded) -> int:
     return grounded.register.decided if known else decided_term(stage.records())
 
 
-def _so_far(stage: Stage, now_s: int, term: int) -> dict[str, int]:
-    """Progress of a stabilization of this very term that runs, or that passed for a plan which demands less; else, and
-    where another plan bore with more failures than this one may, a fresh start."""
+def _identity(stage: Stage, observation: Observation) -> Identity:
+    """Which database is watched: one that does not answer is the plan's, as each step makes sure when it does."""
+    seen = identity_of(observation, stage.plan.new)
+    return seen if seen.known else stage.plan.identities[stage.plan.new]
+
+
+def _so_far(stage: Stage, now_s: int, term: int, identity: Identity) -> dict[str, int]:
+    """Progress of a stabilization of this very term and database that runs, or that passed for a plan which demands
+    less; else, and where another plan bore with more failures than this one may, a fresh start."""
     fact = next((one for one in journal_facts(stage.records(), stage.now()) if one.id == "stabilization"), None)
-    value = fact.value if fact is not None and isinstance(fact.value, dict) else {}
+    looks = looks_at(fact.value if fact is not None else None, term, identity)
+    value = looks[0] if looks else {}
     fresh = {"since": now_s, "last_look": now_s, "observed_s": 0, "looks": 0, "failures": 0}
-    if value.get("term") != term or value.get("state") not in ("running", "passed"):
+    if value.get("state") not in ("running", "passed"):
         return fresh
     known = {name: int(str(value[name])) for name in fresh}
     return known if known["failures"] <= stage.plan.spec.spec.stabilization.max_failures else fresh

@@ -120,6 +120,7 @@ def after_cutover(stabilization: str = "running") -> Observation:
         "state": stabilization,
         "term": 1,
         "endpoint": NEW,
+        "identity": identity_of(NEW),
         "since": epoch_s(NOW) - 3600,
         "until": epoch_s(NOW) - 3600 + 86400,
         "observed_s": 3 * 86400 if stabilization == "passed" else 3600,
@@ -266,7 +267,7 @@ def cutover(until: str = "waiting") -> tuple[Record, ...]:
     chain.step("06-sync-sequences", "5 sequences", 0.02)
     chain.step("07-compare", "equal: 2 tables, 9415 rows", 0.31, **PROOF)
     chain.step("08-freeze", "frozen for term 1; writers had waited 2.41 s", 0.04, term=1, proof=PROOF["digest"])
-    chain.fact("decide", "passed", term=1, primary=NEW)
+    chain.fact("decide", "passed", term=1, primary=NEW, identity=identity_of(NEW))
     chain.step("09-decide", "term 1: railiance01 is primary", 0.01, term=1, outcome="won")
     chain.step("10-open", "railiance01 accepts writes; 3 read-only sessions ended", 0.02, term=1)
     changes: JsonValue = [
@@ -276,7 +277,7 @@ def cutover(until: str = "waiting") -> tuple[Record, ...]:
     chain.step("11-redirect", "2 access paths point at railiance01", 0.2, changes=changes)
     chain.add(RecordKind.STEP_INTENT, "12-stabilize", 0.05, kind="stabilize", subject=NEW)
     looked: dict[str, JsonValue] = {"endpoint": NEW, "term": 1, "since": epoch_s(chain.at), "looks": 1, "failures": 0}
-    looked |= {"until": epoch_s(chain.at) + 86400, "last": "healthy"}
+    looked |= {"until": epoch_s(chain.at) + 86400, "last": "healthy", "identity": identity_of(NEW)}
     if until == "waiting":
         chain.fact("stabilize", "running", **looked)
         chain.add(RecordKind.STEP_WAITING, "12-stabilize", **looked)
@@ -290,9 +291,10 @@ def cutover(until: str = "waiting") -> tuple[Record, ...]:
         kind="stabilize",
         elapsed_ms=20,
     )
-    chain.fact("document", "passed", term=1, path="../docs/operating-model.md")
+    about = identity_of(NEW)
+    chain.fact("document", "passed", term=1, identity=about, path="../docs/operating-model.md")
     chain.step("13-document", "wrote ../docs/operating-model.md", 0.01, path="../docs/operating-model.md")
-    chain.add(RecordKind.RUN_FINISHED, direction="forward", term=1, primary=NEW)
+    chain.add(RecordKind.RUN_FINISHED, direction="forward", term=1, primary=NEW, identity=about)
     return tuple(chain.records)
 
 

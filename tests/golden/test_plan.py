@@ -44,7 +44,9 @@ def switchback() -> Plan:
 
 def nothing() -> Plan:
     """The wish holds already."""
-    recorded = examples.known("document.recorded", {"term": 1, "passed": True})
+    recorded = examples.known(
+        "document.recorded", {"term": 1, "identity": examples.identity_of(examples.NEW), "passed": True}
+    )
     written = examples.known("document", {"path": "../docs/operating-model.md", "exists": True})
     return examples.plan(examples.observation(list(examples.after_cutover("passed")), recorded, written))
 

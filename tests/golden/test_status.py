@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from pydantic import JsonValue
 
+from statehub_plan.abstraction import observed_decision
 from statehub_plan.history import history_of, lane_states
 from statehub_plan.model.facts import Evidence, EvidenceStatus, Observation
 from statehub_plan.model.record import Record
@@ -85,8 +86,9 @@ def status(seen: Observation, records: tuple[Record, ...] = (), done: EvidenceSt
     for name, document in documents().items():
         active = name == "cust-wp-0011"
         evidence = probed(document, done if active else EvidenceStatus.FAILED)
-        plan = None
+        plan, decision = None, None
         if isinstance(document, CutoverPlan):
+            decision = observed_decision(document, seen)
             plan = make_plan(
                 document,
                 observation=seen,
@@ -100,8 +102,8 @@ def status(seen: Observation, records: tuple[Record, ...] = (), done: EvidenceSt
         lanes.append(
             LaneInput(
                 document=document,
-                history=history_of(document, documents(), records),
-                reached=lane_states(name, document, records),
+                history=history_of(document, documents(), records, seen=decision),
+                reached=lane_states(name, document, records, decision),
                 records=records,
                 evidence=evidence,
                 plan=plan,
@@ -133,7 +135,9 @@ def stabilizing() -> Status:
 
 def finished() -> Status:
     """CUST-WP-0011 is over."""
-    recorded = examples.known("document.recorded", {"term": 1, "passed": True})
+    recorded = examples.known(
+        "document.recorded", {"term": 1, "identity": examples.identity_of(examples.NEW), "passed": True}
+    )
     written = examples.known("document", {"path": "../docs/operating-model.md", "exists": True})
     after = pointed(followed(examples.after_cutover("passed")), examples.NEW)
     seen = examples.observation(list(after), recorded, written)

@@ -63,6 +63,16 @@ def identity(name: str) -> dict[str, Any]:
     return {"system_identifier": f"72{len(name)}{ord(name[0])}", "database": "hub", "database_oid": 16384}
 
 
+PASSED: dict[str, Any] = {
+    "term": 1,
+    "identity": identity("away"),
+    "state": "passed",
+    "observed_s": 10,
+    "failures": 0,
+}
+"""The stabilization of `away` after the decision of `switched`, as the document demands it."""
+
+
 def facts(**changes: Any) -> dict[str, Any]:
     """Facts of the world before any run: home serves, away holds an earlier restore and is writable."""
     found: dict[str, Any] = {}

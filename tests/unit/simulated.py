@@ -136,12 +136,12 @@ class Simulated:
             step = next(step for step in self.plan.steps if step.kind is StepKind.STABILIZE)
             stabilize.execute(stage, step)
             return
-        self._fact(StepKind.STABILIZE, {"term": self.plan.term, "observed_s": 10, "failures": 0})
+        self._fact(StepKind.STABILIZE, {**self._of_away(), "observed_s": 10, "failures": 0})
 
     def document(self, _stage: object) -> None:
         """Written."""
         self.values["document"] = {"path": "operating-model.md", "exists": True}
-        self._fact(StepKind.DOCUMENT, {"term": self.plan.term})
+        self._fact(StepKind.DOCUMENT, self._of_away())
 
     def failover_drill(self, _stage: object) -> None:
         """The primary fails over; what probes show afterwards is another matter."""
@@ -150,7 +150,7 @@ class Simulated:
         self.real_stabilization = False
         self.now = NOW
         self.evidence = self.after_failover
-        self._fact(StepKind.FAILOVER_DRILL, {"endpoint": "away", "definition": drill.definition})
+        self._fact(StepKind.FAILOVER_DRILL, {**self._of_away(), "endpoint": "away", "definition": drill.definition})
 
     def retire(self, _stage: object) -> None:
         """No way back any more."""
@@ -300,6 +300,9 @@ class Simulated:
 
     def _fact(self, kind: StepKind, payload: dict[str, JsonValue]) -> None:
         self._append(RecordKind.FACT, None, {"kind": kind.value, "state": "passed", **payload})
+
+    def _of_away(self) -> dict[str, JsonValue]:
+        return {"term": self.plan.term, "identity": self.values["away.identity"]}
 
     def _reach(self, stage: str, hold: str | None) -> None:
         source = identity("home")["system_identifier"]

@@ -31,6 +31,7 @@ from statehub_plan.world import Access, Data, Due, Health, Role, Side, Stable, T
 from tests.unit.facts import (
     DOCUMENT,
     NOW,
+    PASSED,
     document,
     evidence,
     facts,
@@ -255,8 +256,8 @@ def retiring() -> Simulated:
             "manifest_digest": "sha256:1",
             **identity("away"),
         },
-        "stabilization": {"term": 1, "state": "passed", "observed_s": 10, "failures": 0},
-        "document.recorded": {"term": 1},
+        "stabilization": PASSED,
+        "document.recorded": {"term": 1, "identity": identity("away")},
         "document": {"exists": True},
         "drill.restore": {"passed": True, "at": epoch_s(NOW), **restored()},
     }
@@ -293,6 +294,27 @@ def test_the_slow_facts_are_looked_at_before_the_fallback_is_retired() -> None:
     world = retiring()
     world.run()
     assert [True, True, True, False] == world.looks
+
+
+def test_a_run_that_an_earlier_release_began_watches_anew_and_ends() -> None:
+    """What that one put on record does not say for which database; the plan goes on, and nothing is made again."""
+    world = stabilizing()
+    for index, one in enumerate(world.journal):
+        payload = {key: value for key, value in one.payload.items() if key != "identity"}
+        world.journal[index] = one.model_copy(update={"payload": payload})
+    for seconds in range(12):
+        world.now += timedelta(seconds=1)
+        if seconds == 0:
+            assert isinstance(ended(world), Waiting)
+            assert (0, 1, identity("away")) == tuple(
+                looks(world)[-1][key] for key in ("observed_s", "looks", "identity")
+            )
+        elif RecordKind.RUN_FINISHED not in {record.kind for record in world.journal}:
+            ended(world)
+    assert (RecordKind.RUN_FINISHED, identity("away")) == (
+        world.journal[-1].kind,
+        world.journal[-1].payload["identity"],
+    )
 
 
 # Looks that a stabilizing run does not get

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from statehub_plan.history import journal_facts, unfinished_run, unknown_steps
-from statehub_plan.model.record import Record, RecordKind
-from tests.unit.facts import NOW, record
+import pytest
+
+from statehub_plan.abstraction import Decision
+from statehub_plan.history import history_of, journal_facts, lane_states, unfinished_run, unknown_steps
+from statehub_plan.model.plan import Identity
+from statehub_plan.model.record import CriterionStatus, Record, RecordKind
+from tests.unit.facts import NOW, document, identity, record
 
 STARTED = record(1, RecordKind.RUN_STARTED, {})
 INTENT = record(2, RecordKind.STEP_INTENT, {"kind": "copy"}, step="05-copy")
@@ -73,3 +77,90 @@ def test_the_newest_decision_is_a_fact_whichever_record_tells_of_it() -> None:
         assert isinstance(fact.value, dict)
         assert expected == (fact.value["term"], fact.value["primary"])
     assert () == tuple(one for one in journal_facts(records[2:], NOW) if one.id == "decided")
+
+
+# What lanes have reached, and for which database
+
+
+def moved(of: str | None = "away", term: int = 1) -> tuple[Record, ...]:
+    """Lane `move` carried out for this database, or by an earlier release that did not say for which."""
+    about = {} if of is None else {"identity": identity(of)}
+    said = {"direction": "forward", "term": term, **about}
+    return (
+        record(1, RecordKind.FACT, {"kind": "decide", "state": "passed", "primary": "away", **said}),
+        record(2, RecordKind.FACT, {"kind": "stabilize", "state": "passed", **said}),
+        record(3, RecordKind.RUN_FINISHED, {"primary": "away", **said}),
+    )
+
+
+def showing(term: int, of: str | None = "away", run: str | None = "other") -> Decision:
+    """The decision that registers show."""
+    return Decision(term, Identity() if of is None else Identity.model_validate(identity(of)), run)
+
+
+MET, UNMET, UNKNOWN = CriterionStatus.MET, CriterionStatus.UNMET, CriterionStatus.UNKNOWN
+FOLLOWING = document(
+    entryCriteria=[
+        {"name": "over", "title": "the move is over", "lane": "move", "anyOf": ["complete", "superseded"]},
+        {"name": "stable", "title": "it is stable", "lane": "move", "anyOf": ["stabilized"]},
+    ]
+)
+
+
+@pytest.mark.parametrize(
+    ("records", "seen", "shown", "believed"),
+    [
+        (moved(), showing(1), MET, MET),
+        (moved(), None, UNKNOWN, MET),
+        (moved(), showing(1, None), UNKNOWN, MET),
+        (moved("staging"), showing(0), UNKNOWN, UNKNOWN),
+        (moved("staging"), showing(1), UNKNOWN, UNKNOWN),
+        (moved("staging", 3), showing(1), UNKNOWN, UNKNOWN),
+        (moved(), showing(2, "home"), UNKNOWN, UNKNOWN),
+        (moved(None), showing(1), UNKNOWN, UNKNOWN),
+        ((), showing(0), UNMET, UNMET),
+        ((), None, UNKNOWN, UNMET),
+        (moved()[:1], showing(1), UNMET, UNMET),
+    ],
+)
+def test_entry_criteria_rest_on_records_of_the_decision_and_the_database_that_are_seen(
+    records: tuple[Record, ...], seen: Decision | None, shown: CriterionStatus, believed: CriterionStatus
+) -> None:
+    """Practised with on staging from the same checkout, or switched back by somebody with another journal, they are not
+    known to hold. Where nothing can be reached a status says what the journal says; nothing is carried out on that."""
+    for trusting, expected in ((False, shown), (True, believed)):
+        found = history_of(FOLLOWING, {"move": document()}, records, seen=seen, believed=trusting).criteria
+        assert [expected, expected] == [one.status for one in found], [one.detail for one in found]
+
+
+def test_why_a_criterion_is_not_known_is_said() -> None:
+    """With the record that would have met it."""
+    details = [
+        history_of(FOLLOWING, {"move": document()}, records, seen=seen, believed=False).criteria[0].detail
+        for records, seen in (
+            (moved("staging"), showing(1)),
+            (moved("staging"), showing(0)),
+            (moved(), showing(2, "home")),
+            (moved(None), showing(1)),
+            (moved(), None),
+        )
+    ]
+    for expected, detail in zip(
+        (
+            "run r finished, for another database than the present primary",
+            "run r finished, under decision term 1, which the present registers do not know",
+            "decision term 2 was not made by a run in this journal",
+            "by an earlier release, which did not record for which database; carry the lane's plan out again",
+            "could not be observed (run r finished)",
+        ),
+        details,
+        strict=True,
+    ):
+        assert expected in detail
+
+
+def test_a_run_of_an_earlier_release_is_known_by_the_register_that_names_it() -> None:
+    """Its lane is complete: that very run decided for the present primary. What it watched is watched again."""
+    assert ("complete",) == lane_states("move", None, moved(None), showing(1, run="r")).states
+    assert ("complete", "stabilized") == lane_states("move", None, moved(None)).states
+    assert ("complete", "stabilized") == lane_states("move", None, moved(), showing(1, run="r")).states

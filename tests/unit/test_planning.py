@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from statehub_plan.abstraction import compared_as, ground, read_register
+from statehub_plan.abstraction import compared_as, ground, observed_decision, read_register
 from statehub_plan.apply.staleness import changed_facts
 from statehub_plan.errors import Exit, StatehubError
 from statehub_plan.model.base import canonical
@@ -22,6 +22,7 @@ from statehub_plan.world import Access, Data, Due, Follows, Role, Term, Transfer
 from tests.unit.facts import (
     DOCUMENT,
     NOW,
+    PASSED,
     decided,
     document,
     evidence,
@@ -141,7 +142,7 @@ def test_switchback_is_the_same_planner_with_the_roles_exchanged() -> None:
     """Going back needs no code of its own."""
     values = switched(away__writes="open", backup=None) | {
         "access.mcp": {"endpoint": "away"},
-        "stabilization": {"term": 1, "state": "passed", "observed_s": 10, "failures": 0},
+        "stabilization": PASSED,
     }
     back = turned(REPLACE, "home")
     made = plan(values, back, evidence=(), direction=Direction.SWITCHBACK)
@@ -337,8 +338,8 @@ def stabilized(**drills: Any) -> dict[str, Any]:
     """The move is over but for retiring the fallback; with these drills on record."""
     return switched(away__writes="open") | {
         "access.mcp": {"endpoint": "away"},
-        "stabilization": {"term": 1, "state": "passed", "observed_s": 10, "failures": 0},
-        "document.recorded": {"term": 1},
+        "stabilization": PASSED,
+        "document.recorded": {"term": 1, "identity": identity("away")},
         "document": {"exists": True},
         **{f"drill.{name}": {"passed": True, "at": int(NOW.timestamp()), **detail} for name, detail in drills.items()},
     }
@@ -473,11 +474,34 @@ def test_a_failover_drill_speaks_for_one_endpoint_and_one_definition() -> None:
     """Neither the failover of the side that is retired nor a placeholder's shows that the new primary can."""
     drill = RETIRING.spec.drills.failover
     assert drill is not None
-    done = {"endpoint": "away", "definition": drill.definition}
+    done = {"endpoint": "away", "identity": identity("away"), "definition": drill.definition}
     assert Due.DONE is ground(RETIRING, observation(stabilized(failover=done)), (), now=NOW).world.failover_drill
-    for changed in ({"endpoint": "home"}, {"definition": "sha256:of-another-command"}):
+    others = {"endpoint": "home"}, {"definition": "sha256:of-another-command"}, {"identity": identity("staging")}
+    for changed in (*others, {"identity": None}):
         seen = observation(stabilized(failover=done | changed))
         assert Due.DUE is ground(RETIRING, seen, (), now=NOW).world.failover_drill
+
+
+def test_an_operating_model_is_written_for_the_database_that_it_describes() -> None:
+    """One that was practised with elsewhere, or that an earlier release recorded without saying where, is written
+    anew; while nobody can tell which database is primary, what is on record stands."""
+    doc = document(operatingModel={"path": "operating-model.md"})
+    for about, due in ((identity("away"), Due.DONE), (identity("staging"), Due.DUE), (None, Due.DUE)):
+        values = stabilized() | {"document.recorded": {"term": 1, "identity": about}}
+        assert due is ground(doc, observation(values), (), now=NOW).world.document
+        unseen = {name: value for name, value in values.items() if name != "away.identity"}
+        assert Due.DONE is ground(doc, observation(unseen), (), now=NOW).world.document
+
+
+def test_the_decision_that_registers_show_is_unknown_while_one_of_them_may_know_a_later_one() -> None:
+    """Before any decision it is term 0; a primary that is known although the other register is not will do."""
+    before = observed_decision(REPLACE, observation(facts()))
+    assert before is not None
+    assert (0, None) == (before.term, before.run)
+    moved = observed_decision(REPLACE, observation(switched(), "home.register"))
+    assert moved is not None
+    assert (1, identity("away")["system_identifier"], "r") == (moved.term, moved.identity.system_identifier, moved.run)
+    assert observed_decision(REPLACE, observation(switched(), "away.register")) is None
 
 
 def rehearsed(**changes: Any) -> dict[str, Any]:

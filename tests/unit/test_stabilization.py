@@ -20,7 +20,7 @@ from statehub_plan.status.facts import stabilization_status
 from statehub_plan.steps import stabilize
 from statehub_plan.steps.stage import Stage, Waiting
 from statehub_plan.world import Stable
-from tests.unit.facts import NOW, document, facts, observation, plan, record, switched
+from tests.unit.facts import NOW, document, facts, identity, observation, plan, record, switched
 from tests.unit.simulated import Silent
 
 
@@ -32,13 +32,16 @@ def lane(duration: str, max_failures: int = 0) -> CutoverPlan:
 SHORT, LONG, LENIENT = lane("10s"), lane("60s"), lane("10s", 5)
 
 
-def look(state: str, observed_s: int, failures: int = 0, term: int = 1, ago_s: int = 3) -> dict[str, Any]:
-    """What a look leaves on record, so long ago."""
+def look(
+    state: str, observed_s: int, failures: int = 0, term: int = 1, ago_s: int = 3, of: str = "away"
+) -> dict[str, Any]:
+    """What a look leaves on record, so long ago, of this database."""
     at = int(NOW.timestamp()) - ago_s
     return {
         "kind": "stabilize",
         "state": state,
         "endpoint": "away",
+        "identity": identity(of) if of else None,
         "term": term,
         "since": at - observed_s,
         "until": at,
@@ -140,6 +143,34 @@ def test_a_longer_watch_goes_on_from_a_shorter_one() -> None:
     """Time that was observed counts, and between two looks no more than always."""
     assert 13 == Journal(look("passed", 10)).looked(LONG)["observed_s"]
     assert 15 == Journal(look("passed", 10, ago_s=int(timedelta(days=9).total_seconds()))).looked(LONG)["observed_s"]
+
+
+@pytest.mark.parametrize("other", ["staging", ""])
+def test_a_watch_of_another_database_under_the_same_term_counts_for_nothing(other: str) -> None:
+    """Practised with on staging, from the same checkout; nor one that an earlier release did not bind to any."""
+    practised = Journal(look("passed", 10, of=other))
+    assert Stable.NONE is practised.stable(SHORT)
+    looked = practised.looked(SHORT)
+    assert ("running", 0, 1, identity("away")) == tuple(
+        looked[key] for key in ("state", "observed_s", "looks", "identity")
+    )
+    assert Stable.RUNNING is practised.stable(SHORT)
+
+
+def test_two_databases_that_are_watched_in_turns_do_not_disturb_each_other() -> None:
+    """Neither a failure there nor a look at a later decision there takes anything back here."""
+    journal = Journal(look("passed", 10), look("failed", 3, 9, of="staging"), look("running", 1, term=7, of="staging"))
+    assert Stable.PASSED is journal.stable(SHORT)
+    journal = Journal(look("running", 5), look("passed", 60, of="staging"))
+    assert Stable.RUNNING is journal.stable(SHORT)
+    assert 8 == journal.looked(SHORT)["observed_s"]
+
+
+def test_while_the_database_is_not_known_what_the_journal_says_stands() -> None:
+    """So that a status tells something while nothing can be reached."""
+    journal = Journal(look("passed", 10, of="staging"))
+    del journal.values["away.identity"]
+    assert Stable.PASSED is journal.stable(SHORT)
 
 
 def test_a_stricter_watch_begins_anew() -> None:

@@ -11,7 +11,7 @@ from statehub_plan.model.plan import Plan
 from statehub_plan.model.record import ApprovalStatus, GateState, History
 from statehub_plan.model.spec import CutoverPlan, ObservedLane, Task
 from statehub_plan.render.status_words import gate_sentence, told
-from statehub_plan.status import GateStanding, LaneInput, LaneStanding, LaneStatus, build_status
+from statehub_plan.status import GateStanding, LaneInput, LaneStanding, LaneStatus, TaskStanding, build_status
 from tests.golden import examples
 
 NOTHING = Lane((), "no record of it in the journal")
@@ -64,6 +64,14 @@ def test_while_it_is_under_way() -> None:
     assert "T07 under way: decide, redirect done; left: stabilize, document." in told(found)
     assert any(sentence.startswith("Stabilization running until 2026-06-28 11:00:00 UTC") for sentence in told(found))
     assert "The fallback wsl2 is retained: frozen." in told(found)
+
+
+def test_steps_that_were_practised_with_on_other_databases_are_not_done_here() -> None:
+    """The journal has a whole move on record, and the registers know of no decision."""
+    found = lane(records=examples.cutover("finished"))
+    (task,) = (one for one in found.tasks if one.id == "T07")
+    assert (TaskStanding.UNKNOWN, ()) == (task.standing, task.steps_done)
+    assert "knows of decision term 1, and the registers of none" in task.detail
 
 
 def test_a_lane_that_could_not_be_looked_at_is_blocked() -> None:

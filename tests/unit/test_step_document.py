@@ -11,10 +11,10 @@ from statehub_plan.errors import StatehubError
 from statehub_plan.model.steps import StepKind
 from statehub_plan.steps import executor
 from statehub_plan.steps.stage import Stage
-from tests.unit.facts import NOW, observation, plan, switched
+from tests.unit.facts import NOW, PASSED, observation, plan, switched
 
 AFTER = switched(
-    stabilization={"term": 1, "state": "passed", "observed_s": 10, "failures": 0},
+    stabilization=PASSED,
     access__mcp={"value": "http://127.0.0.1:2", "endpoint": "away", "answers": True, "detail": ""},
 )
 
