@@ -11,6 +11,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import psycopg
@@ -191,6 +192,34 @@ def test_a_failure_after_the_freeze_burns_the_term_and_opens_the_old_primary(
     assert serves(world)
     assert len(before) + 1 == len(burned_terms(world))
     assert any("accepts writes again; term" in line for line in notes)
+
+
+@contextmanager
+def journal_gone(world: DemoWorld) -> Iterator[Callable[[], None]]:
+    """What takes the journal's database away, also from those who use it; it is back afterwards."""
+    with psycopg.connect(world.sites[SOURCE].cluster.dsn(), autocommit=True) as superuser:
+
+        def go() -> None:
+            superuser.execute("ALTER DATABASE journal ALLOW_CONNECTIONS false")
+            superuser.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = 'journal'")
+
+        yield go
+        superuser.execute("ALTER DATABASE journal ALLOW_CONNECTIONS true")
+
+
+def test_a_journal_that_goes_away_after_the_freeze_does_not_keep_the_old_primary_shut(
+    world: DemoWorld, plans: Plans
+) -> None:
+    """It can neither be written nor read, and the lease went with its connection; both databases answer."""
+    file, before = plans.another(), burned_terms(world)
+    with journal_gone(world) as go:
+        error = applied_with(file, At("ended:freeze", go))
+        assert error is not None
+        assert Exit.DONE != error.exit_status
+        assert serves(world)
+    assert len(before) + 1 == len(burned_terms(world))
+    assert any("accepts writes again; term" in line for line in error.details), error.details
+    assert any("not on record: " in line for line in error.details), error.details
 
 
 def test_a_plan_whose_term_is_burned_is_stale(plans: Plans) -> None:
