@@ -41,7 +41,7 @@ from statehub_plan.postgres.switch import Switch
 from statehub_plan.steps.stage import Stage, Waiting
 from statehub_plan.steps.switching import OUTDATED
 from statehub_plan.transitions import effect
-from statehub_plan.world import Data, Due, Follows, Reach, Role, World, Writes, difference
+from statehub_plan.world import Access, Data, Due, Follows, Reach, Role, World, Writes, difference
 
 _REHEARSALS_AGAIN = 2
 """So often one run proves everything anew when something came between its rehearsal and its hold."""
@@ -509,7 +509,9 @@ def unexplained(expected: World, observed: World) -> tuple[str, ...]:
         )
         # A walsender or a worker that was just restarted: what depends on the stream asks again by itself.
         flickers = name.endswith(".follows") and {*change.split(" → ")} == {Follows.BROKEN, Follows.STREAMING}
-        if not (name.endswith(".health") or fell_behind or flickers or (ages and decided)):
+        # A path out of sight: only after the decision do those that are not show clients to be taken along.
+        seen_apart = (name, change) == ("access", f"{Access.UNKNOWN} → {Access.SPLIT}") and observed.primary is Role.NEW
+        if not (name.endswith(".health") or fell_behind or flickers or seen_apart or (ages and decided)):
             lines.append(line)
     return tuple(lines)
 

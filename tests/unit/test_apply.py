@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
 from typing import NoReturn
 
@@ -176,6 +177,26 @@ def test_a_killed_run_goes_on_with_the_decision_that_it_had_proved() -> None:
     world.left_pending()
     assert ended(world) is None
     assert {"away"} == world.open
+
+
+def test_a_path_out_of_sight_keeps_nobody_else_from_the_decided_primary(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A killed run goes on: it decides, opens, and redirects who is in sight; only then it fails for the other path."""
+    paths = [{**DOCUMENT["spec"]["access"][0], "name": name, "file": f"{name}.json"} for name in ("mcp", "cli")]
+    doc = document(transfer={"method": "dump", "targetContent": "replace"}, access=paths)
+    seen = {"access.cli": {"endpoint": "home"}}
+    world = Simulated(plan(facts() | seen, doc))
+    world.left_pending()
+    redirect = world.redirect
+
+    def all_but_one(stage: object) -> None:
+        redirect(stage)
+        raise StatehubError(code="redirect-incomplete", what="cli: its file is gone", hint="put it back")
+
+    monkeypatch.setattr(world, "redirect", all_but_one)
+    error = ended(world)
+    assert isinstance(error, StatehubError)
+    assert ("redirect-incomplete", {"away"}) == (error.code, world.open)
+    assert "away" == world.values["access.mcp"]["endpoint"]
 
 
 RETIRE_GATE = {
@@ -472,6 +493,10 @@ def test_what_moves_by_itself_is_no_surprise() -> None:
     assert ("backup: done → unknown",) == unexplained(before, World(primary=Role.OLD, backup=Due.UNKNOWN))
     stray = World(old=Side(writes=Writes.OPEN, data=Data.DIVERGED), new=serving.new, primary=Role.NEW, backup=Due.DONE)
     assert ("old.writes: frozen → open", "old.data: equal → diverged") == unexplained(serving, stray)
+    left = replace(serving, access=Access.SPLIT)
+    assert () == unexplained(serving, left)
+    assert ("access: unknown → split",) == unexplained(before, replace(before, access=Access.SPLIT))
+    assert ("access: new → split",) == unexplained(replace(serving, access=Access.NEW), left)
 
 
 # Abort
