@@ -321,12 +321,14 @@ def _term(observation: Observation, register: Register) -> Term:
 
 
 def _access(plan: CutoverPlan, observation: Observation, primary: Role) -> Access:
+    """Where clients are pointed. One path that nobody can read makes that unknown, unless another is known to keep
+    clients away from a primary that was decided: those can be taken along, and `new` is never said of the rest."""
     old, new = endpoints_by_role(plan)
     if not plan.spec.access:
         return Access.NEW if primary is Role.NEW else Access.OLD
     pointed = [_mapping(observation, f"access.{path.name}").get("endpoint") for path in plan.spec.access]
     if any(name not in (old, new) for name in pointed):
-        return Access.UNKNOWN
+        return Access.SPLIT if primary is Role.NEW and old in pointed else Access.UNKNOWN
     if len(set(pointed)) > 1:
         return Access.SPLIT
     return Access.NEW if pointed[0] == new else Access.OLD

@@ -365,6 +365,14 @@ def unknown_steps(records: tuple[Record, ...]) -> tuple[str, ...]:
     return tuple(sorted(open_steps.values()))
 
 
+def redirect_interrupted(records: tuple[Record, ...]) -> bool:
+    """Whether the newest redirect of the service, of whichever run, direction and term, is not known to have come to a
+    good end: a path's file may say one thing then and whoever should have reloaded it another, which no look shows."""
+    steps = (one for one in reversed(records) if (one.step or "").endswith(StepKind.REDIRECT.value))
+    newest = next((one for one in steps if one.kind in (RecordKind.STEP_INTENT, *OUTCOMES)), None)
+    return newest is not None and newest.kind is not RecordKind.STEP_DONE
+
+
 class Unfinished(NamedTuple):
     """A run that began and neither finished nor was aborted, nor was followed by another: where it stands."""
 

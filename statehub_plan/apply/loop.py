@@ -30,7 +30,7 @@ from statehub_plan.apply.refusals import (
 from statehub_plan.apply.staleness import changed_evidence, changed_facts, changed_identities, stale
 from statehub_plan.apply.unseen import bad_look, refusal
 from statehub_plan.errors import LeaveNow, OutcomeUnknown, StatehubError, refused_by_system
-from statehub_plan.history import evidence_recorded, stabilizing
+from statehub_plan.history import evidence_recorded, redirect_interrupted, stabilizing
 from statehub_plan.model.plan import Direction, Phase, Plan, Refused, Step
 from statehub_plan.model.record import GateState, RecordKind, RunContext
 from statehub_plan.model.spec import FallbackMode, TransferMethod
@@ -41,7 +41,7 @@ from statehub_plan.postgres.switch import Switch
 from statehub_plan.steps.stage import Stage, Waiting
 from statehub_plan.steps.switching import OUTDATED
 from statehub_plan.transitions import effect
-from statehub_plan.world import Data, Due, Follows, Reach, Role, World, Writes, difference
+from statehub_plan.world import Access, Data, Due, Follows, Reach, Role, World, Writes, difference
 
 _REHEARSALS_AGAIN = 2
 """So often one run proves everything anew when something came between its rehearsal and its hold."""
@@ -87,6 +87,10 @@ _BEFORE_REHEARSAL = (
 )
 
 
+_BEFORE_CLIENTS = (StepKind.BURN, StepKind.FREEZE, StepKind.OPEN, StepKind.REDIRECT)
+"""What serves clients before they are redirected, and redirecting itself."""
+
+
 class Applying:
     """One run of one plan under one lease."""
 
@@ -127,11 +131,8 @@ class Applying:
 
     def _carry_out(self) -> None:
         glance = self._begin()
-        if self._redirect_was_interrupted() and glance.world.new.writes is Writes.OPEN:
-            because = "an interrupted run may have changed a path and not made it known"
-            glance = self._turn(glance, Next(StepKind.REDIRECT, Role.NEW, "access", because))
         looked_deep = False
-        while (found := next_step(glance.world, self.wish)) is not None:
+        while (found := self._next(glance.world)) is not None:
             if isinstance(found, Refused):
                 raise refusal(found, self.plan, self.stage, self.around, glance)
             if not looked_deep and self._needs_deep_look(found, glance):
@@ -143,6 +144,19 @@ class Applying:
             else:
                 glance = self._turn(glance, found)
         self._finish(glance)
+
+    def _next(self, world: World) -> Next | Refused | None:
+        """The planner's next step, but a redirect that a run left half done comes as soon as the primary is open: done
+        again, it changes nothing that is right. With a path out of sight it is likely to fail, and streams go first."""
+        found = next_step(world, self.wish)
+        if world.primary is not Role.NEW or world.new.writes is not Writes.OPEN:
+            return found
+        if isinstance(found, Next) and (found.kind in _BEFORE_CLIENTS or world.access is Access.UNKNOWN):
+            return found
+        if not redirect_interrupted(self.around.records()):
+            return found
+        because = "an interrupted run may have changed a path and not made it known"
+        return Next(StepKind.REDIRECT, Role.NEW, "access", because)
 
     def _needs_deep_look(self, found: Next, glance: Glance) -> bool:
         """Before writers are held a backup may have gone since; the last way back is never given up on older facts than
@@ -196,12 +210,6 @@ class Applying:
     def _replaces_content(self) -> bool:
         """Whether something goes away that people have to agree to, also when nothing is held or decided."""
         return any(step.params.get("replaces_content") is True for step in self.plan.steps)
-
-    def _redirect_was_interrupted(self) -> bool:
-        """A path's file may say one thing and whoever should have reloaded it another."""
-        mine = [record for record in self.around.records() if record.run == self.stage.run]
-        of_redirect = [record for record in mine if (record.step or "").endswith(StepKind.REDIRECT.value)]
-        return bool(of_redirect) and of_redirect[-1].kind is not RecordKind.STEP_DONE
 
     def _require_able(self, glance: Glance) -> None:
         """Refuse before anything is touched when a step on the way to the decision is one that nobody can carry out."""
@@ -392,7 +400,8 @@ class Applying:
         for shown in self.plan.steps:
             if effect_key(shown) == effect_key(step) or _same_preparation(shown, step, glance.world):
                 return shown
-        if step.kind not in SAFETY_KINDS and not self._may_rehearse(step):
+        again = step.kind is StepKind.REDIRECT and redirect_interrupted(self.around.records())
+        if step.kind not in SAFETY_KINDS and not again and not self._may_rehearse(step):
             raise stale((f"needed now and not in the plan: {step.title} ({step.because})",))
         return step.model_copy(update={"id": f"x{step.id}"})
 
@@ -529,7 +538,9 @@ def unexplained(expected: World, observed: World) -> tuple[str, ...]:
         )
         # A walsender or a worker that was just restarted: what depends on the stream asks again by itself.
         flickers = name.endswith(".follows") and {*change.split(" → ")} == {Follows.BROKEN, Follows.STREAMING}
-        if not (name.endswith(".health") or fell_behind or flickers or (ages and decided)):
+        # A path out of sight: only after the decision do those that are not show clients to be taken along.
+        seen_apart = (name, change) == ("access", f"{Access.UNKNOWN} → {Access.SPLIT}") and observed.primary is Role.NEW
+        if not (name.endswith(".health") or fell_behind or flickers or seen_apart or (ages and decided)):
             lines.append(line)
     return tuple(lines)
 

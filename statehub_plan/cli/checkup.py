@@ -14,7 +14,7 @@ from statehub_plan.components import client_tool, find_opa, find_ssh_keygen, pos
 from statehub_plan.errors import StatehubError
 from statehub_plan.model.output import CheckOutput, DoctorCheck, PreflightOutput
 from statehub_plan.model.spec import Gate, SecretRef
-from statehub_plan.postgres.connect import Connection, connect, resolve_dsn
+from statehub_plan.postgres.connect import Connection, connect, resolve_dsn, user_tables
 from statehub_plan.postgres.privileges import check_privileges
 from statehub_plan.postgres.scratch import abandoned
 from statehub_plan.render.words import counted
@@ -75,7 +75,7 @@ def _databases(workspace: Workspace) -> tuple[list[DoctorCheck], PreflightOutput
         for name, endpoint in spec.endpoints.items():
             found += _endpoint(name, endpoint.database.dsn, workspace, stack, reached)
             if endpoint.database.app_dsn is not None:
-                found.append(_app_connection(name, endpoint.database.app_dsn, workspace))
+                found.append(_app_connection(name, endpoint.database.app_dsn, workspace, reached.get(name)))
         if len(reached) == len(spec.endpoints):
             try:
                 preflight = _together(workspace, reached, stack)
@@ -118,12 +118,29 @@ def _remains(name: str, connection: Connection) -> Iterator[DoctorCheck]:
         )
 
 
-def _app_connection(name: str, ref: SecretRef, workspace: Workspace) -> DoctorCheck:
+def _app_connection(name: str, ref: SecretRef, workspace: Workspace, owner: Connection | None) -> DoctorCheck:
+    """Whether the service's own session is to be had, and leads where the tool's does; `owner` if that answers."""
+
     def look() -> str:
-        with connect(resolve_dsn(ref, workspace.base_dir), purpose="doctor", read_only=True) as connection:
-            return f"the service's role {connection.info.user} can connect, for canary writes"
+        with connect(resolve_dsn(ref, workspace.base_dir), purpose="doctor", read_only=True) as session:
+            return f"the service's role {session.info.user} can connect, for canary writes" + _worth(session, owner)
 
     return _tried(f"{name}.app-connection", look)
+
+
+def _worth(session: Connection, owner: Connection | None) -> str:
+    """What canaries of the service's own session are worth, for people; StatehubError where that is nothing at all."""
+    from statehub_plan.postgres.proof import database_of, elsewhere, find_probes
+
+    if owner is None:
+        return ""
+    problem = elsewhere(session, database_of(owner))
+    if problem is not None:
+        raise StatehubError(code=problem.code, what=problem.what, hint=problem.remedy)
+    tables, probes = user_tables(owner), find_probes(session, session.info.user)
+    if not tables or any(probes.get(table.oid) is not None for table in tables):
+        return ""
+    return f"; it may write in none of the {counted(len(tables), 'table')}, so they prove nothing beyond that"
 
 
 def _together(workspace: Workspace, reached: dict[str, Connection], stack: ExitStack) -> PreflightOutput:

@@ -8,6 +8,7 @@ from itertools import groupby
 
 from pydantic import JsonValue
 
+from statehub_plan.model.plan import Identity
 from statehub_plan.postgres import proof, state
 from statehub_plan.postgres.connect import Connection, Table, user_tables
 from statehub_plan.postgres.proof import Canary, FenceStatus
@@ -24,9 +25,10 @@ _HELD_WAIT_MS = 5  # lock wait of a canary while a hold is known to be alive
 
 @dataclass(frozen=True, slots=True)
 class Findings:
-    """What was found out about writing. `hold` is the hold that is alive now; `tables` those that canaries tried;
-    `not_tried` the app roles that the tool may not become."""
+    """What was found out about writing in the database `identity`. `hold` is the hold that is alive now; `tables` those
+    that canaries tried; `not_tried` the app roles that the tool may not become."""
 
+    identity: Identity
     status: FenceStatus
     in_recovery: bool
     hold: str | None
@@ -41,16 +43,16 @@ def look_as_owner(connection: Connection, app_roles: Sequence[str], *, thorough:
     Needs an idle session in autocommit mode. Tries every table, or, unless `thorough`, a sample where all are fenced or
     none is. Waits for locks for 0.15 s per role at most, less under a hold.
     """
-    status = proof.fence_status(connection)
+    here, status = proof.database_of(connection), proof.fence_status(connection)
     row = connection.execute("SELECT pg_is_in_recovery()").fetchone()
     if row is None or row[0]:
-        return Findings(status, in_recovery=True, hold=None, tables=(), canaries=(), not_tried=())
+        return Findings(here, status, in_recovery=True, hold=None, tables=(), canaries=(), not_tried=())
     hold = held_by(connection) if state.is_installed(connection) else None
     members = _memberships(connection, app_roles)
     everything = user_tables(connection)
     alike = len(status.unfenced) in (0, status.tables)
     tables = everything if thorough or not alike else everything[:: -(-len(everything) // _SAMPLE) or 1]
-    found = Findings(status, False, hold, tables, (), tuple(role for role in app_roles if role not in members))
+    found = Findings(here, status, False, hold, tables, (), tuple(role for role in app_roles if role not in members))
     found = _tried(connection, found, None)
     if hold is None and any(canary.result == "blocked" for canary in found.canaries) and tables != everything:
         # The few that were tried are busy; among the others some may show what is the matter.
@@ -61,12 +63,15 @@ def look_as_owner(connection: Connection, app_roles: Sequence[str], *, thorough:
 
 
 def look_as_app(connection: Connection, found: Findings) -> Findings:
-    """With canaries in a session of the application's own."""
+    """With canaries in a session of the application's own, which has to be one of the same database."""
+    problem = proof.elsewhere(connection, found.identity)
+    if problem is not None:
+        return without_app(found, str(problem))
     return _tried(connection, found, None)
 
 
 def without_app(found: Findings, why: str) -> Findings:
-    """The application's own session was not to be had, so nobody knows whether it may write."""
+    """The application's own session was not to be had, or leads elsewhere, so nobody knows whether it may write."""
     missing = Canary(role="the application", table="any table", result="unknown", detail=why)
     return replace(found, canaries=(*found.canaries, missing))
 

@@ -12,6 +12,7 @@ from psycopg import sql
 
 from statehub_plan.errors import StatehubError
 from statehub_plan.model.base import Frozen
+from statehub_plan.model.plan import Identity
 from statehub_plan.postgres import state
 from statehub_plan.postgres.connect import Connection, Table, connect, user_tables
 from statehub_plan.postgres.privileges import Problem
@@ -183,8 +184,8 @@ def prove_frozen(
     """Everything that speaks against this database being frozen; nothing = proved.
 
     Catalogs; a refused canary on every table as this role, as each of `app_roles` that it is a member of, and through
-    `app_dsn`; no prepared transaction; no other session with a transaction id (waits up to `settle_s` for the last
-    ones to go).
+    `app_dsn`, which has to lead to this very database; no prepared transaction; no other session with a transaction id
+    (waits up to `settle_s` for the last ones to go).
     """
     return (
         *_catalog_problems(fence_status(connection)),
@@ -401,7 +402,10 @@ def _canary_problems(connection: Connection, app_roles: Sequence[str], app_dsn: 
     if app_dsn is not None:
         try:
             with connect(app_dsn, purpose="canary") as session:
-                canaries += canary(session, tables=user_tables(connection))
+                if (problem := elsewhere(session, database_of(connection))) is not None:
+                    yield problem
+                else:
+                    canaries += canary(session, tables=user_tables(connection))
         except StatehubError as error:
             yield Problem(code="canary-impossible", what=f"as the application: {error.what}", remedy=error.hint)
     for each in canaries:
@@ -412,6 +416,38 @@ def _canary_problems(connection: Connection, app_roles: Sequence[str], app_dsn: 
                 what=f"a write on {each.table} as {each.role} was not refused by the fence: {each.result}{detail}",
                 remedy="freeze again; nothing may be opened elsewhere meanwhile",
             )
+
+
+def database_of(connection: Connection) -> Identity:
+    """Which database this session is connected to; nothing is known where its role may not ask. For sessions without
+    an open transaction."""
+    try:
+        return state.identity(connection)
+    except psycopg.errors.InsufficientPrivilege:
+        return Identity()
+
+
+def elsewhere(session: Connection, here: Identity) -> Problem | None:
+    """What is wrong where the application's `session` is not known to be one of the database `here`: canaries are
+    asked by the OIDs of its tables, and another database knows none of them, which looks like a missing privilege."""
+    there = database_of(session)
+    if not (here.known and there.known):
+        return Problem(
+            code="app-dsn-unidentified",
+            what="whether appDsn leads to the same database as dsn is not known: a role may not ask for the cluster",
+            remedy="as superuser: GRANT EXECUTE ON FUNCTION pg_control_system() TO the roles of both",
+        )
+    if there != here:
+        return Problem(
+            code="app-dsn-elsewhere",
+            what=f"appDsn leads to {_named(there)}, and dsn to {_named(here)}",
+            remedy="correct one of them: the service's own role is to be seen writing, or not, where the tool works",
+        )
+    return None
+
+
+def _named(one: Identity) -> str:
+    return f"database {one.database} (OID {one.database_oid}) of cluster {one.system_identifier}"
 
 
 def _is_member(connection: Connection, role: str) -> bool:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from pydantic import JsonValue
 
 from statehub_plan.access import redirect, try_redirect
+from statehub_plan.errors import OutcomeUnknown, StatehubError, refused_by_system
 from statehub_plan.model.plan import Step
 from statehub_plan.steps.stage import Stage
 
@@ -18,12 +21,36 @@ def require_redirectable(stage: Stage) -> None:
 
 
 def execute(stage: Stage, step: Step) -> dict[str, JsonValue]:
-    """One path after the other; a path that already points there is left as it is."""
+    """One path after the other; a path that already points there is left as it is.
+
+    A path that fails keeps no other one in the outage: all are tried before a StatehubError names those that failed, an
+    OutcomeUnknown where that is so of any of them."""
     endpoint = stage.subject(step)
     changes: list[JsonValue] = []
+    failed: dict[str, StatehubError] = {}
     for path in stage.plan.spec.spec.access:
         stage.checkpoint()
-        change = redirect(path, endpoint, stage.base_dir)
+        try:
+            change = redirect(path, endpoint, stage.base_dir)
+        except StatehubError as error:
+            failed[path.name] = error
+            continue
+        except OSError as error:
+            failed[path.name] = refused_by_system(error, f"access path {path.name}")
+            continue
         changes.append({"path": path.name, "before": change.before, "after": change.after})
         stage.later(f"{path.name}: {change.before} → {change.after}")
+    if failed:
+        raise _incomplete(failed, endpoint, len(changes))
     return {"summary": f"{len(changes)} access paths point at {endpoint}", "changes": changes}
+
+
+def _incomplete(failed: Mapping[str, StatehubError], endpoint: str, done: int) -> StatehubError:
+    whys = (f"{name}: {error.what.removeprefix(f'access path {name}: ')}" for name, error in failed.items())
+    what = (
+        f"{len(failed)} of {len(failed) + done} access paths are not proved to point at {endpoint}: {'; '.join(whys)}"
+    )
+    hint = "mend what is listed, then run `apply` again: it tries every path anew, and leaves alone what is right"
+    details = tuple(f"{name}: {line}" for name, error in failed.items() for line in (*error.details, error.hint))
+    kind = OutcomeUnknown if any(isinstance(error, OutcomeUnknown) for error in failed.values()) else StatehubError
+    return kind(code="redirect-incomplete", what=what, hint=hint, details=details)

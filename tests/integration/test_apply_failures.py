@@ -1,7 +1,8 @@
 """What a run leaves when something fails in the middle of it: before the decision, the old primary open again.
 
 One world with its journal in a third PostgreSQL database serves the whole file; the tests run in this order. The
-primary moves forth when a run survives a server that was away, and back when one survives a kill and an `abort`.
+primary moves forth when a run survives a server that was away, back when one survives a kill and an `abort`, and forth
+again when one is killed before it reloads.
 """
 
 from __future__ import annotations
@@ -17,9 +18,12 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from statehub_plan.access import redirect
+from statehub_plan.cli.workspace import load_plan
 from statehub_plan.components import PgInstallation
 from statehub_plan.demo.world import SOURCE, TARGET, DemoWorld
 from statehub_plan.errors import Exit, StatehubError
+from statehub_plan.model.spec import BridgeAccess
 from tests.integration.applying import (
     GATE,
     At,
@@ -316,6 +320,25 @@ def test_after_the_decision_abort_keeps_the_primary_that_was_decided(world: Demo
     assert Exit.DONE == ran("apply", aborting).status
     assert Exit.DONE == (found := ran("watch", file)).status, found.told
     assert (True, False) == (accepts_writes(world, SOURCE), accepts_writes(world, TARGET))
+
+
+def test_a_redirect_that_a_kill_left_half_done_is_done_by_another_plan_too(world: DemoWorld) -> None:
+    """Killed between writing the files and reloading the bridge: what can be observed is as it should be, so a new plan
+    shows no step; carrying it out reloads all the same."""
+    file = approved(world, "there-again")
+    assert -signal.SIGKILL == killed_apply(file, "started:redirect")
+    for path in load_plan(file).spec.spec.access:
+        written = path.model_copy(update={"reload": ()}) if isinstance(path, BridgeAccess) else path
+        redirect(written, TARGET, world.plan_file.parent)
+    for redirected in (True, False):  # once is enough
+        aborting = planned(world, f"staying-{redirected}", "abort")
+        assert [] == ran("show", aborting, "--json").json["plan"]["steps"]
+        assert Exit.DONE == ran("apply", aborting).status
+        records = ran("history", world.plan_file, "--json").json["records"]
+        done = [one["step"] for one in records if one["run"] == records[-1]["run"] and one["kind"] == "step-done"]
+        assert redirected is any(str(step).endswith("-redirect") for step in done)
+    assert Exit.DONE == (found := ran("watch", file)).status, found.told
+    assert (False, True) == (accepts_writes(world, SOURCE), accepts_writes(world, TARGET))
 
 
 def test_all_of_it_is_on_record_in_the_third_database(world: DemoWorld) -> None:

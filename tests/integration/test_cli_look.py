@@ -16,6 +16,7 @@ from statehub_plan.cli.workspace import save_plan
 from statehub_plan.errors import Exit
 from statehub_plan.schemas import problems
 from tests.golden import examples
+from tests.integration.served_database import serve
 
 ROOT = Path(__file__).parents[2]
 SECRET = "correct-horse-battery"
@@ -136,6 +137,29 @@ def test_doctor_checks_both_databases(folder: Path, source_db: str, target_db: s
     assert ("wsl2", "railiance01") == (told["preflight"]["source"], told["preflight"]["target"])
     text = run("doctor", "plans/cust-wp-0011.yaml", cwd=folder, **nowhere() | reached).stdout
     assert "ERROR   the source holds 1 large objects" in text
+
+
+def test_doctor_looks_where_the_service_itself_writes(folder: Path, source_db: str) -> None:
+    """Into another database than the tool: a problem. With a role that may write nothing: told, as that may be meant.
+    Where the tool's own connection does not answer there is nothing to compare with."""
+    served = serve(source_db)
+    elsewhere = psycopg.conninfo.make_conninfo(served.app_dsn, dbname="postgres")
+
+    def app_connection(dsn: str, app_dsn: str) -> dict[str, object]:
+        variables = nowhere() | {"STATEHUB_WSL2_DSN": dsn, "STATEHUB_WSL2_APP_DSN": app_dsn}
+        told = json.loads(run("doctor", "plans/cust-wp-0011.yaml", "--json", cwd=folder, **variables).stdout)
+        (found,) = (one for one in told["checks"] if one["id"] == "wsl2.app-connection")
+        return dict(found)
+
+    wrong = app_connection(served.tool_dsn, elsewhere)
+    assert (False, True) == (wrong["ok"], "correct one of them" in str(wrong["remedy"]))
+    assert "appDsn leads to database postgres (OID " in str(wrong["what"])
+    well = app_connection(served.tool_dsn, served.app_dsn)
+    assert (True, f"the service's role {served.app_role} can connect, for canary writes") == (well["ok"], well["what"])
+    assert app_connection(NOWHERE, served.app_dsn)["ok"]
+    served.admin(f"REVOKE ALL ON ALL TABLES IN SCHEMA public FROM {served.app_role}")
+    reading = app_connection(served.tool_dsn, served.app_dsn)
+    assert (True, True) == (reading["ok"], "may write in none of the 5 tables" in str(reading["what"]))
 
 
 def test_doctor_lists_every_check(folder: Path) -> None:

@@ -527,3 +527,33 @@ def test_an_application_that_cannot_connect_proves_nothing(frozen: Served) -> No
         (problem,) = fence.prove_frozen(session, app_dsn=make_conninfo(frozen.app_dsn, password="wrong"))
     assert "canary-impossible" == problem.code
     assert problem.remedy
+
+
+def test_an_application_that_writes_elsewhere_proves_nothing(frozen: Served, target_db: str) -> None:
+    """Another database, of the same cluster or another one, knows none of the tables, so no canary meets a fence there
+    and none is let through: that must not pass for refused. Nor must a cluster that the role may not ask for."""
+    database = conninfo_to_dict(frozen.app_dsn)["dbname"]
+    for app_dsn in (make_conninfo(frozen.app_dsn, dbname="postgres"), target_db):
+        if conninfo_to_dict(app_dsn)["dbname"] == database:
+            continue  # the very database that is frozen
+        with frozen.tool() as session:
+            (problem,) = fence.prove_frozen(session, app_roles=(frozen.app_role,), app_dsn=app_dsn)
+        assert "app-dsn-elsewhere" == problem.code
+        assert f"and dsn to database {database} (OID " in problem.what
+    with _session(frozen.admin_dsn) as admin:
+        admin.execute("SET default_transaction_read_only = off")
+        admin.execute("REVOKE EXECUTE ON FUNCTION pg_control_system() FROM PUBLIC")
+        admin.execute(f"GRANT EXECUTE ON FUNCTION pg_control_system() TO {frozen.tool_role}".encode())
+    with frozen.tool() as session:
+        (problem,) = fence.prove_frozen(session, app_dsn=frozen.app_dsn)
+    assert "app-dsn-unidentified" == problem.code
+    assert "GRANT EXECUTE" in problem.remedy
+
+
+def test_an_application_that_only_reads_stands_in_the_way_of_no_proof(frozen: Served) -> None:
+    """A role without a privilege to write is as good as frozen, where it looks at the right database."""
+    with _session(frozen.admin_dsn) as admin:
+        admin.execute("SET default_transaction_read_only = off")
+        admin.execute(f"REVOKE ALL ON ALL TABLES IN SCHEMA public FROM {frozen.app_role}".encode())
+    with frozen.tool() as session:
+        assert () == fence.prove_frozen(session, app_dsn=frozen.app_dsn)

@@ -176,6 +176,18 @@ def test_what_a_role_may_not_see_is_unknown(one: Served, tmp_path: Path) -> None
     assert FactStatus.KNOWN is facts["slots"].status
 
 
+def test_an_application_that_writes_elsewhere_leaves_unknown_whether_writes_are_refused(
+    served: Served, tmp_path: Path
+) -> None:
+    """Its canaries would find no table that they know, which looks like a role that may not write."""
+    app_dsn = psycopg.conninfo.make_conninfo(served.app_dsn, dbname="postgres")
+    facts = _look(endpoint(tmp_path, "db", served.tool_dsn, app_dsn=app_dsn), tmp_path)
+    assert FactStatus.UNKNOWN is facts["writes"].status
+    assert "appDsn leads to database postgres (OID " in str(facts["writes"].reason)
+    assert "correct one of them" in str(facts["writes"].reason)
+    assert ("the application", "unknown") in [(row["role"], row["result"]) for row in _value(facts["fence"])["canary"]]
+
+
 @pytest.mark.parametrize("deep", [True, False])
 def test_open_then_frozen_then_open_again(deep: bool, served: Served, tmp_path: Path) -> None:
     """The same canaries say open before the freeze, frozen after it, and who froze it for which term."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
 from typing import NoReturn
 
@@ -21,7 +22,7 @@ from statehub_plan.journal import LeaseLost
 from statehub_plan.model.base import epoch_s
 from statehub_plan.model.facts import EvidenceStatus
 from statehub_plan.model.plan import Direction, Refused
-from statehub_plan.model.record import Lease, RecordKind
+from statehub_plan.model.record import Lease, Record, RecordKind
 from statehub_plan.model.spec import FallbackMode
 from statehub_plan.model.steps import StepKind
 from statehub_plan.planner import Wish, next_step
@@ -225,6 +226,73 @@ def test_a_killed_run_goes_on_with_the_decision_that_it_had_proved() -> None:
     world.left_pending()
     assert ended(world) is None
     assert {"away"} == world.open
+
+
+def test_a_path_out_of_sight_keeps_nobody_else_from_the_decided_primary(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A killed run goes on: it decides, opens, and redirects who is in sight; only then it fails for the other path."""
+    paths = [{**DOCUMENT["spec"]["access"][0], "name": name, "file": f"{name}.json"} for name in ("mcp", "cli")]
+    doc = document(transfer={"method": "dump", "targetContent": "replace"}, access=paths)
+    seen = {"access.cli": {"endpoint": "home"}}
+    world = Simulated(plan(facts() | seen, doc))
+    world.left_pending()
+    redirect = world.redirect
+
+    def all_but_one(stage: object) -> None:
+        redirect(stage)
+        raise StatehubError(code="redirect-incomplete", what="cli: its file is gone", hint="put it back")
+
+    monkeypatch.setattr(world, "redirect", all_but_one)
+    error = ended(world)
+    assert isinstance(error, StatehubError)
+    assert ("redirect-incomplete", {"away"}) == (error.code, world.open)
+    assert "away" == world.values["access.mcp"]["endpoint"]
+
+
+BEGUN = record(1, RecordKind.STEP_INTENT, {"kind": "redirect"}, run="killed", step="08-redirect")
+REDIRECTED = record(2, RecordKind.STEP_DONE, {"kind": "redirect"}, run="killed", step="08-redirect")
+
+
+def moved(*journal: Record) -> Simulated:
+    """The new primary serves, every path's file names it, nothing is left to do, and this is on record of a run."""
+    values = switched(away__writes="open", access__mcp={"endpoint": "away"}, document={"exists": True}) | {
+        "stabilization": {"term": 1, "state": "passed", "observed_s": 10, "failures": 0},
+        "document.recorded": {"term": 1},
+    }
+    world = Simulated(plan(values, REPLACE))
+    world.values, world.journal = values, list(journal)
+    return world
+
+
+def test_a_redirect_that_another_run_left_half_done_is_done_again_by_a_new_plan() -> None:
+    """The file names the new primary, and whoever should have reloaded it still forwards to the old one: nothing that
+    is observed shows it, so no plan does. Once it is done nobody does it again."""
+    for journal, again in (((BEGUN,), True), ((BEGUN, REDIRECTED), False), ((), False)):
+        world = moved(*journal)
+        assert () == world.plan.steps
+        assert ended(world) is None
+        assert again is (StepKind.REDIRECT in world.executed)
+
+
+def test_a_redirect_is_done_again_only_towards_the_primary_that_serves() -> None:
+    """What was left half done before another move begins waits until that one has decided and opened; and the present
+    primary is opened before anybody is sent there."""
+    world = Simulated(PLAN)
+    world.journal = [BEGUN]
+    assert ended(world) is None
+    shut = moved(BEGUN)
+    shut.values["away.writes"], shut.values["away.fence"] = "frozen", {"term": 1, "hold": "h", "retired": False}
+    shut.plan = plan(shut.values, REPLACE)
+    assert ended(shut) is None
+    for one in (world, shut):
+        assert one.executed[StepKind.OPEN] < one.executed[StepKind.REDIRECT]
+
+
+def test_a_path_that_went_out_of_sight_hides_no_redirect_that_is_due() -> None:
+    """A run that goes on tries every path once more, where a fresh plan could only say that nobody can see one."""
+    world = moved(BEGUN, record(2, RecordKind.STEP_INTENT, {}, step="01-stabilize"))
+    del world.values["access.mcp"]
+    assert ended(world) is None
+    assert StepKind.REDIRECT in world.executed
 
 
 RETIRE_GATE = {
@@ -568,6 +636,10 @@ def test_what_moves_by_itself_is_no_surprise() -> None:
     assert ("backup: done → unknown",) == unexplained(before, World(primary=Role.OLD, backup=Due.UNKNOWN))
     stray = World(old=Side(writes=Writes.OPEN, data=Data.DIVERGED), new=serving.new, primary=Role.NEW, backup=Due.DONE)
     assert ("old.writes: frozen → open", "old.data: equal → diverged") == unexplained(serving, stray)
+    left = replace(serving, access=Access.SPLIT)
+    assert () == unexplained(serving, left)
+    assert ("access: unknown → split",) == unexplained(before, replace(before, access=Access.SPLIT))
+    assert ("access: new → split",) == unexplained(replace(serving, access=Access.NEW), left)
 
 
 # Abort

@@ -7,7 +7,14 @@ from typing import Any
 import pytest
 
 from statehub_plan.abstraction import Decision
-from statehub_plan.history import history_of, journal_facts, lane_states, unfinished_run, unknown_steps
+from statehub_plan.history import (
+    history_of,
+    journal_facts,
+    lane_states,
+    redirect_interrupted,
+    unfinished_run,
+    unknown_steps,
+)
 from statehub_plan.model.plan import Identity
 from statehub_plan.model.record import CriterionStatus, Record, RecordKind
 from tests.unit.facts import NOW, document, identity, record
@@ -39,6 +46,22 @@ def test_a_run_that_failed_is_unfinished_and_says_why() -> None:
     told = unfinished_run("move", (STARTED, INTENT, failed))
     assert told is not None
     assert "disk full" == told.failed
+
+
+def test_a_redirect_is_interrupted_until_the_newest_one_of_any_run_is_done() -> None:
+    """What one run left half done another may have done since, there or back; and the other way round."""
+
+    def redirecting(seq: int, kind: RecordKind, run: str) -> Record:
+        return record(seq, kind, {}, run=run, step={"r": "08-redirect", "back": "x03-redirect"}[run])
+
+    begun = redirecting(2, RecordKind.STEP_INTENT, "r")
+    assert not redirect_interrupted((STARTED, INTENT))
+    for left in (begun, redirecting(3, RecordKind.STEP_FAILED, "r")):
+        another = record(4, RecordKind.RUN_STARTED, {}, run="back")
+        assert redirect_interrupted((STARTED, begun, left, another, record(5, RecordKind.STEP_DONE, {}, step="09-x")))
+        done = redirecting(6, RecordKind.STEP_DONE, "back")
+        assert not redirect_interrupted((STARTED, begun, left, another, done))
+        assert redirect_interrupted((STARTED, done, another, begun, left))
 
 
 def test_the_newest_slot_that_was_dropped_is_a_fact_of_its_endpoint_and_a_failed_attempt_is_none() -> None:

@@ -220,6 +220,40 @@ def test_the_world_after_the_switch_is_seen_as_it_is() -> None:
     assert (Writes.FROZEN, Data.STALE) == (world.old.writes, world.old.data)
 
 
+TWO_PATHS = document(
+    access=[{**DOCUMENT["spec"]["access"][0], "name": name, "file": f"{name}.json"} for name in ("mcp", "cli")]
+)
+
+
+@pytest.mark.parametrize(
+    ("known", "expected"),
+    [("home", Access.SPLIT), ("away", Access.UNKNOWN)],
+)
+@pytest.mark.parametrize("dark", ["unread", "foreign"])
+def test_a_path_out_of_sight_hides_no_client_that_can_be_taken_along(known: str, expected: Access, dark: str) -> None:
+    """After the decision a path that is known to lead to the frozen side is redirected; with none such, nothing says
+    that all of them lead to the new one."""
+    values = switched(away__writes="open") | {"access.mcp": {"endpoint": known}}
+    values |= {"access.cli": {"endpoint": None}} if dark == "foreign" else {}
+    made = plan(values, TWO_PATHS)
+    assert expected is made.trajectory[0].access
+    if known == "home":
+        assert ["redirect", "stabilize", "document"] == kinds(made)
+    else:
+        assert made.refused is not None
+        assert ("access-unknown", []) == (made.refused.code, kinds(made))
+
+
+@pytest.mark.parametrize("known", ["home", "away"])
+def test_nobody_crosses_while_a_path_is_out_of_sight(known: str) -> None:
+    """Before the decision one path that cannot be read is enough, wherever the others lead."""
+    back = turned(TWO_PATHS, "home")
+    values = switched(away__writes="open") | {"access.mcp": {"endpoint": known}}
+    made = plan(values, back, evidence=())
+    assert made.refused is not None
+    assert (Access.UNKNOWN, "access-unknown") == (made.trajectory[0].access, made.refused.code)
+
+
 @pytest.mark.parametrize("sealed", [False, True], ids=["edited", "sealed anew"])
 def test_a_saved_plan_is_read_back_and_any_changed_byte_is_noticed(sealed: bool) -> None:
     """A plan file is what was shown, or it is refused; sealing it anew doesn't help: an approver reads the words of the
