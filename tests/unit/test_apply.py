@@ -255,8 +255,8 @@ REDIRECTED = record(2, RecordKind.STEP_DONE, {"kind": "redirect"}, run="killed",
 def moved(*journal: Record) -> Simulated:
     """The new primary serves, every path's file names it, nothing is left to do, and this is on record of a run."""
     values = switched(away__writes="open", access__mcp={"endpoint": "away"}, document={"exists": True}) | {
-        "stabilization": {"term": 1, "state": "passed", "observed_s": 10, "failures": 0},
-        "document.recorded": {"term": 1},
+        "stabilization": PASSED,
+        "document.recorded": {"term": 1, "identity": identity("away")},
     }
     world = Simulated(plan(values, REPLACE))
     world.values, world.journal = values, list(journal)
