@@ -120,7 +120,8 @@ def _fill_up(pair: Moved, place: Path) -> None:
         pair.old.app(
             "INSERT INTO public.doc SELECT n, 'full ' || n, repeat(n::text, 100) FROM generate_series(10000, 20000) n"
         )
-        (slot,) = pair.new.admin("SELECT subname FROM pg_subscription")[0]
+        here = "SELECT oid FROM pg_database WHERE datname = current_database()"
+        [(slot,)] = pair.new.admin(f"SELECT subname FROM pg_subscription WHERE subdbid = ({here})")
         failures = "SELECT sum(apply_error_count) FROM pg_stat_subscription_stats WHERE subname = %s"
         assert eventually(lambda: pair.new.admin(failures, slot)[0] > (0,), 60)
         with pytest.raises(StatehubError) as raised:
