@@ -180,7 +180,8 @@ def _forgotten(
     return (
         f"the journal knows that term {term} made {primary} primary, and the register of {primary} does not: its "
         "connection string leads to another database, or that one was made anew or restored. Another environment needs "
-        "a journal of its own, and so does a beginning without a database that is lost (STATEHUB_PLAN_JOURNAL)"
+        "a journal of its own (STATEHUB_PLAN_JOURNAL), and so does a beginning without a database that is lost for "
+        "good: where it lives after all, two sides would accept writes"
     )
 
 

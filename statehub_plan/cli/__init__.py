@@ -32,7 +32,7 @@ _COMMANDS: dict[str, tuple[str, str]] = {
     "watch": ("runs:watch", "go on with a waiting run until it is done"),
     "guard": ("guarding:guard", "look after a fallback's slot once, before it fills the primary's disk"),
     "backup": ("backups:backup", "take a backup with a checksummed manifest, or verify one"),
-    "drill": ("drills:drill", "restore the newest backup into a scratch database, keep signed proof; verify proof"),
+    "drill": ("drills:drill", "drill a restore or a failover and keep the proof; verify a restore's proof"),
     "status": ("status:status", "where every lane of a folder stands, from observed facts"),
     "history": ("runs:history", "print the journal after checking its hash chain"),
     "report": ("runs:report", "write one HTML page about a run"),

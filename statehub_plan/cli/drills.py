@@ -94,8 +94,8 @@ def failover(document: Path, as_json: bool) -> int:
     """Make the primary's platform fail over by DOCUMENT's own command (`drills.failover`), look until every probe of it
     passes, and record the outcome; so that whoever approves the retirement of the fallback knows how it went.
 
-    Only once the lane is due, the primary has moved and serves, and the fallback is there and frozen. Needs the lease
-    (exit 6 while a run has it), and no approval.
+    Only once the lane is due, the primary has moved and serves, and the fallback is there and refuses writes. Needs the
+    lease (exit 6 while a run has it), and no approval.
     """
     from statehub_plan.cli.leased import leased_stage
     from statehub_plan.cli.runs import ended_in_order

@@ -16,7 +16,8 @@ LEASE_HELD = "lease-held"
 ANOTHER_JOURNAL = (
     "where writers are refused meanwhile, make and apply the plan of "
     "`STATEHUB_PLAN_JOURNAL=/path/to/a/new/journal.db statehub-plan abort …` under that new journal: the databases say "
-    "what there is to end, and only drills, stabilization and finished lanes are unknown to it"
+    "what there is to end. First make sure that both connection strings lead to the right databases: a new journal "
+    "does not know what was decided, nor drills, rehearsals, stabilization and finished lanes"
 )
 """The way out of an outage that does not wait for this journal."""
 

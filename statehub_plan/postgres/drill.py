@@ -74,7 +74,7 @@ class Disk:
                 f"restored takes about {needed // 2**20} MiB with its WAL, and {self.keep_bytes // 2**20} MiB are to "
                 "stay (desired.fallback.limits.dropSlotAtDiskFree); it says nothing about the backup",
                 hint="free disk space there, or restore on the other endpoint's server with `drill restore DOCUMENT "
-                "--endpoint` (a drill on the fallback does not count for retiring it)",
+                "--endpoint NAME` (a drill on the fallback does not count for retiring it)",
             )
         return free is not None
 

@@ -13,7 +13,7 @@ from statehub_plan.history import journal_facts
 from statehub_plan.model.facts import Fact, Observation
 from statehub_plan.model.plan import Plan
 from statehub_plan.model.record import Record, RecordKind
-from statehub_plan.model.spec import AccessPath, SecretRef
+from statehub_plan.model.spec import AccessPath, FallbackMode, SecretRef
 from statehub_plan.model.steps import StepKind
 from statehub_plan.render.markdown import code, document, md, table
 from statehub_plan.render.unknowns import gather_unknown
@@ -129,7 +129,7 @@ def _fallback(plan: Plan, observation: Observation, primary: str | None, name: s
         f"**{md(name)}** ({md(plan.spec.spec.endpoints[name].title)}) is the fallback; the plan wishes it {wished}, "
         f"observed: {md(state)}.",
         "",
-        "- It holds what there was at the cutover; nothing written since is there until somebody switches back.",
+        *_held(plan, primary, name),
     ]
     if writes == "frozen":
         lines.append("- Its fence refuses every write, also of owners and superusers. Only the tool removes it.")
@@ -138,15 +138,34 @@ def _fallback(plan: Plan, observation: Observation, primary: str | None, name: s
     return lines
 
 
+def _held(plan: Plan, primary: str, name: str) -> list[str]:
+    if not _follows(plan, name):
+        return [
+            "- It holds what there was at the cutover; nothing written since is there until somebody switches back."
+        ]
+    return [
+        f"- It follows {md(primary)}: what is written there arrives here, as long as the stream runs. Whether going "
+        "back loses nothing is what `observe` and `status` say.",
+        f"- While it is away {md(primary)} keeps what it misses: {code(f'statehub-plan guard {_file(plan)}')} belongs "
+        "into a timer, and gives the way back up before that fills the disk.",
+    ]
+
+
+def _follows(plan: Plan, name: str) -> bool:
+    fallback = plan.spec.spec.desired.fallback
+    return fallback.mode is FallbackMode.FOLLOWING and fallback.endpoint == name
+
+
 def _back(plan: Plan, primary: str | None, fallback: str) -> list[str]:
     gates = dict.fromkeys(step.gate for step in plan.steps if step.gate is not None)
     names = list(gates) or [gate.name for gate in plan.spec.spec.gates]
     approve = [f"statehub-plan approve back.plan --gate {name} --key YOUR_SSH_KEY --reason WHY" for name in names]
+    arrives = "what is on its way arrives" if _follows(plan, fallback) else f"its content is copied to {md(fallback)}"
     return [
         "## How to go back",
         "",
-        f"Going back is an ordinary plan with the roles exchanged: {md(primary or 'the primary')} is held, copied to "
-        f"{md(fallback)}, proved equal, and only then does {md(fallback)} open. Nothing acknowledged is lost.",
+        f"Going back is an ordinary plan with the roles exchanged: {md(primary or 'the primary')} is held, {arrives}, "
+        f"both are proved equal, and only then does {md(fallback)} open. Nothing acknowledged is lost.",
         "",
         "```console",
         f"$ statehub-plan switchback {_file(plan)} -out back.plan",

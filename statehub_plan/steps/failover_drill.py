@@ -26,7 +26,7 @@ def declared(document: CutoverPlan) -> FailoverDrill:
     if drill is None:
         raise Refusal(
             code="drill-undeclared",
-            what="retiring the fallback needs a failover drill and the plan declares none",
+            what="the plan declares no failover drill, and retiring a fallback needs one",
             hint="declare `drills.failover` with the command and the probes that prove it",
         )
     return drill
@@ -48,7 +48,7 @@ def require_now(document: CutoverPlan, step: Step, world: World, criteria: tuple
         ),
         (
             world.retired or world.old.writes is not Writes.FROZEN,
-            "the fallback is not there, frozen, as the way back should this go wrong",
+            "the fallback is not there and refusing writes, as the way back should this go wrong",
             "`observe` shows what became of it",
         ),
     )

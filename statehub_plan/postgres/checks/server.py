@@ -153,8 +153,8 @@ def _commits_wait(look: Look) -> Iterator[Seen]:
     Place.EACH,
     title="standbys confirm what is committed",
     reason="a standby that takes over right after a freeze or a decision may not have it yet: the old side would be "
-    "open again, or the decision gone; the tool waits for those that follow closely itself, behind a freeze, where its "
-    "role may see them (pg_read_all_stats)",
+    "open again, or the decision gone; after a freeze the tool itself waits for those that follow closely, as far as "
+    "its role sees them (pg_read_all_stats), after a decision for none",
     here=(_ASYNCHRONOUS,),
 )
 def _asynchronous(look: Look) -> Iterator[Seen]:
