@@ -7,6 +7,7 @@ from datetime import timedelta
 from statehub_plan.model.facts import EvidenceStatus
 from statehub_plan.model.plan import Identity
 from statehub_plan.model.record import ApprovalStatus, RecordKind
+from statehub_plan.model.spec import FallbackMode
 from statehub_plan.postgres.comparison import (
     Answer,
     Comparison,
@@ -148,6 +149,20 @@ def test_operating_model() -> None:
     """How the service is run from now on, with the facts that this was written from."""
     text = operating_model_markdown(examples.plan(), examples.after_cutover(), examples.cutover(), examples.NOW)
     check("render/operating-model.md", text)
+
+
+def test_operating_model_of_a_fallback_that_follows() -> None:
+    """It is no copy of the day of the move, and somebody has to look after what the primary keeps for it."""
+    plan = examples.plan()
+    spec = plan.spec.spec
+    fallback = spec.desired.fallback.model_copy(update={"mode": FallbackMode.FOLLOWING})
+    desired = spec.desired.model_copy(update={"fallback": fallback})
+    document = plan.spec.model_copy(update={"spec": spec.model_copy(update={"desired": desired})})
+    seen = examples.after_cutover()
+    told = operating_model_markdown(plan.model_copy(update={"spec": document}), seen, (), examples.NOW)
+    assert "- It follows railiance01: what is written there arrives here" in told
+    assert "`statehub-plan guard " in told
+    assert "what is on its way arrives, both are proved equal" in told
 
 
 def test_operating_model_of_an_unobservable_world() -> None:
