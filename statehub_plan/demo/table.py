@@ -99,7 +99,7 @@ def print_table(outcome: Outcome, stream: IO[str]) -> None:
     from rich.table import Table
 
     legs = [leg for leg in (outcome.cutover, outcome.switchback) if leg is not None]
-    table = Table(title=f"{outcome.rows:,} rows, a client writing throughout; counted from the beginning on")
+    table = Table(title=f"{outcome.rows:,} rows, a client writing throughout; cumulative counts")
     table.add_column("")
     for leg in legs:
         table.add_column(f"{leg.old} → {leg.new}", justify="right")
