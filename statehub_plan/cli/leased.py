@@ -1,64 +1,99 @@
-"""A stage for what is done outside a run: under the service's lease, with facts on record and no step."""
+"""The service's lease around whatever acts under it: runs, and what is done outside of them without a step."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from pydantic import JsonValue
 
-from statehub_plan.cli.runs import LEASE_TTL_S, epochs_taken
 from statehub_plan.cli.workspace import Workspace, author, utc_now
+from statehub_plan.errors import StatehubError
 from statehub_plan.model.facts import Evidence, Observation
 from statehub_plan.model.plan import Plan
-from statehub_plan.model.record import RecordKind
+from statehub_plan.model.record import Lease, RecordKind
 from statehub_plan.reporter import Reporter
 
 if TYPE_CHECKING:
     from statehub_plan.steps.stage import Stage
+
+LEASE_TTL_S = 30.0
+
+Append = Callable[[RecordKind, str | None, dict[str, JsonValue]], None]
+
+
+@contextmanager
+def leased(workspace: Workspace, plan: Plan, reporter: Reporter) -> Iterator[Lease]:
+    """Held until the block is left; StatehubError (exit 6) while somebody else has the lease."""
+    journal, taken = workspace.journal, epochs_taken(workspace, plan)
+    lease = journal.acquire(workspace.service, author(), ttl_s=LEASE_TTL_S, now=utc_now(), at_least=taken)
+    try:
+        yield lease
+    finally:
+        try:
+            journal.release(lease)
+        except StatehubError as error:  # it goes with this process; how the run ended is what a person has to know
+            reporter.note(f"that the lease is free is not on record: {error.what}")
+
+
+def appending(workspace: Workspace, plan: Plan, run: str, lease: Lease, reporter: Reporter) -> Append:
+    """Puts on record what `run` does under this lease; a record that no standby of the journal confirms is a note."""
+    from statehub_plan.postgres.transaction import StandbySilent
+
+    def append(kind: RecordKind, step: str | None, payload: dict[str, JsonValue]) -> None:
+        try:
+            workspace.journal.append(
+                lease,
+                service=workspace.service,
+                plan_name=plan.spec.metadata.name,
+                run=run,
+                kind=kind,
+                step=step,
+                payload=payload,
+                at=utc_now(),
+            )
+        except StandbySilent as silent:  # on record; what the databases say about themselves counts
+            reporter.note(silent.what)
+
+    return append
 
 
 @contextmanager
 def leased_stage(
     workspace: Workspace, plan: Plan, seen: tuple[Observation, tuple[Evidence, ...]], run: str, reporter: Reporter
 ) -> Iterator[Stage]:
-    """Held until the block is left; StatehubError (exit 6) while somebody else has the lease."""
+    """A stage for what no run does, under the lease: with facts on record, and no step."""
     from statehub_plan.journal import Heartbeat
     from statehub_plan.steps.stage import Stage
 
-    journal = workspace.journal
-    lease = journal.acquire(
-        workspace.service, author(), ttl_s=LEASE_TTL_S, now=utc_now(), at_least=epochs_taken(workspace, plan)
-    )
-    try:
-        with Heartbeat(journal, lease) as heartbeat:
+    with leased(workspace, plan, reporter) as lease, Heartbeat(workspace.journal, lease) as heartbeat:
+        append = appending(workspace, plan, run, lease, reporter)
+        yield Stage(
+            plan=plan,
+            base_dir=workspace.base_dir,
+            home=workspace.home,
+            run=run,
+            epoch=lease.epoch,
+            owner=run,
+            now=utc_now,
+            record_fact=lambda kind, state, payload: append(
+                RecordKind.FACT, None, {**payload, "kind": kind, "state": state}
+            ),
+            check_lease=heartbeat.check,
+            look=lambda: seen,
+            records=workspace.records,
+            reporter=reporter,
+        )
 
-            def record_fact(kind: str, state: str, payload: dict[str, JsonValue]) -> None:
-                journal.append(
-                    lease,
-                    service=workspace.service,
-                    plan_name=plan.spec.metadata.name,
-                    run=run,
-                    kind=RecordKind.FACT,
-                    step=None,
-                    payload={**payload, "kind": kind, "state": state},
-                    at=utc_now(),
-                )
 
-            yield Stage(
-                plan=plan,
-                base_dir=workspace.base_dir,
-                home=workspace.home,
-                run=run,
-                epoch=lease.epoch,
-                owner=run,
-                now=utc_now,
-                record_fact=record_fact,
-                check_lease=heartbeat.check,
-                look=lambda: seen,
-                records=workspace.records,
-                reporter=reporter,
-            )
-    finally:
-        journal.release(lease)
+def epochs_taken(workspace: Workspace, plan: Plan) -> int:
+    """The highest epoch that has acted on either side; one that does not answer now refuses a lower one by itself."""
+    from statehub_plan.postgres.connect import resolve_dsn
+    from statehub_plan.postgres.state import claimed_epoch
+
+    taken = 0
+    for endpoint in plan.spec.spec.endpoints.values():
+        with suppress(StatehubError):  # a reference that leads nowhere is told by whoever needs it
+            taken = max(taken, claimed_epoch(resolve_dsn(endpoint.database.dsn, workspace.base_dir)))
+    return taken

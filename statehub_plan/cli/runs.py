@@ -15,6 +15,7 @@ from typing import Literal
 import click
 from pydantic import JsonValue
 
+from statehub_plan.cli.leased import appending, leased
 from statehub_plan.cli.options import document_argument, json_option, plan_argument
 from statehub_plan.cli.output import TerminalReporter, error_output, print_error, print_json, print_text
 from statehub_plan.cli.workspace import Workspace, author, load_plan, utc_now
@@ -93,36 +94,18 @@ def carry_out(
     from statehub_plan.apply.loop import Applying
     from statehub_plan.cli.judging import ask, policy_host
     from statehub_plan.journal import Heartbeat
-    from statehub_plan.postgres.transaction import StandbySilent
     from statehub_plan.steps import executor
     from statehub_plan.steps.stage import Stage
     from statehub_plan.steps.switching import begin_proved_switch, carry_out_part
 
     journal, run, who = workspace.journal, run_id(plan), author()
     _require_outside(journal, plan)
-    name = plan.spec.metadata.name
     eyes = _Eyes(workspace)
-    taken = epochs_taken(workspace, plan)
-    lease = journal.acquire(workspace.service, who, ttl_s=LEASE_TTL_S, now=utc_now(), at_least=taken)
-    try:
+    with leased(workspace, plan, reporter) as lease:
         journal.verify()
         begun = any(one.run == run and one.kind is RecordKind.STEP_INTENT for one in workspace.records())
         with Heartbeat(journal, lease) as heartbeat, policy_host(workspace, needed=not begun) as host:
-
-            def append(kind: RecordKind, step: str | None, payload: dict[str, JsonValue]) -> None:
-                try:
-                    journal.append(
-                        lease,
-                        service=workspace.service,
-                        plan_name=name,
-                        run=run,
-                        kind=kind,
-                        step=step,
-                        payload=payload,
-                        at=utc_now(),
-                    )
-                except StandbySilent as silent:  # on record; what the databases say about themselves counts
-                    reporter.note(silent.what)
+            append = appending(workspace, plan, run, lease, reporter)
 
             def record_fact(kind: str, state: str, payload: dict[str, JsonValue]) -> None:
                 direction = plan.direction.value
@@ -170,23 +153,6 @@ def carry_out(
                 now=utc_now,
             )
             Applying(plan, stage, around, who, rehearsing=rehearsing).run()
-    finally:
-        try:
-            journal.release(lease)
-        except StatehubError as error:  # it goes with this process; how the run ended is what a person has to know
-            reporter.note(f"that the lease is free is not on record: {error.what}")
-
-
-def epochs_taken(workspace: Workspace, plan: Plan) -> int:
-    """The highest epoch that has acted on either side; one that does not answer now refuses a lower one by itself."""
-    from statehub_plan.postgres.connect import resolve_dsn
-    from statehub_plan.postgres.state import claimed_epoch
-
-    taken = 0
-    for endpoint in plan.spec.spec.endpoints.values():
-        with suppress(StatehubError):  # a reference that leads nowhere is told by whoever needs it
-            taken = max(taken, claimed_epoch(resolve_dsn(endpoint.database.dsn, workspace.base_dir)))
-    return taken
 
 
 def _require_outside(journal: Journal, plan: Plan) -> None:

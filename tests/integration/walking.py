@@ -13,15 +13,15 @@ from pydantic import JsonValue
 
 from statehub_plan.abstraction import ground, read_register
 from statehub_plan.apply.loop import SECTION_KINDS
-from statehub_plan.cli.runs import LEASE_TTL_S, epochs_taken
-from statehub_plan.cli.workspace import Workspace, author, utc_now
+from statehub_plan.cli.leased import appending, leased
+from statehub_plan.cli.workspace import Workspace, utc_now
 from statehub_plan.demo.cluster import SUPERUSER
 from statehub_plan.demo.ledger import API_BASE_POINTER
 from statehub_plan.demo.world import TARGET, DemoWorld
 from statehub_plan.errors import StatehubError
 from statehub_plan.model.facts import Evidence, Observation
 from statehub_plan.model.plan import Direction, Plan, Step
-from statehub_plan.model.record import RecordKind
+from statehub_plan.model.record import Lease, RecordKind
 from statehub_plan.model.spec import CutoverPlan
 from statehub_plan.model.steps import StepKind
 from statehub_plan.planner import Wish
@@ -167,23 +167,15 @@ class Ground:
 
 def _carry_out_next(workspace: Workspace, plan: Plan, run: str, killer: Killer) -> None:
     """What `apply` does in one turn, without gates and policies."""
-    journal = workspace.journal
-    lease = journal.acquire(
-        workspace.service, author(), ttl_s=LEASE_TTL_S, now=utc_now(), at_least=epochs_taken(workspace, plan)
-    )
+    with leased(workspace, plan, killer) as lease:
+        _under_lease(workspace, plan, run, killer, lease)
+
+
+def _under_lease(workspace: Workspace, plan: Plan, run: str, killer: Killer, lease: Lease) -> None:
+    append = appending(workspace, plan, run, lease, killer)
 
     def record_fact(kind: str, state: str, payload: dict[str, JsonValue]) -> None:
-        told = {"direction": plan.direction.value, **payload, "kind": kind, "state": state}
-        journal.append(
-            lease,
-            service=workspace.service,
-            plan_name=plan.spec.metadata.name,
-            run=run,
-            kind=RecordKind.FACT,
-            step=None,
-            payload=told,
-            at=utc_now(),
-        )
+        append(RecordKind.FACT, None, {"direction": plan.direction.value, **payload, "kind": kind, "state": state})
 
     stage = Stage(
         plan=plan,
@@ -208,7 +200,6 @@ def _carry_out_next(workspace: Workspace, plan: Plan, run: str, killer: Killer) 
             _single(stage, first)
     finally:
         stage.release()
-        journal.release(lease)
 
 
 def _seen(workspace: Workspace, plan: Plan) -> tuple[Observation, tuple[Evidence, ...]]:

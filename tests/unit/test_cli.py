@@ -12,19 +12,23 @@ import sqlite3
 import stat
 import subprocess
 import sys
-from contextlib import closing, redirect_stderr, redirect_stdout
+from contextlib import closing, redirect_stderr, redirect_stdout, suppress
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import click
 import pytest
 
 from statehub_plan import cli
 from statehub_plan.cli import workspace
+from statehub_plan.cli.leased import appending, leased
 from statehub_plan.cli.output import TerminalReporter, progress_text
 from statehub_plan.cli.runs import ended_in_order
 from statehub_plan.cli.workspace import Workspace, save_plan
-from statehub_plan.errors import Exit, LeaveNow
+from statehub_plan.errors import Exit, LeaveNow, StatehubError
 from statehub_plan.model.record import RecordKind
+from statehub_plan.postgres.transaction import StandbySilent
 from statehub_plan.spec import starter
 from tests.unit.facts import NOW, document, plan
 
@@ -254,6 +258,33 @@ def test_an_author_is_named_on_a_machine_that_knows_no_name(tmp_path: Path, monk
     assert f"{pwd.getpwuid(os.getuid()).pw_name}@{socket.gethostname()}" == workspace.author()
     monkeypatch.setattr(os, "getuid", lambda: 3_999_999_999)
     assert f"uid-3999999999@{socket.gethostname()}" == workspace.author()
+
+
+# The lease, and what is put on record under it
+
+
+def test_a_record_that_no_standby_confirms_is_a_note_for_guard_as_for_runs() -> None:
+    """The slot goes before the disk does, also where the journal's standby is silent; and a lease that cannot be given
+    back hides no other error."""
+    notes: list[str] = []
+
+    def silent(*_: object, **__: object) -> None:
+        raise StandbySilent("a record of the journal")
+
+    def unreachable(_lease: object) -> None:
+        raise StatehubError(code="journal-unreachable", what="nobody answers", hint="")
+
+    journal = SimpleNamespace(append=silent, acquire=lambda *_, **__: "a lease", release=unreachable)
+    there = cast(Any, SimpleNamespace(journal=journal, service="hub"))
+    spec = SimpleNamespace(metadata=SimpleNamespace(name="move"), spec=SimpleNamespace(endpoints={}))
+    reporter = cast(Any, SimpleNamespace(note=notes.append))
+    moving = cast(Any, SimpleNamespace(spec=spec))
+    with suppress(ZeroDivisionError), leased(there, moving, reporter) as lease:
+        appending(there, moving, "r", lease, reporter)(RecordKind.FACT, None, {})
+        raise ZeroDivisionError
+    assert 2 == len(notes)
+    assert "no synchronous standby has confirmed" in notes[0]
+    assert "that the lease is free is not on record" in notes[1]
 
 
 # What a probe looks at
