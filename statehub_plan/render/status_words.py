@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from statehub_plan.model.record import CriterionStatus
+from statehub_plan.model.record import CriterionStatus, DrillRecord
 from statehub_plan.model.steps import StepKind
 from statehub_plan.render.stream_words import of_receiver, stream_text
 from statehub_plan.render.unknowns import gather_unknown
@@ -149,7 +149,13 @@ def _fallback(lane: LaneStatus) -> Iterator[str]:
 
 def _drills(lane: LaneStatus) -> Iterator[str]:
     for drill in lane.drills:
-        yield f"Newest {drill.kind} drill {'passed' if drill.passed else 'FAILED'}, {moment(drill.at)}."
+        yield f"Newest {drill.kind} drill {_outcome(drill)}, {moment(drill.at)}."
+
+
+def _outcome(drill: DrillRecord) -> str:
+    if drill.detail.get("state") == "unsigned":
+        return "does not count, its evidence could not be signed"
+    return "passed" if drill.passed else "FAILED"
 
 
 def _trouble(lane: LaneStatus) -> Iterator[str]:

@@ -8,7 +8,7 @@ from pydantic import JsonValue
 
 from statehub_plan.history import Lane, history_of
 from statehub_plan.model.plan import Plan
-from statehub_plan.model.record import ApprovalStatus, GateState, History
+from statehub_plan.model.record import ApprovalStatus, DrillRecord, GateState, History
 from statehub_plan.model.spec import CutoverPlan, ObservedLane, Task
 from statehub_plan.render.status_words import gate_sentence, told
 from statehub_plan.status import GateStanding, LaneInput, LaneStanding, LaneStatus, TaskStanding, build_status
@@ -96,6 +96,17 @@ def test_an_unobservable_fallback_is_not_called_frozen() -> None:
     found = lane(plan=examples.plan(seen), records=examples.cutover())
     assert not any("retained: frozen" in sentence for sentence in told(found))
     assert any("could not be observed" in sentence for sentence in told(found))
+
+
+def test_a_drill_whose_evidence_could_not_be_signed_has_not_failed() -> None:
+    """It restored what it should; it does not count, and why is told."""
+    unsigned = DrillRecord(kind="restore", passed=False, at=examples.NOW, detail={"state": "unsigned"})
+    failed = DrillRecord(kind="restore", passed=False, at=examples.NOW, detail={"state": "failed"})
+    assert any(
+        "does not count, its evidence could not be signed" in line
+        for line in told(lane(history=History(drills=(unsigned,))))
+    )
+    assert any("drill FAILED" in line for line in told(lane(history=History(drills=(failed,)))))
 
 
 def test_a_superseded_lane_says_by_what() -> None:

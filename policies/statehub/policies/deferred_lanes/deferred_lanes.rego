@@ -44,7 +44,7 @@ warn contains finding if {
 # description: Prevents carrying out a deferred lane too early; an unknown criterion is not a met one.
 # custom:
 #   code: deferred_lanes.unmet
-#   remedy: Complete or supersede the lane that it waits for, let it stabilize, then plan again.
+#   remedy: Complete or supersede the lane that it waits for and let it stabilize; where that is unknown, mend what the message names; then plan again.
 deny contains finding if {
 	not input.phase == "plan"
 	input.plan.lane == "deferred"
@@ -53,14 +53,17 @@ deny contains finding if {
 	finding := {
 		"code": "deferred_lanes.unmet",
 		"level": "hard",
-		"message": sprintf("entry criterion %s of this deferred lane does not hold", [criterion]),
+		"message": concat("; ", array.concat(
+			[sprintf("entry criterion %s of this deferred lane does not hold", [criterion])],
+			_said(criterion),
+		)),
 		"step": null,
 		"path": sprintf("history.criteria.%s", [criterion]),
 		"evidence": {"states": [state |
 			some state in object.get(input, ["history", "criteria"], [])
 			state.name == criterion
 		]},
-		"remedy": "Complete or supersede the lane that it waits for, let it stabilize, then plan again.",
+		"remedy": "Complete or supersede the lane that it waits for and let it stabilize; where that is unknown, mend what the message names; then plan again.",
 	}
 }
 
@@ -123,6 +126,14 @@ deny contains finding if {
 		"remedy": "Ask with the whole document, as the tool writes it.",
 	}
 }
+
+# METADATA
+# title: What the history says of a criterion
+# description: Told with the refusal, so that nobody has to look for it; a list that is empty where nothing is said.
+_said(criterion) := sort([sprintf("%s: %s", [state.status, state.detail]) |
+	some state in object.get(input, ["history", "criteria"], [])
+	state.name == criterion
+])
 
 # METADATA
 # title: A criterion that holds

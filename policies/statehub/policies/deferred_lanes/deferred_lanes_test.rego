@@ -41,6 +41,17 @@ test_unmet_denies_a_criterion_that_does_not_hold_or_is_unknown if {
 	}
 }
 
+test_unmet_denies_with_what_the_history_says_of_it if {
+	found := deferred_lanes.deny with input as _deferred(fixture.cutover, [object.union(
+		_criterion("unknown"),
+		{"detail": "no document of lane x in this folder"},
+	)])
+	{finding.message | some finding in found} == {concat("; ", [
+		"entry criterion cutover-done of this deferred lane does not hold",
+		"unknown: no document of lane x in this folder",
+	])}
+}
+
 test_unmet_denies_a_criterion_that_holds_and_does_not if {
 	_codes(_deferred(fixture.cutover, [_criterion("met"), _criterion("unmet")])) == {"deferred_lanes.unmet"}
 }
