@@ -67,6 +67,8 @@ class Grounded:
     old: str
     new: str
     register: Register
+    redirect_due: bool = False
+    """An interrupted redirect is on record: paths may be half changed where their files say nothing of it."""
 
     @property
     def term(self) -> int:
@@ -321,9 +323,11 @@ def _term(observation: Observation, register: Register) -> Term:
     return Term.BURNED if fenced in register.burned else Term.PENDING
 
 
-def _access(plan: CutoverPlan, observation: Observation, primary: Role) -> Access:
+def _access(plan: CutoverPlan, observation: Observation, primary: Role, *, redirecting: bool) -> Access:
     """Where clients are pointed. One path that nobody can read makes that unknown, unless another is known to keep
-    clients away from a primary that was decided: those can be taken along, and `new` is never said of the rest."""
+    clients away from a primary that was decided: those can be taken along, and `new` is never said of the rest. Nor
+    is it where a redirect was interrupted, which is done again as soon as a primary was decided, unless the caller is
+    `redirecting` just now."""
     old, new = endpoints_by_role(plan)
     if not plan.spec.access:
         return Access.NEW if primary is Role.NEW else Access.OLD
@@ -332,7 +336,15 @@ def _access(plan: CutoverPlan, observation: Observation, primary: Role) -> Acces
         return Access.SPLIT if primary is Role.NEW and old in pointed else Access.UNKNOWN
     if len(set(pointed)) > 1:
         return Access.SPLIT
-    return Access.NEW if pointed[0] == new else Access.OLD
+    if pointed[0] == old:
+        return Access.OLD
+    again = primary is Role.NEW and not redirecting and redirect_is_due(observation)
+    return Access.SPLIT if again else Access.NEW
+
+
+def redirect_is_due(observation: Observation) -> bool:
+    """Whether the journal knows of a redirect that did not come to a good end, whatever the paths' files say."""
+    return _mapping(observation, "redirect").get("interrupted") is True
 
 
 def _evidence(evidence: tuple[ProbeEvidence, ...], recorded: bool) -> Evidence:
@@ -542,9 +554,11 @@ def ground(
     now: datetime,
     hold: str | None = None,
     evidence_recorded: bool = False,
+    redirecting: bool = False,
 ) -> Grounded:
     """The finite world of `observation` as seen from the plan's wish. `hold` is the caller's own hold, if it has one;
-    locks that anybody else holds make writability unknown."""
+    locks that anybody else holds make writability unknown. `redirecting`: the caller is redirecting clients, and knows
+    better than the journal."""
     old, new = endpoints_by_role(plan)
     register = read_register(plan, observation)
     primary = {old: Role.OLD, new: Role.NEW}.get(register.primary or "", Role.UNKNOWN)
@@ -567,7 +581,7 @@ def ground(
         primary=primary,
         term=_term(observation, register),
         transfer=stage,
-        access=_access(plan, observation, primary),
+        access=_access(plan, observation, primary, redirecting=redirecting),
         evidence=_evidence(evidence, evidence_recorded),
         backup=_backup(plan, observation, register.primary, now),
         restore_drill=_restore_drill(plan, observation, register, now),
@@ -577,7 +591,7 @@ def ground(
         document=_document(plan, observation, register),
         retired=_mapping(observation, f"{fallback}.fence").get("retired") is True,
     )
-    return Grounded(world, old, new, register)
+    return Grounded(world, old, new, register, redirect_is_due(observation))
 
 
 def facts_age(observation: Observation, now: datetime) -> timedelta:

@@ -23,6 +23,8 @@ from statehub_plan.streams import SLOT_DROPPED, SLOT_DROPPED_KIND
 FORWARD = "forward"
 DECIDED = "decided"
 """The fact about the newest decision on record: its term, and the primary that it named."""
+REDIRECT = "redirect"
+"""The fact about the newest redirect on record: whether it is known to have come to a good end."""
 OUTCOMES = (RecordKind.STEP_DONE, RecordKind.STEP_WAITING, RecordKind.STEP_FAILED, RecordKind.STEP_ABORTED)
 
 
@@ -81,7 +83,8 @@ def _fact_of(record: Record, fact_id: str, now: datetime) -> Fact:
 
 def journal_facts(records: tuple[Record, ...], now: datetime) -> tuple[Fact, ...]:
     """Facts that only the journal knows: the newest decision (`decided`), stabilization, drills, the written document,
-    rehearsals, slots that the guard dropped (`ENDPOINT.slot_dropped`, the newest of each).
+    rehearsals, whether the newest redirect came to a good end (`redirect`), slots that the guard dropped
+    (`ENDPOINT.slot_dropped`, the newest of each).
 
     `records` are all of one service, of every plan, oldest first."""
     found = (
@@ -91,6 +94,7 @@ def journal_facts(records: tuple[Record, ...], now: datetime) -> tuple[Fact, ...
         _newest(records, StepKind.FAILOVER_DRILL, "drill.failover", now),
         _newest(records, StepKind.DOCUMENT, "document.recorded", now),
         _newest(records, StepKind.REHEARSE, "rehearsal", now),
+        _redirected(records, now),
     )
     return tuple(fact for fact in (*found, *_slots_dropped(records, now)) if fact is not None)
 
@@ -368,9 +372,21 @@ def unknown_steps(records: tuple[Record, ...]) -> tuple[str, ...]:
 def redirect_interrupted(records: tuple[Record, ...]) -> bool:
     """Whether the newest redirect of the service, of whichever run, direction and term, is not known to have come to a
     good end: a path's file may say one thing then and whoever should have reloaded it another, which no look shows."""
-    steps = (one for one in reversed(records) if (one.step or "").endswith(StepKind.REDIRECT.value))
-    newest = next((one for one in steps if one.kind in (RecordKind.STEP_INTENT, *OUTCOMES)), None)
+    newest = _newest_redirect(records)
     return newest is not None and newest.kind is not RecordKind.STEP_DONE
+
+
+def _newest_redirect(records: tuple[Record, ...]) -> Record | None:
+    steps = (one for one in reversed(records) if (one.step or "").endswith(StepKind.REDIRECT.value))
+    return next((one for one in steps if one.kind in (RecordKind.STEP_INTENT, *OUTCOMES)), None)
+
+
+def _redirected(records: tuple[Record, ...], now: datetime) -> Fact | None:
+    newest = _newest_redirect(records)
+    if newest is None:
+        return None
+    fact = _fact_of(newest, REDIRECT, now)
+    return fact.model_copy(update={"value": {"interrupted": redirect_interrupted(records), "run": newest.run}})
 
 
 class Unfinished(NamedTuple):

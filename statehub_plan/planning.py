@@ -28,10 +28,12 @@ from statehub_plan.model.spec import (
 from statehub_plan.model.steps import StepKind
 from statehub_plan.planner import Next, Wish, unfold
 from statehub_plan.transitions import TRANSITIONS
-from statehub_plan.world import Data, Role, World
+from statehub_plan.world import Access, Data, Role, World
 
 SAFETY_KINDS = frozenset({StepKind.BURN, StepKind.OPEN, StepKind.FREEZE, StepKind.CHECK_EVIDENCE, StepKind.BACKUP})
 """Kinds that an interrupted run may add to what its plan shows: they end an outage or only read and keep."""
+
+REDIRECT_AGAIN = "an interrupted run may have changed a path and not made it known"
 
 _NO_EFFECT = frozenset({StepKind.CHECK_EVIDENCE, StepKind.BACKUP, StepKind.RESTORE_DRILL})
 
@@ -171,6 +173,7 @@ def dress(document: CutoverPlan, grounded: Grounded, index: int, step: Next, bef
     subject, away = (grounded.old, grounded.new) if step.role is Role.OLD else (grounded.new, grounded.old)
     gate = gate_of(document, step)
     params = _params(step, document, grounded, before, away)
+    again = step.kind is StepKind.REDIRECT and before.access is Access.SPLIT and grounded.redirect_due
     return Step(
         id=f"{index:02d}-{step.kind.value}",
         kind=step.kind,
@@ -180,7 +183,7 @@ def dress(document: CutoverPlan, grounded: Grounded, index: int, step: Next, bef
         if params.get("replaces_content")
         else _title(step.kind, subject, away, document),
         serves=step.serves,
-        because=step.because,
+        because=REDIRECT_AGAIN if again else step.because,
         gate=gate.name if gate is not None else None,
         params=params,
     )

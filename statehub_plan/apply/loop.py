@@ -36,7 +36,7 @@ from statehub_plan.model.record import GateState, RecordKind, RunContext
 from statehub_plan.model.spec import FallbackMode, TransferMethod
 from statehub_plan.model.steps import StepKind
 from statehub_plan.planner import Next, implied, next_step, unfold
-from statehub_plan.planning import SAFETY_KINDS, dress, effect_key, wish_of
+from statehub_plan.planning import REDIRECT_AGAIN, SAFETY_KINDS, dress, effect_key, wish_of
 from statehub_plan.postgres.switch import Switch
 from statehub_plan.steps.stage import Stage, Waiting
 from statehub_plan.steps.switching import OUTDATED
@@ -85,10 +85,6 @@ _BEFORE_REHEARSAL = (
     StepKind.REHEARSE,
     StepKind.HOLD,
 )
-
-
-_BEFORE_CLIENTS = (StepKind.BURN, StepKind.FREEZE, StepKind.OPEN, StepKind.REDIRECT)
-"""What serves clients before they are redirected, and redirecting itself."""
 
 
 class Applying:
@@ -146,17 +142,13 @@ class Applying:
         self._finish(glance)
 
     def _next(self, world: World) -> Next | Refused | None:
-        """The planner's next step, but a redirect that a run left half done comes as soon as the primary is open: done
-        again, it changes nothing that is right. With a path out of sight it is likely to fail, and streams go first."""
+        """The planner's next step. With a path out of sight it has none for clients; where a redirect was left half
+        done the paths that are there are tried once more all the same: done again, it changes nothing that is right."""
         found = next_step(world, self.wish)
-        if world.primary is not Role.NEW or world.new.writes is not Writes.OPEN:
+        unseen = isinstance(found, Refused) and world.primary is Role.NEW and world.access is Access.UNKNOWN
+        if not unseen or world.new.writes is not Writes.OPEN or not redirect_interrupted(self.around.records()):
             return found
-        if isinstance(found, Next) and (found.kind in _BEFORE_CLIENTS or world.access is Access.UNKNOWN):
-            return found
-        if not redirect_interrupted(self.around.records()):
-            return found
-        because = "an interrupted run may have changed a path and not made it known"
-        return Next(StepKind.REDIRECT, Role.NEW, "access", because)
+        return Next(StepKind.REDIRECT, Role.NEW, "access", REDIRECT_AGAIN)
 
     def _needs_deep_look(self, found: Next, glance: Glance) -> bool:
         """Before writers are held a backup may have gone since; the last way back is never given up on older facts than
@@ -435,6 +427,7 @@ class Applying:
             now=self.around.now(),
             hold=self.stage.hold_id,
             evidence_recorded=recorded,
+            redirecting=self._step is not None and self._step.kind is StepKind.REDIRECT,
         )
         return Glance(observation, evidence, grounded)
 

@@ -323,8 +323,8 @@ def test_after_the_decision_abort_keeps_the_primary_that_was_decided(world: Demo
 
 
 def test_a_redirect_that_a_kill_left_half_done_is_done_by_another_plan_too(world: DemoWorld) -> None:
-    """Killed between writing the files and reloading the bridge: what can be observed is as it should be, so a new plan
-    shows no step; carrying it out reloads all the same."""
+    """Killed between writing the files and reloading the bridge: what can be observed is as it should be, and the
+    journal knows better: a new plan shows the redirect and why, and carrying it out reloads."""
     file = approved(world, "there-again")
     assert -signal.SIGKILL == killed_apply(file, "started:redirect")
     for path in load_plan(file).spec.spec.access:
@@ -332,7 +332,9 @@ def test_a_redirect_that_a_kill_left_half_done_is_done_by_another_plan_too(world
         redirect(written, TARGET, world.plan_file.parent)
     for redirected in (True, False):  # once is enough
         aborting = planned(world, f"staying-{redirected}", "abort")
-        assert [] == ran("show", aborting, "--json").json["plan"]["steps"]
+        shown = ran("show", aborting, "--json").json["plan"]["steps"]
+        assert ["redirect"] * redirected == [step["kind"] for step in shown]
+        assert all("interrupted" in step["because"] for step in shown)
         assert Exit.DONE == ran("apply", aborting).status
         records = ran("history", world.plan_file, "--json").json["records"]
         done = [one["step"] for one in records if one["run"] == records[-1]["run"] and one["kind"] == "step-done"]

@@ -7,7 +7,7 @@ import signal
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import psycopg
 import pytest
@@ -18,6 +18,7 @@ from statehub_plan.apply.staleness import changed_evidence, changed_facts
 from statehub_plan.apply.unseen import Unseen
 from statehub_plan.cli.runs import ended_in_order
 from statehub_plan.errors import Exit, LeaveNow, OutcomeUnknown, Refusal, StatehubError
+from statehub_plan.history import REDIRECT, journal_facts
 from statehub_plan.journal import LeaseLost
 from statehub_plan.model.base import epoch_s
 from statehub_plan.model.facts import EvidenceStatus
@@ -26,7 +27,7 @@ from statehub_plan.model.record import Lease, Record, RecordKind
 from statehub_plan.model.spec import FallbackMode
 from statehub_plan.model.steps import StepKind
 from statehub_plan.planner import Wish, next_step
-from statehub_plan.planning import turned, wish_of
+from statehub_plan.planning import REDIRECT_AGAIN, turned, wish_of
 from statehub_plan.steps.stage import Waiting
 from statehub_plan.world import Access, Data, Due, Health, Role, Side, Stable, Term, World, Writes
 from tests.unit.facts import (
@@ -258,19 +259,33 @@ def moved(*journal: Record) -> Simulated:
         "stabilization": PASSED,
         "document.recorded": {"term": 1, "identity": identity("away")},
     }
-    world = Simulated(plan(values, REPLACE))
+    world = Simulated(plan(values | remembered(*journal), REPLACE))
     world.values, world.journal = values, list(journal)
     return world
 
 
+def remembered(*journal: Record) -> dict[str, Any]:
+    """What the journal says of a redirect, as a fact."""
+    return {fact.id: fact.value for fact in journal_facts(journal, NOW) if fact.id == REDIRECT}
+
+
 def test_a_redirect_that_another_run_left_half_done_is_done_again_by_a_new_plan() -> None:
-    """The file names the new primary, and whoever should have reloaded it still forwards to the old one: nothing that
-    is observed shows it, so no plan does. Once it is done nobody does it again."""
+    """The file names the new primary, and whoever should have reloaded it still forwards to the old one: no look shows
+    it, and the journal does, so it is in the plan. Once it is done nobody does it again."""
     for journal, again in (((BEGUN,), True), ((BEGUN, REDIRECTED), False), ((), False)):
         world = moved(*journal)
-        assert () == world.plan.steps
+        assert [("redirect", REDIRECT_AGAIN)] * again == [(step.kind.value, step.because) for step in world.plan.steps]
         assert ended(world) is None
         assert again is (StepKind.REDIRECT in world.executed)
+
+
+def test_a_plan_that_is_older_than_an_interrupted_redirect_is_stale() -> None:
+    """It shows no step for clients who may be on their way to the frozen side."""
+    world = moved()
+    world.journal = [BEGUN]
+    error = ended(world)
+    assert isinstance(error, StatehubError)
+    assert (Exit.STALE_PLAN, True) == (error.exit_status, any("access" in line for line in error.details))
 
 
 def test_a_redirect_is_done_again_only_towards_the_primary_that_serves() -> None:
@@ -281,7 +296,7 @@ def test_a_redirect_is_done_again_only_towards_the_primary_that_serves() -> None
     assert ended(world) is None
     shut = moved(BEGUN)
     shut.values["away.writes"], shut.values["away.fence"] = "frozen", {"term": 1, "hold": "h", "retired": False}
-    shut.plan = plan(shut.values, REPLACE)
+    shut.plan = plan(shut.values | remembered(BEGUN), REPLACE)
     assert ended(shut) is None
     for one in (world, shut):
         assert one.executed[StepKind.OPEN] < one.executed[StepKind.REDIRECT]
@@ -289,7 +304,8 @@ def test_a_redirect_is_done_again_only_towards_the_primary_that_serves() -> None
 
 def test_a_path_that_went_out_of_sight_hides_no_redirect_that_is_due() -> None:
     """A run that goes on tries every path once more, where a fresh plan could only say that nobody can see one."""
-    world = moved(BEGUN, record(2, RecordKind.STEP_INTENT, {}, step="01-stabilize"))
+    world = moved(BEGUN)
+    world.journal.append(record(2, RecordKind.STEP_INTENT, {}, step="01-stabilize"))
     del world.values["access.mcp"]
     assert ended(world) is None
     assert StepKind.REDIRECT in world.executed
