@@ -6,13 +6,13 @@ import secrets
 import shutil
 import tempfile
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypedDict, Unpack
 
 import click
 
-from statehub_plan.cli.options import json_option, plan_argument
+from statehub_plan.cli.options import json_option, plan_argument, plan_document_option
 from statehub_plan.cli.output import print_error, print_json, print_text
-from statehub_plan.cli.workspace import Workspace, load_plan, utc_now
+from statehub_plan.cli.workspace import Workspace, opened, utc_now
 from statehub_plan.errors import Exit, Refusal
 from statehub_plan.model.output import ApprovalsOutput, SignOutput
 from statehub_plan.model.plan import Plan
@@ -34,19 +34,15 @@ _reason = click.option("--reason", required=True, help="why; it is signed too")
 _yes = click.option("--yes", is_flag=True, help="do not ask to type the gate's name before signing")
 
 
-@click.command()
-@plan_argument
-@_gate
-@_key
-@_as
-@_reason
-@_yes
-@json_option
-def approve(
-    planfile: Path, gate_name: str, key: Path, principal: str | None, reason: str, yes: bool, as_json: bool
-) -> int:
-    """Sign an approval of a gate of PLANFILE with your SSH key, after showing exactly what is signed."""
-    return _sign("approve", planfile, gate_name, key, principal, reason, yes, as_json)
+class _Given(TypedDict):
+    """What somebody who signs says on the command line."""
+
+    gate_name: str
+    key: Path
+    principal: str | None
+    reason: str
+    yes: bool
+    as_json: bool
 
 
 @click.command()
@@ -56,25 +52,43 @@ def approve(
 @_as
 @_reason
 @_yes
+@plan_document_option
 @json_option
-def revoke(
-    planfile: Path, gate_name: str, key: Path, principal: str | None, reason: str, yes: bool, as_json: bool
-) -> int:
+def approve(planfile: Path, named: Path | None, **given: Unpack[_Given]) -> int:
+    """Sign an approval of a gate of PLANFILE with your SSH key, after showing exactly what is signed.
+
+    Any checkout of the plan's folder will do. The file that it says it has stored belongs to whoever applies: commit
+    it, or copy it to the same place there.
+    """
+    return _sign("approve", planfile, named, **given)
+
+
+@click.command()
+@plan_argument
+@_gate
+@_key
+@_as
+@_reason
+@_yes
+@plan_document_option
+@json_option
+def revoke(planfile: Path, named: Path | None, **given: Unpack[_Given]) -> int:
     """Sign a revocation: approvals of this gate for these effects no longer count.
 
     It is kept in any case; where approvals count nevertheless it says which, and ends with 4. Approvals that are signed
     within a minute after it are taken back, too: clocks differ. Approve anew once that has passed.
     """
-    return _sign("revoke", planfile, gate_name, key, principal, reason, yes, as_json)
+    return _sign("revoke", planfile, named, **given)
 
 
 @click.command()
 @plan_argument
+@plan_document_option
 @json_option
-def approvals(planfile: Path, as_json: bool) -> int:
+def approvals(planfile: Path, named: Path | None, as_json: bool) -> int:
     """Show every gate of PLANFILE with its approvals: whether each counts, why not, until when."""
-    plan = load_plan(planfile)
-    with Workspace.of_plan(plan) as workspace:
+    plan, workspace = opened(planfile, named)
+    with workspace:
         states = workspace.gates(plan)
     if as_json:
         print_json(ApprovalsOutput(gates=states))
@@ -88,6 +102,8 @@ def approvals(planfile: Path, as_json: bool) -> int:
 def _sign(
     act: Literal["approve", "revoke"],
     planfile: Path,
+    named: Path | None,
+    *,
     gate_name: str,
     key: Path,
     principal: str | None,
@@ -100,8 +116,8 @@ def _sign(
     from statehub_plan.approvals.statements import approval_text, statement_for
     from statehub_plan.approvals.store import save
 
-    plan = load_plan(planfile)
-    with Workspace.of_plan(plan) as workspace:
+    plan, workspace = opened(planfile, named)
+    with workspace:
         gate = _gate_named(plan, gate_name)
         signers_file = workspace.base_dir / Path(gate.allowed_signers).expanduser()
         who = _principal(principal, key, signers_file)

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from statehub_plan.cli.options import json_option
+from statehub_plan.cli.options import json_option, plan_document_option
 from statehub_plan.cli.output import print_json, print_rich, print_text
-from statehub_plan.cli.workspace import Workspace, load_plan
+from statehub_plan.cli.workspace import Workspace, opened
 from statehub_plan.errors import Exit
 from statehub_plan.model.output import PolicyCheckOutput, PolicyTestOutput
 from statehub_plan.model.plan import Plan
@@ -31,10 +31,11 @@ def policy() -> None:
 
 @policy.command()
 @click.argument("plan_or_document", type=click.Path(path_type=Path))
+@plan_document_option
 @json_option
-def check(plan_or_document: Path, as_json: bool) -> int:
+def check(plan_or_document: Path, named: Path | None, as_json: bool) -> int:
     """Ask the policies about a saved plan, or about a plan made now from a document. Exit 3 when they object."""
-    verdict = _judged(plan_or_document).verdict
+    verdict = _judged(plan_or_document, named).verdict
     if as_json:
         print_json(PolicyCheckOutput(verdict=verdict))
     else:
@@ -44,15 +45,17 @@ def check(plan_or_document: Path, as_json: bool) -> int:
     return Exit.VETOED if verdict is not None and not verdict.allowed else Exit.DONE
 
 
-def _judged(path: Path) -> Plan:
+def _judged(path: Path, named: Path | None) -> Plan:
     from statehub_plan.cli.judging import judged
 
     if path.suffix in _DOCUMENTS:
+        if named is not None:
+            raise click.UsageError("--document goes with a saved plan, not with another document")
         with Workspace.load(path) as workspace:
             observation, evidence = workspace.observe()
             return judged(workspace, workspace.plan(workspace.document, observation, evidence))
-    plan = load_plan(path)
-    with Workspace.of_plan(plan) as workspace:
+    plan, workspace = opened(path, named)
+    with workspace:
         return judged(workspace, plan)
 
 

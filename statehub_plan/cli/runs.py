@@ -16,9 +16,9 @@ import click
 from pydantic import JsonValue
 
 from statehub_plan.cli.leased import appending, leased
-from statehub_plan.cli.options import document_argument, json_option, plan_argument
+from statehub_plan.cli.options import document_argument, json_option, plan_argument, plan_document_option
 from statehub_plan.cli.output import TerminalReporter, error_output, print_error, print_json, print_text
-from statehub_plan.cli.workspace import Workspace, author, load_plan, utc_now
+from statehub_plan.cli.workspace import Workspace, author, opened, utc_now
 from statehub_plan.errors import Exit, LeaveNow, Refusal, StatehubError
 from statehub_plan.history import stabilizing
 from statehub_plan.journal import Journal
@@ -193,21 +193,23 @@ def _result(plan: Plan, outcome: Literal["done", "waiting", "stopped"], error: S
 
 @click.command()
 @plan_argument
+@plan_document_option
 @json_option
-def apply(planfile: Path, as_json: bool) -> int:
+def apply(planfile: Path, named: Path | None, as_json: bool) -> int:
     """Carry out a saved plan, exactly the one that was shown. Run it again to go on after an interruption or a wait.
 
     Gates must be approved (exit 4), policies must not object (3), the world must be the one planned for (5).
     """
-    plan = load_plan(planfile)
-    with Workspace.of_plan(plan) as workspace:
+    plan, workspace = opened(planfile, named)
+    with workspace:
         return _with_outcome(as_json, plan, lambda: carry_out(workspace, plan, TerminalReporter(quiet=as_json)))
 
 
 @click.command()
 @plan_argument
+@plan_document_option
 @json_option
-def rehearse(planfile: Path, as_json: bool) -> int:
+def rehearse(planfile: Path, named: Path | None, as_json: bool) -> int:
     """Rehearse the switch of a saved plan on the live system, with writers running; nothing is decided.
 
     What comes before it in the plan (filling, following) is carried out first. Writers wait for a blink: hold, drain,
@@ -215,8 +217,8 @@ def rehearse(planfile: Path, as_json: bool) -> int:
     where content of the target is to be replaced. The receipt is what policies ask for, and `plan` shows its expected
     write gap. `apply` of the same plan goes on from there.
     """
-    plan = load_plan(planfile)
-    with Workspace.of_plan(plan) as workspace:
+    plan, workspace = opened(planfile, named)
+    with workspace:
         reporter = TerminalReporter(quiet=as_json)
         try:
             with ended_in_order():
@@ -278,14 +280,15 @@ def _missed_for_the_lease(error: StatehubError, workspace: Workspace, plan: Plan
 
 @click.command()
 @plan_argument
+@plan_document_option
 @json_option
-def watch(planfile: Path, as_json: bool) -> int:
+def watch(planfile: Path, named: Path | None, as_json: bool) -> int:
     """Like `apply`, but stays while the run waits (stabilization) and looks again at the plan's interval.
 
     A primary that cannot be seen meanwhile is a bad look. A lease that somebody else has is waited for, up to an hour.
     """
-    plan = load_plan(planfile)
-    with Workspace.of_plan(plan) as workspace:
+    plan, workspace = opened(planfile, named)
+    with workspace:
         return _with_outcome(as_json, plan, lambda: _stay(workspace, plan, TerminalReporter(quiet=as_json)))
 
 
@@ -310,12 +313,13 @@ def history(document: Path, run: str | None, as_json: bool) -> int:
 @click.command()
 @plan_argument
 @click.option("-out", "--out", "out", type=click.Path(path_type=Path), required=True, help="the HTML file to write")
-def report(planfile: Path, out: Path) -> int:
+@plan_document_option
+def report(planfile: Path, out: Path, named: Path | None) -> int:
     """Write one self-contained HTML page about the run of a saved plan: timeline, gap, proofs, approvals, verdicts."""
     from statehub_plan.render import run_report_html
 
-    plan = load_plan(planfile)
-    with Workspace.of_plan(plan) as workspace:
+    plan, workspace = opened(planfile, named)
+    with workspace:
         records = tuple(record for record in workspace.records() if record.run == run_id(plan))
         page = run_report_html(plan, records, workspace.gates(plan), utc_now())
     try:

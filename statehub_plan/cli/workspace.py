@@ -10,8 +10,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import click
+
 from statehub_plan import __version__
 from statehub_plan.abstraction import observed_decision, read_register
+from statehub_plan.cli.elsewhere import document_of
 from statehub_plan.errors import Exit, StatehubError
 from statehub_plan.history import gates_passed, history_of, journal_facts, with_record
 from statehub_plan.journal import Journal, open_journal
@@ -20,6 +23,7 @@ from statehub_plan.model.plan import Direction, Plan, PlanFile
 from statehub_plan.model.record import GateState, History, Record
 from statehub_plan.model.spec import CutoverPlan, ObservedLane, Probe
 from statehub_plan.planning import make_plan, probe_digests, read_plan_file
+from statehub_plan.redact import redact
 
 AUTHOR_ENV = "STATEHUB_PLAN_AUTHOR"
 HOME_ENV = "STATEHUB_PLAN_HOME"
@@ -85,16 +89,10 @@ class Workspace:
         return cls(loaded.document, loaded.path, loaded.text_digest)
 
     @classmethod
-    def of_plan(cls, plan: Plan) -> Workspace:
-        """The workspace that a saved plan was made in; its document is the one inside the plan."""
-        path = Path(plan.spec_path)
-        if not path.parent.is_dir():
-            raise StatehubError(
-                code="workspace-missing",
-                what=f"the folder {path.parent} of this plan does not exist here",
-                hint="run this on the machine and in the checkout where the plan was made, or make the plan here",
-            )
-        return cls(plan.spec, path, plan.spec_digest)
+    def of_plan(cls, plan: Plan, named: Path | None = None) -> Workspace:
+        """The workspace that a saved plan was made in, or the same in this checkout (`document_of` finds it); its
+        document is the one inside the plan."""
+        return cls(plan.spec, document_of(plan, named, Path.cwd()), plan.spec_digest)
 
     def __enter__(self) -> Workspace:
         return self
@@ -285,6 +283,19 @@ def _parse(text: bytes) -> PlanFile:
             hint="make the plan again with `plan -out`; a plan file is never edited",
             exit_status=Exit.STALE_PLAN,
         ) from None
+
+
+def opened(planfile: Path, named: Path | None) -> tuple[Plan, Workspace]:
+    """A saved plan and its workspace. Says on stderr which folder that is where nobody would expect it: the folder
+    decides who may approve and which policies are asked, and the plan file is whoever's word it is."""
+    plan = load_plan(planfile)
+    workspace = Workspace.of_plan(plan, named)
+    near = (Path.cwd(), planfile.absolute().parent)
+    expected = any(workspace.base_dir.is_relative_to(one) or one.is_relative_to(workspace.base_dir) for one in near)
+    if named is None and not expected:
+        told = f"note: policies, signers and approvals are those of {workspace.base_dir}, where this plan was made"
+        click.echo(redact(told), err=True)
+    return plan, workspace
 
 
 def save_plan(plan: Plan, path: Path) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -180,6 +182,74 @@ def test_an_approval_from_the_future_is_not_passed_over_by_a_revocation(desk: De
     revoked = desk.sign("revoke", "--yes")
     assert Exit.APPROVAL_MISSING == revoked.returncode
     assert f"{APPROVER}: not-yet-valid" in revoked.stderr
+
+
+@pytest.fixture
+def elsewhere(desk: Desk, tmp_path_factory: pytest.TempPathFactory) -> Desk:
+    """Another checkout of the same folder; where the plan was made is out of reach."""
+    document = desk.folder / "plans" / "cust-wp-0011.yaml"
+    document.write_text("the document\n")
+    made = {"spec_path": str(document), "spec_digest": f"sha256:{hashlib.sha256(document.read_bytes()).hexdigest()}"}
+    save_plan(examples.plan().model_copy(update=made), desk.folder / "cutover.plan")
+    folder = tmp_path_factory.mktemp("elsewhere") / "checkout"
+    shutil.copytree(desk.folder, folder)
+    (desk.folder / "plans").rename(desk.folder / "away")
+    return Desk(folder)
+
+
+def test_an_approval_given_in_another_checkout_counts_where_the_plan_was_made(desk: Desk, elsewhere: Desk) -> None:
+    """Whoever approves has a clone in a place of their own; the file that is stored there is what they hand over."""
+    signed = elsewhere.sign("approve", "--yes")
+    assert Exit.DONE == signed.returncode, signed.stderr
+    (stored,) = elsewhere.stored
+    assert f"stored {stored}" in signed.stdout
+    (desk.folder / "away").rename(desk.folder / "plans")
+    assert Exit.DONE == desk.run("approvals", "cutover.plan").returncode
+    shutil.copytree(stored.parent, desk.folder / "plans" / ".statehub-plan" / "approvals")
+    assert f"gate {GATE}: approved, 1 of 1 keys" in desk.run("approvals", "cutover.plan").stdout
+
+
+def test_the_document_of_another_checkout_can_be_named(elsewhere: Desk) -> None:
+    """From a folder below which it is not; its folder's signers are asked then."""
+    (elsewhere.folder / "desk").mkdir()
+    away = Desk(elsewhere.folder / "desk")
+    lost = away.run("approvals", "../cutover.plan")
+    assert (Exit.ERROR, True) == (lost.returncode, "--document cust-wp-0011.yaml" in lost.stderr)
+    named = away.run("approvals", "../cutover.plan", "--document", "../plans/cust-wp-0011.yaml")
+    assert (Exit.DONE, True) == (named.returncode, f"gate {GATE}: NOT APPROVED" in named.stdout), named.stderr
+
+
+def test_only_the_very_document_that_was_planned_will_do(elsewhere: Desk) -> None:
+    """Another revision may have other policies and signers beside it: found or named, it is refused."""
+    (elsewhere.folder / "plans" / "cust-wp-0011.yaml").write_text("another revision\n")
+    found = elsewhere.run("approvals", "cutover.plan")
+    assert (Exit.ERROR, True) == (found.returncode, "cust-wp-0011.yaml is another version" in found.stderr)
+    named = elsewhere.run("approvals", "cutover.plan", "--document", "plans/cust-wp-0011.yaml")
+    assert (Exit.ERROR, True) == (named.returncode, "is not the document that this plan was made from" in named.stderr)
+    gone = elsewhere.run("approvals", "cutover.plan", "--document", "plans/cust-wp-0012.yaml")
+    assert (Exit.ERROR, True) == (gone.returncode, "cannot be read" in gone.stderr)
+
+
+def test_a_path_that_leads_out_of_the_checkout_is_not_followed(elsewhere: Desk) -> None:
+    """The plan file is whoever's word it is; with it alone nobody else's folder decides who may approve."""
+    outside = elsewhere.folder.parent / "outside"
+    outside.mkdir()
+    shutil.copy(elsewhere.folder / "plans" / "cust-wp-0011.yaml", outside)
+    (elsewhere.folder / "plans" / "cust-wp-0011.yaml").unlink()
+    plan = load_plan(elsewhere.folder / "cutover.plan")
+    save_plan(
+        plan.model_copy(update={"spec_path": "/nowhere/../outside/cust-wp-0011.yaml"}),
+        elsewhere.folder / "cutover.plan",
+    )
+    assert Exit.ERROR == elsewhere.run("approvals", "cutover.plan").returncode
+
+
+def test_a_plan_that_names_a_folder_nobody_would_expect_says_so(desk: Desk, elsewhere: Desk) -> None:
+    """It may bring signers and policies of its own."""
+    (desk.folder / "away").rename(desk.folder / "plans")
+    told = elsewhere.run("approvals", "cutover.plan")
+    assert f"policies, signers and approvals are those of {desk.folder / 'plans'}" in told.stderr
+    assert "note:" not in elsewhere.run("approvals", "cutover.plan", "--document", "plans/cust-wp-0011.yaml").stderr
 
 
 def test_a_changed_plan_file_is_refused(desk: Desk) -> None:
