@@ -338,13 +338,18 @@ def _access(plan: CutoverPlan, observation: Observation, primary: Role, *, redir
         return Access.SPLIT
     if pointed[0] == old:
         return Access.OLD
-    again = primary is Role.NEW and not redirecting and redirect_is_due(observation)
+    again = primary is Role.NEW and not redirecting and redirect_is_due(plan, observation)
     return Access.SPLIT if again else Access.NEW
 
 
-def redirect_is_due(observation: Observation) -> bool:
-    """Whether the journal knows of a redirect that did not come to a good end, whatever the paths' files say."""
-    return _mapping(observation, "redirect").get("interrupted") is True
+def redirect_is_due(plan: CutoverPlan, observation: Observation) -> bool:
+    """Whether the journal knows of a redirect that did not come to a good end, whatever the paths' files say; or of a
+    switch of which nothing more is on record, if the decision that stands is its own."""
+    left = _mapping(observation, "redirect")
+    if left.get("interrupted") is not True or left.get("if_decided") is not True:
+        return left.get("interrupted") is True
+    decision = observed_decision(plan, observation)
+    return decision is not None and decision.run == left.get("run")
 
 
 def _evidence(evidence: tuple[ProbeEvidence, ...], recorded: bool) -> Evidence:
@@ -591,7 +596,7 @@ def ground(
         document=_document(plan, observation, register),
         retired=_mapping(observation, f"{fallback}.fence").get("retired") is True,
     )
-    return Grounded(world, old, new, register, redirect_is_due(observation))
+    return Grounded(world, old, new, register, redirect_is_due(plan, observation))
 
 
 def facts_age(observation: Observation, now: datetime) -> timedelta:

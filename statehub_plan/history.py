@@ -52,18 +52,21 @@ def decided_term(records: Iterable[Record]) -> int:
 
 
 def _decided(records: tuple[Record, ...], now: datetime) -> Fact | None:
-    """The decision of the highest term that this journal knows of, with the primary that it named."""
+    """The decision of the highest term that this journal knows of, with the primary that it named, or that is watched
+    under it: the record of the decision itself may have been lost with the run that took it."""
     said = [*_facts(records, StepKind.DECIDE), *(one for one in records if one.kind is RecordKind.RUN_FINISHED)]
-    named = [
-        (term, one)
-        for one in said
-        if isinstance(term := one.payload.get("term"), int) and term > 0 and isinstance(one.payload.get("primary"), str)
+    named = [(one.payload.get("term"), one.payload.get("primary"), one) for one in said]
+    watched = _facts(records, StepKind.STABILIZE)
+    named += [(one.payload.get("term"), one.payload.get("endpoint"), one) for one in watched]
+    known = [
+        (term, primary, one)
+        for term, primary, one in named
+        if isinstance(term, int) and isinstance(primary, str) and term
     ]
-    if not named:
+    if not known:
         return None
-    _, record = max(named, key=lambda one: one[0])
-    fact = _fact_of(record, DECIDED, now)
-    return fact.model_copy(update={"value": {name: record.payload[name] for name in ("term", "primary")}})
+    term, primary, record = max(known, key=lambda one: one[0])
+    return _fact_of(record, DECIDED, now).model_copy(update={"value": {"term": term, "primary": primary}})
 
 
 def _newest(records: tuple[Record, ...], kind: StepKind, fact_id: str, now: datetime) -> Fact | None:
@@ -377,16 +380,32 @@ def redirect_interrupted(records: tuple[Record, ...]) -> bool:
 
 
 def _newest_redirect(records: tuple[Record, ...]) -> Record | None:
-    steps = (one for one in reversed(records) if (one.step or "").endswith(StepKind.REDIRECT.value))
-    return next((one for one in steps if one.kind in (RecordKind.STEP_INTENT, *OUTCOMES)), None)
+    """The last word on a redirect: its own record, or that of a switch which would come to it: where the journal went
+    away meanwhile, it is the only one."""
+    steps = (one for one in reversed(records) if one.kind in (RecordKind.STEP_INTENT, *OUTCOMES))
+    return next((one for one in steps if _is_redirect(one.step) or _leads_to_redirect(one)), None)
+
+
+def _is_redirect(step: JsonValue) -> bool:
+    return isinstance(step, str) and step.endswith(StepKind.REDIRECT.value)
+
+
+def _leads_to_redirect(record: Record) -> bool:
+    section = record.payload.get("section")
+    return record.kind is RecordKind.STEP_INTENT and isinstance(section, list) and any(map(_is_redirect, section))
 
 
 def _redirected(records: tuple[Record, ...], now: datetime) -> Fact | None:
+    """`if_decided`: the switch that would have come to it counts only if the decision that stands is that run's own."""
     newest = _newest_redirect(records)
     if newest is None:
         return None
-    fact = _fact_of(newest, REDIRECT, now)
-    return fact.model_copy(update={"value": {"interrupted": redirect_interrupted(records), "run": newest.run}})
+    value: dict[str, JsonValue] = {
+        "interrupted": redirect_interrupted(records),
+        "run": newest.run,
+        "if_decided": not _is_redirect(newest.step),
+    }
+    return _fact_of(newest, REDIRECT, now).model_copy(update={"value": value})
 
 
 class Unfinished(NamedTuple):

@@ -10,8 +10,8 @@ from pydantic import JsonValue
 
 from statehub_plan.abstraction import ground
 from statehub_plan.apply.around import Glance, Surroundings
+from statehub_plan.apply.staleness import changed_identities
 from statehub_plan.errors import StatehubError
-from statehub_plan.journal import LeaseLost
 from statehub_plan.model.plan import Plan
 from statehub_plan.model.record import RecordKind
 from statehub_plan.model.steps import StepKind
@@ -25,6 +25,11 @@ _WAY_OUT = (StepKind.BURN, StepKind.FREEZE, StepKind.OPEN)
 
 _REMEDY = "run `apply` or `abort` as soon as that is mended; until then writes may be refused everywhere"
 
+_ELSEWHERE = (
+    "mend the connection string, then run `apply` or `abort`: in the database that answers now there is nothing to "
+    "burn, and where a decision may stand two sides would accept writes; until then writes may be refused everywhere"
+)
+
 
 def recorded(
     around: Surroundings, kind: RecordKind, step: str | None, payload: dict[str, JsonValue]
@@ -33,25 +38,33 @@ def recorded(
     try:
         around.append(kind, step, payload)
     except StatehubError as error:
-        return (f"not on record: {error.what}",)
+        return not_on_record(error)
     return ()
+
+
+def not_on_record(error: StatehubError) -> tuple[str, ...]:
+    """How it is told that the journal could not take something."""
+    return (f"not on record: {error.what}",)
 
 
 def end_pending(
     plan: Plan, stage: Stage, around: Surroundings, look: Callable[[], Glance], because: str
 ) -> tuple[str, ...]:
-    """Burns a pending term and opens the old primary, if that is the world we are in. Reads nothing of the journal.
+    """Burns a pending term and opens the old primary, if that is the world we are in, and the databases that answer are
+    the plan's. Reads nothing of the journal.
 
     Returns what a person has to know besides the failure itself: that this was done, or what of it could not be;
     nothing when the old primary accepts writes anyway, or the decision has fallen."""
     try:
         glance = look()
         world = glance.world
+        if others := changed_identities(plan, glance.observation, plan.identities):
+            return (f"nothing was done about {plan.old}: another database answers than the plan's", *others, _ELSEWHERE)
         if world.primary is Role.NEW or world.old.writes is Writes.OPEN:
             return ()
         if world.primary is Role.UNKNOWN or world.term not in (Term.PENDING, Term.BURNED):
             return (_unseen(plan, glance), _REMEDY)
-        _require_not_taken(stage)
+        stage.require_not_taken()
         told = _burn_and_open(plan, stage, around, glance, because)
     except StatehubError as error:
         return (f"{plan.old} could not be opened again: {error.what}", _REMEDY)
@@ -60,16 +73,6 @@ def end_pending(
     aborted: dict[str, JsonValue] = {"because": because, "term": plan.term}
     told += recorded(around, RecordKind.RUN_ABORTED, None, aborted)
     return (f"{plan.old} accepts writes again; term {plan.term} is burned, so it takes a new plan to go on", *told)
-
-
-def _require_not_taken(stage: Stage) -> None:
-    """LeaseLost where another run is known, or may be known, to have the lease. That the journal cannot be asked leaves
-    nobody waiting: a later run that has acted on the databases is known to them by its epoch."""
-    try:
-        stage.check_lease()
-    except StatehubError as lost:
-        if isinstance(lost, LeaseLost) and not lost.unanswered:
-            raise
 
 
 def _burn_and_open(plan: Plan, stage: Stage, around: Surroundings, glance: Glance, because: str) -> tuple[str, ...]:

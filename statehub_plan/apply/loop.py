@@ -13,8 +13,8 @@ from datetime import timedelta
 import psycopg
 from pydantic import JsonValue
 
-from statehub_plan.abstraction import facts_age, ground, identity_of_primary
-from statehub_plan.apply.aftermath import end_pending, recorded
+from statehub_plan.abstraction import facts_age, ground, identity_of_primary, observed_decision
+from statehub_plan.apply.aftermath import end_pending, not_on_record, recorded
 from statehub_plan.apply.around import Glance, Surroundings
 from statehub_plan.apply.refusals import (
     database_failed,
@@ -30,7 +30,7 @@ from statehub_plan.apply.refusals import (
 from statehub_plan.apply.staleness import changed_evidence, changed_facts, changed_identities, stale
 from statehub_plan.apply.unseen import bad_look, refusal
 from statehub_plan.errors import LeaveNow, OutcomeUnknown, StatehubError, refused_by_system
-from statehub_plan.history import evidence_recorded, redirect_interrupted, stabilizing
+from statehub_plan.history import decided_term, evidence_recorded, redirect_interrupted, stabilizing
 from statehub_plan.model.plan import Direction, Phase, Plan, Refused, Step
 from statehub_plan.model.record import GateState, RecordKind, RunContext
 from statehub_plan.model.spec import FallbackMode, TransferMethod
@@ -101,6 +101,7 @@ class Applying:
         self.author = author
         self.wish = wish_of(plan.spec, plan.direction)
         self._touched = False
+        self._decided = False
         self._step: Step | None = None
         self._step_count = 0
         self._after_section = 0
@@ -193,6 +194,7 @@ class Applying:
             self._require_gate_ahead(glance)
         if RecordKind.RUN_STARTED in mine:
             self.around.append(RecordKind.RUN_RESUMED, None, {"world": _world_json(glance.world)})
+            self._remember_decision(glance)
         else:
             self.around.append(RecordKind.RUN_STARTED, None, self._identity_payload())
         self._refuse_unseen(glance)
@@ -219,6 +221,18 @@ class Applying:
             "effects_digest": self.plan.effects_digest,
             "author": self.author,
         }
+
+    def _remember_decision(self, glance: Glance) -> None:
+        """A process of this run that died between the decision and its record, or had no journal then, left none."""
+        decision = observed_decision(self.plan.spec, glance.observation)
+        mine = decision is not None and decision.term == self.plan.term and decision.run == self.stage.run
+        if mine and decided_term(self.around.records()) < self.plan.term:
+            self._record_decision()
+
+    def _record_decision(self) -> None:
+        about = self.plan.identities[self.plan.new].model_dump(mode="json")
+        decided: dict[str, JsonValue] = {"term": self.plan.term, "primary": self.plan.new, "identity": about}
+        self.stage.record_fact(StepKind.DECIDE.value, "passed", decided)
 
     def _refuse_stale(self, glance: Glance) -> None:
         details = changed_facts(self.plan, glance.observation, glance.world)
@@ -276,6 +290,7 @@ class Applying:
         self.stage.reporter.step_started(step, self._step_count, self._step_count + remaining - 1)
         started = time.monotonic()
         payload = self.around.executor(step.kind)(self.stage, step)
+        self._decided |= step.kind is StepKind.DECIDE
         self.stage.tell_later()
         elapsed_s = time.monotonic() - started
         after = self.look(deep=step.kind in _LOOK_DEEP_AFTER)
@@ -349,7 +364,8 @@ class Applying:
         return section, expected
 
     def _carry_out_section(self, steps: list[Step]) -> None:
-        """Every step of it; what was done is on record in their order also where a later one fails."""
+        """Every step of it; what was done is on record in their order also where a later one fails. A journal that is
+        away too hides nothing of that."""
         done: list[tuple[Step, dict[str, JsonValue], float]] = []
         reverse = self.wish.fallback is FallbackMode.FOLLOWING
         try:
@@ -364,25 +380,40 @@ class Applying:
                     started = time.monotonic()
                     part = self.around.switch_part if step.kind is not StepKind.REDIRECT else self._redirect_at_once
                     done.append((step, part(self.stage, switch, step), time.monotonic() - started))
-        finally:
-            self._record_section(steps, done)
+                    self._decided |= step.kind is StepKind.DECIDE
+        except BaseException as failure:
+            try:
+                self._record_section(steps, done)
+            except StatehubError as unrecorded:
+                _add_details(failure, not_on_record(unrecorded))
+            raise
+        self._record_section(steps, done)
 
     def _redirect_at_once(self, stage: Stage, _switch: Switch, step: Step) -> dict[str, JsonValue]:
         return self.around.executor(step.kind)(stage, step)
 
     def _record_section(self, steps: list[Step], done: list[tuple[Step, dict[str, JsonValue], float]]) -> None:
+        """Tells all of it, also where the journal can take none: that is raised then, and tried no more."""
         total = self._step_count + len(steps) + self._after_section
+        unrecorded: StatehubError | None = None
         for step, payload, elapsed_s in done:
             self._step_count += 1
-            if step.kind is StepKind.DECIDE:
-                about = self.plan.identities[self.plan.new].model_dump(mode="json")
-                decided: dict[str, JsonValue] = {"term": self.plan.term, "primary": self.plan.new, "identity": about}
-                self.stage.record_fact(step.kind.value, "passed", decided)
-            told = {**payload, "kind": step.kind.value, "elapsed_ms": round(elapsed_s * 1000, 1)}
-            self.around.append(RecordKind.STEP_DONE, step.id, told)
+            try:
+                if unrecorded is None:
+                    self._record_part(step, payload, elapsed_s)
+            except StatehubError as error:
+                unrecorded = error
             self.stage.reporter.step_started(step, self._step_count, total)
             self.stage.reporter.step_ended(step, str(payload.get("summary", "done")), elapsed_s)
         self.stage.tell_later()
+        if unrecorded is not None:
+            raise unrecorded
+
+    def _record_part(self, step: Step, payload: dict[str, JsonValue], elapsed_s: float) -> None:
+        if step.kind is StepKind.DECIDE:
+            self._record_decision()
+        done = {**payload, "kind": step.kind.value, "elapsed_ms": round(elapsed_s * 1000, 1)}
+        self.around.append(RecordKind.STEP_DONE, step.id, done)
 
     def _planned(self, found: Next, glance: Glance) -> Step:
         """The step as the plan shows it; a refusal if what is needed now was never shown."""
@@ -503,13 +534,18 @@ class Applying:
         if self._step is not None:
             code = error.code if isinstance(error, StatehubError) else "defect"
             told += recorded(self.around, RecordKind.STEP_FAILED, self._step.id, {"code": code, "what": what})
-        if not (isinstance(error, OutcomeUnknown) and self._step is not None and self._step.kind is StepKind.DECIDE):
+        unknown = isinstance(error, OutcomeUnknown) and self._step is not None and self._step.kind is StepKind.DECIDE
+        if not (unknown or self._decided):
             told += end_pending(self.plan, self.stage, self.around, self._look_unrecorded, what)
-        if isinstance(error, StatehubError):
-            error.details += told
-        elif told:
-            error.add_note("\n".join(told))
+        _add_details(error, told)
         return error
+
+
+def _add_details(error: BaseException, told: tuple[str, ...]) -> None:
+    if isinstance(error, StatehubError):
+        error.details += told
+    elif told:
+        error.add_note("\n".join(told))
 
 
 def _as_if(glance: Glance, world: World) -> Glance:

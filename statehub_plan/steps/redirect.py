@@ -23,13 +23,14 @@ def require_redirectable(stage: Stage) -> None:
 def execute(stage: Stage, step: Step) -> dict[str, JsonValue]:
     """One path after the other; a path that already points there is left as it is.
 
-    A path that fails keeps no other one in the outage: all are tried before a StatehubError names those that failed, an
-    OutcomeUnknown where that is so of any of them."""
+    Nothing keeps another path in the outage, neither one that fails nor a journal that is away: all are tried before a
+    StatehubError names those that failed, an OutcomeUnknown where that is so of any of them. Only another run that has
+    taken over ends it."""
     endpoint = stage.subject(step)
     changes: list[JsonValue] = []
     failed: dict[str, StatehubError] = {}
     for path in stage.plan.spec.spec.access:
-        stage.checkpoint()
+        stage.require_not_taken()
         try:
             change = redirect(path, endpoint, stage.base_dir)
         except StatehubError as error:

@@ -10,6 +10,7 @@ from pathlib import Path
 from pydantic import JsonValue
 
 from statehub_plan.errors import Exit, StatehubError
+from statehub_plan.journal import LeaseLost
 from statehub_plan.model.facts import Evidence, Observation
 from statehub_plan.model.plan import Plan, Step
 from statehub_plan.model.record import Record
@@ -98,6 +99,16 @@ class Stage:
         self.check_lease()
         if self.hold is not None:
             self.hold.check()
+
+    def require_not_taken(self) -> None:
+        """LeaseLost where another run is known, or may be known, to have the lease. That the journal cannot be asked
+        leaves nobody waiting who could be served: a later run that has acted on the databases is known to them by its
+        epoch."""
+        try:
+            self.check_lease()
+        except StatehubError as lost:
+            if isinstance(lost, LeaseLost) and not lost.unanswered:
+                raise
 
     def later(self, text: str) -> None:
         """A note that waits until nobody waits for this process any more; see `tell_later`. Any thread may call it."""

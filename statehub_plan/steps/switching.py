@@ -90,8 +90,9 @@ def begin_proved_switch(stage: Stage, *, reverse: bool) -> Switch:
 
 
 def carry_out_part(stage: Stage, switch: Switch, step: Step) -> dict[str, JsonValue]:
-    """One part of the switch. Whatever it raises before the freeze leaves writers free, once the switch is closed."""
-    stage.check_lease()
+    """One part of the switch. Whatever it raises before the freeze leaves writers free, once the switch is closed; what
+    comes after the decision waits for no journal that is away."""
+    stage.require_not_taken() if step.kind is StepKind.OPEN else stage.check_lease()
     return PARTS[step.kind](stage, switch, step)
 
 

@@ -129,6 +129,38 @@ def test_a_new_journal_goes_on_where_a_lost_one_had_come(world: DemoWorld, monke
     assert before < min(state_of(world, name).epoch for name in (SOURCE, TARGET))
 
 
+def exchange_target(world: DemoWorld) -> None:
+    """Another database answers under the target's name; the real one lives on, decided and open, under another."""
+    cluster = world.sites[TARGET].cluster
+    with psycopg.connect(cluster.dsn(), autocommit=True) as connection:
+        connection.execute("ALTER DATABASE statehub ALLOW_CONNECTIONS false")
+        connection.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = 'statehub'")
+        connection.execute("ALTER DATABASE statehub RENAME TO statehub_real")
+        connection.execute("ALTER DATABASE statehub_real ALLOW_CONNECTIONS true")
+        connection.execute("CREATE DATABASE statehub OWNER statehub_owner")
+    with psycopg.connect(cluster.dsn("statehub"), autocommit=True) as connection:
+        connection.execute("GRANT EXECUTE ON FUNCTION pg_replication_origin_advance(text, pg_lsn) TO statehub_cutover")
+
+
+def test_a_run_that_ends_behind_its_decision_opens_nothing_beside_what_was_decided(
+    pg_installations: tuple[PgInstallation, ...], opa_path: Path, ssh_keygen: Path
+) -> None:
+    """Right before clients are redirected the new side's connection string leads elsewhere, and Ctrl-C is pressed: an
+    empty register knows of no decision, and the run that took it does."""
+    with demo_world(stabilization="1s", method="replication", fallback="following") as world:
+
+        def bound_anew() -> None:
+            exchange_target(world)
+            raise KeyboardInterrupt
+
+        ending = At("switching:redirect", bound_anew)
+        ended = applied_with(approved(world, "there"), ending)
+        assert (True, "interrupted") == (ending.acted, ended and ended.code)
+        with psycopg.connect(world.sites[TARGET].cluster.dsn("statehub_real")) as real:
+            assert [(1, TARGET)] == real.execute("SELECT term, primary_endpoint FROM statehub_plan.decision").fetchall()
+        assert not accepts_writes(world, SOURCE)
+
+
 def finish(file: Path) -> None:
     """`apply`, and again while stabilization waits."""
     until = time.monotonic() + 60

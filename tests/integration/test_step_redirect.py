@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
 
 import pytest
 
 from statehub_plan.errors import OutcomeUnknown, StatehubError
+from statehub_plan.journal import LeaseLost
 from statehub_plan.model.steps import StepKind
 from statehub_plan.steps import redirect
 from statehub_plan.steps.stage import Stage
-from tests.unit.facts import NOW, document, plan, switched
+from tests.unit.facts import LEASE, NOW, document, plan, switched
 
 VALUES = {"home": "http://127.0.0.1:1", "away": "http://127.0.0.1:2"}
 
@@ -91,7 +93,26 @@ def test_an_outcome_that_nobody_knows_wins_over_a_plain_error(tmp_path: Path) ->
 
 def test_a_run_that_lost_its_lease_touches_no_further_path(tmp_path: Path) -> None:
     """That ends the step at once: it is no failure of a path."""
-    lost = StatehubError(code="lease-lost", what="another run has it", hint="let it finish")
+    lost = LeaseLost(LEASE, "epoch 2 has it")
+    paths = _file(tmp_path, "first"), _file(tmp_path, "second")
+    with pytest.raises(StatehubError) as failed:
+        _redirected(tmp_path, *paths, check_lease=_once_asked(lost))
+    assert lost is failed.value
+    assert [VALUES["away"] in (tmp_path / name).read_text() for name in ("first", "second")] == [True, False]
+
+
+def test_a_journal_that_is_away_keeps_no_path_in_the_outage(tmp_path: Path) -> None:
+    """Nobody is known to have taken over, and clients of the other paths would stay on the frozen side."""
+    unanswered = LeaseLost(LEASE, "the connection that held it is gone", unanswered=True)
+    away = StatehubError(code="journal-unreachable", what="the journal's server is away", hint="wait for it")
+    for index, silence in enumerate((unanswered, away)):
+        paths = [_file(tmp_path, f"{name}-{index}") for name in ("first", "second", "third")]
+        found = _redirected(tmp_path, *paths, check_lease=_once_asked(silence))
+        assert "3 access paths point at away" == found["summary"]
+
+
+def _once_asked(lost: StatehubError) -> Callable[[], None]:
+    """Fine when it is asked the first time, lost from then on."""
     asked: list[int] = []
 
     def check_lease() -> None:
@@ -99,8 +120,4 @@ def test_a_run_that_lost_its_lease_touches_no_further_path(tmp_path: Path) -> No
         if len(asked) > 1:
             raise lost
 
-    paths = _file(tmp_path, "first"), _file(tmp_path, "second")
-    with pytest.raises(StatehubError) as failed:
-        _redirected(tmp_path, *paths, check_lease=check_lease)
-    assert lost is failed.value
-    assert [VALUES["away"] in (tmp_path / name).read_text() for name in ("first", "second")] == [True, False]
+    return check_lease

@@ -10,7 +10,7 @@ from pydantic import TypeAdapter
 from statehub_plan.model.base import canonical
 from statehub_plan.model.facts import Evidence, EvidenceStatus, Fact, FactStatus, Observation
 from statehub_plan.model.plan import Direction, Plan
-from statehub_plan.model.record import Record, RecordKind
+from statehub_plan.model.record import Lease, Record, RecordKind
 from statehub_plan.model.spec import CutoverPlan
 from statehub_plan.planning import make_plan
 
@@ -56,6 +56,11 @@ DOCUMENT: dict[str, Any] = {
 def document(**spec: Any) -> CutoverPlan:
     """The plan document with some keys of its spec replaced."""
     return CutoverPlan.model_validate({**DOCUMENT, "spec": {**DOCUMENT["spec"], **spec}})
+
+
+LEASE = Lease(
+    service="hub", holder="bob@ops", epoch=1, acquired_at=NOW, heartbeat_at=NOW, expires_at=NOW + timedelta(seconds=30)
+)
 
 
 def identity(name: str) -> dict[str, Any]:

@@ -7,31 +7,71 @@ call by call; the real steps on real servers are in tests/integration.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from datetime import timedelta
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any, NoReturn, cast
 
+import psycopg
 from pydantic import JsonValue
 
+from statehub_plan.abstraction import compared_as
 from statehub_plan.apply.around import Glance, Surroundings
 from statehub_plan.apply.loop import Applying
 from statehub_plan.errors import StatehubError
 from statehub_plan.history import journal_facts
 from statehub_plan.model.base import epoch_s
 from statehub_plan.model.facts import Evidence, Observation
-from statehub_plan.model.plan import Phase, Plan, Step, Verdict
+from statehub_plan.model.plan import Identity, Phase, Plan, Step, Verdict
 from statehub_plan.model.record import GateState, Record, RecordKind, RunContext
+from statehub_plan.model.spec import CutoverPlan
 from statehub_plan.model.steps import StepKind
+from statehub_plan.model.stream import stream_name
 from statehub_plan.planning import evidence_digest
 from statehub_plan.postgres.hold import Hold
 from statehub_plan.postgres.switch import Switch
 from statehub_plan.steps import stabilize
 from statehub_plan.steps.stage import Execute, Stage
-from tests.unit.facts import NOW, evidence, facts, identity, observation, record
+from tests.unit.facts import NOW, document, evidence, facts, fenced, identity, observation, plan, record
 
 HOLD = "hold-1"
 CHECK = evidence_digest(evidence())
+
+
+REPLACE = document(transfer={"method": "dump", "targetContent": "replace"})
+PLAN = plan(doc=REPLACE)
+WHATEVER: tuple[Callable[[], BaseException], ...] = (
+    lambda: RuntimeError("a defect"),
+    KeyboardInterrupt,
+    lambda: psycopg.OperationalError("the connection was lost"),
+    lambda: OSError(28, "No space left on device"),
+    lambda: StatehubError(code="some-refusal", what="it said no", hint="ask again"),
+)
+
+
+def raising(number: int) -> Callable[[], NoReturn]:
+    """One of the things that may go wrong."""
+
+    def go_wrong() -> NoReturn:
+        raise WHATEVER[number % len(WHATEVER)]()
+
+    return go_wrong
+
+
+def ended(world: Simulated) -> BaseException | None:
+    """How one process that applies the plan ended."""
+    try:
+        world.run()
+    except (StatehubError, RuntimeError, KeyboardInterrupt) as error:
+        return error
+    return None
+
+
+def assert_nobody_waits(world: Simulated) -> None:
+    """Undecided, the old primary accepts writes; decided, it does not."""
+    assert not world.held
+    assert world.decided != ("home" in world.open), world.values
 
 
 class Simulated:
@@ -56,6 +96,7 @@ class Simulated:
         self.lost: StatehubError | None = None
         self.approved = self.allowed = True
         self.kept_for = timedelta(0)
+        self.told: list[str] = []
         self.looks: list[bool] = []
         self.looks_before_hold: list[bool] = []
         self.real_stabilization = False
@@ -208,7 +249,7 @@ class Simulated:
             check_lease=lambda: self._outside(self._check_lease),
             look=lambda: self._seen(False),
             records=self._records,
-            reporter=Silent(),
+            reporter=Silent(self.told),
         )
         Applying(self.plan, stage, self._surroundings(), "bob@ops").run()
 
@@ -221,8 +262,8 @@ class Simulated:
             records=lambda: self._outside(self._records),
             append=lambda kind, step, payload: self._outside(lambda: self._append(kind, step, payload)),
             executor=self._executor,
-            begin_switch=lambda stage, reverse: cast(Switch, None),  # this move is made by a dump
-            switch_part=lambda stage, switch, step: {},
+            begin_switch=lambda stage, reverse: cast(Switch, nullcontext()),
+            switch_part=lambda stage, switch, step: self._executor(step.kind)(stage, step),
             now=lambda: self.now,
         )
 
@@ -312,11 +353,56 @@ class Simulated:
         return {"term": self.plan.term, "primary": primary, "run": "r", "decided_at": 0}
 
 
+class Switching(Simulated):
+    """The same for a move by replication whose target follows and is rehearsed: from the hold on it is one switch."""
+
+    def __init__(self, **wish: Any) -> None:
+        doc = document(**({"transfer": {"method": "replication"}} | wish))
+        values = following(doc)
+        super().__init__(plan(values, doc))
+        self.values = values
+
+    def drain(self, _stage: object) -> None:
+        """Arrived."""
+        self._reach("arrived", HOLD)
+
+    def unfollow(self, _stage: object) -> None:
+        """A primary follows nobody."""
+        self.values |= {"away.subscriptions": [], "home.slots": []}
+
+    def _reach(self, stage: str, hold: str | None) -> None:
+        self.values["away.transfer"] = {**self.values["away.transfer"], "stage": stage, "hold": hold}
+
+
+def following(doc: CutoverPlan) -> dict[str, Any]:
+    """Facts of a primary `home` that `away` follows, of which a rehearsal has proved everything."""
+    name = stream_name(Identity.model_validate(identity("away")))
+    ends = {"name": name, "ours": True, "active": True, "running": True, "enabled": True, "slot": name}
+    source = identity("home")["system_identifier"]
+    filled = {"fill_stage": "following", "fill_slot": name, "fill_point": "0/1", "hold": None, "source": source}
+    receipt = {"term": 1, "stream": name, "stream_point": "0/1", "watermarks": {"home": "a", "away": "b"}}
+    shown = {"state": "passed", "passed": True, "at": epoch_s(NOW), "compared_as": compared_as(doc)}
+    return facts(
+        away__writes="frozen",
+        away__fence=fenced(1),
+        away__transfer={"stage": "prepared", "term": 1, **filled},
+        away__subscriptions=[{**ends, "tables": 3, "tables_ready": 3}],
+        home__slots=[{**ends, "database": "hub"}],
+        home__definitions="a",
+        away__definitions="b",
+        rehearsal=receipt | shown,
+    )
+
+
 class Silent:
-    """A reporter that nobody listens to."""
+    """A reporter that only keeps the kinds of the steps that it is told."""
+
+    def __init__(self, told: list[str] | None = None) -> None:
+        self._told = [] if told is None else told
 
     def step_started(self, step: Step, index: int, total: int) -> None:
-        """Nothing."""
+        """Keep its kind."""
+        self._told.append(step.kind.value)
 
     def step_ended(self, step: Step, outcome: str, elapsed_s: float) -> None:
         """Nothing."""

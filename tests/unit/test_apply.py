@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any, NoReturn
 
-import psycopg
 import pytest
 from pydantic import JsonValue
 
@@ -23,7 +21,7 @@ from statehub_plan.journal import LeaseLost
 from statehub_plan.model.base import epoch_s
 from statehub_plan.model.facts import EvidenceStatus
 from statehub_plan.model.plan import Direction, Refused
-from statehub_plan.model.record import Lease, Record, RecordKind
+from statehub_plan.model.record import Record, RecordKind
 from statehub_plan.model.spec import FallbackMode
 from statehub_plan.model.steps import StepKind
 from statehub_plan.planner import Wish, next_step
@@ -32,6 +30,7 @@ from statehub_plan.steps.stage import Waiting
 from statehub_plan.world import Access, Data, Due, Health, Role, Side, Stable, Term, World, Writes
 from tests.unit.facts import (
     DOCUMENT,
+    LEASE,
     NOW,
     PASSED,
     document,
@@ -44,29 +43,7 @@ from tests.unit.facts import (
     restored,
     switched,
 )
-from tests.unit.simulated import Simulated
-
-REPLACE = document(transfer={"method": "dump", "targetContent": "replace"})
-PLAN = plan(doc=REPLACE)
-LEASE = Lease(
-    service="hub", holder="bob@ops", epoch=1, acquired_at=NOW, heartbeat_at=NOW, expires_at=NOW + timedelta(seconds=30)
-)
-WHATEVER: tuple[Callable[[], BaseException], ...] = (
-    lambda: RuntimeError("a defect"),
-    KeyboardInterrupt,
-    lambda: psycopg.OperationalError("the connection was lost"),
-    lambda: OSError(28, "No space left on device"),
-    lambda: StatehubError(code="some-refusal", what="it said no", hint="ask again"),
-)
-
-
-def raising(number: int) -> Callable[[], NoReturn]:
-    """One of the things that may go wrong."""
-
-    def go_wrong() -> NoReturn:
-        raise WHATEVER[number % len(WHATEVER)]()
-
-    return go_wrong
+from tests.unit.simulated import PLAN, REPLACE, Simulated, assert_nobody_waits, ended, raising
 
 
 def undisturbed() -> Simulated:
@@ -75,21 +52,6 @@ def undisturbed() -> Simulated:
     world.run()
     assert ({"away"}, True) == (world.open, world.decided)
     return world
-
-
-def ended(world: Simulated) -> BaseException | None:
-    """How one process that applies the plan ended."""
-    try:
-        world.run()
-    except (StatehubError, RuntimeError, KeyboardInterrupt) as error:
-        return error
-    return None
-
-
-def assert_nobody_waits(world: Simulated) -> None:
-    """Undecided, the old primary accepts writes; decided, it does not."""
-    assert not world.held
-    assert world.decided != ("home" in world.open), world.values
 
 
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])

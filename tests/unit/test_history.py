@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
-from statehub_plan.abstraction import Decision
+from statehub_plan.abstraction import Decision, ground, read_register
 from statehub_plan.history import (
+    DECIDED,
     history_of,
     journal_facts,
     lane_states,
@@ -17,7 +18,8 @@ from statehub_plan.history import (
 )
 from statehub_plan.model.plan import Identity
 from statehub_plan.model.record import CriterionStatus, Record, RecordKind
-from tests.unit.facts import NOW, document, identity, record
+from statehub_plan.world import Access
+from tests.unit.facts import NOW, document, identity, observation, record, switched
 
 STARTED = record(1, RecordKind.RUN_STARTED, {})
 INTENT = record(2, RecordKind.STEP_INTENT, {"kind": "copy"}, step="05-copy")
@@ -62,6 +64,30 @@ def test_a_redirect_is_interrupted_until_the_newest_one_of_any_run_is_done() -> 
         done = redirecting(6, RecordKind.STEP_DONE, "back")
         assert not redirect_interrupted((STARTED, begun, left, another, done))
         assert redirect_interrupted((STARTED, done, another, begun, left))
+
+
+def test_a_switch_of_which_nothing_more_is_on_record_may_have_come_to_its_redirect() -> None:
+    """The journal went away meanwhile. It counts only where the decision that stands is that run's own."""
+    begun = record(2, RecordKind.STEP_INTENT, {"section": ["05-hold", "07-decide", "09-redirect"]}, step="05-hold")
+    assert redirect_interrupted((STARTED, begun))
+    known = {fact.id: fact.value for fact in journal_facts((STARTED, begun), NOW)}
+    assert {"interrupted": True, "run": "r", "if_decided": True} == known["redirect"]
+    pointed = switched(away__writes="open", access__mcp={"endpoint": "away"}) | known
+    for run, expected in (("r", Access.SPLIT), ("another", Access.NEW)):
+        values = pointed | {"away.register": [{**pointed["away.register"][0], "run": run}]}
+        assert expected is ground(document(), observation(values), (), now=NOW).world.access
+    done = record(3, RecordKind.STEP_DONE, {}, step="09-redirect")
+    assert not redirect_interrupted((STARTED, begun, done))
+
+
+def test_a_decision_that_only_its_stabilization_tells_of_is_known_too() -> None:
+    """Killed between the decision and its record, resumed, and watching for days: the register that forgot makes nobody
+    primary all the same."""
+    watched = {"kind": "stabilize", "state": "running", "endpoint": "away", "term": 1, "identity": identity("away")}
+    known = {fact.id: fact.value for fact in journal_facts((STARTED, record(2, RecordKind.FACT, watched)), NOW)}
+    assert {"term": 1, "primary": "away"} == known[DECIDED]
+    values = switched(away__register=[], away__identity=identity("somebody else's")) | known
+    assert read_register(document(), observation(values)).primary is None
 
 
 def test_the_newest_slot_that_was_dropped_is_a_fact_of_its_endpoint_and_a_failed_attempt_is_none() -> None:
