@@ -27,7 +27,7 @@ from statehub_plan.apply.refusals import (
     vetoed,
     world_differs,
 )
-from statehub_plan.apply.staleness import changed_evidence, changed_facts, changed_identities, stale
+from statehub_plan.apply.staleness import changed_evidence, changed_facts, changed_identities, stale, unexplained
 from statehub_plan.apply.unseen import bad_look, refusal
 from statehub_plan.errors import LeaveNow, OutcomeUnknown, StatehubError, refused_by_system
 from statehub_plan.history import decided_term, evidence_recorded, redirect_interrupted, stabilizing
@@ -41,7 +41,7 @@ from statehub_plan.postgres.switch import Switch
 from statehub_plan.steps.stage import Stage, Waiting
 from statehub_plan.steps.switching import OUTDATED
 from statehub_plan.transitions import effect
-from statehub_plan.world import Access, Data, Due, Follows, Reach, Role, World, Writes, difference
+from statehub_plan.world import Access, Data, Reach, Role, World, Writes
 
 _REHEARSALS_AGAIN = 2
 """So often one run proves everything anew when something came between its rehearsal and its hold."""
@@ -551,27 +551,6 @@ def _add_details(error: BaseException, told: tuple[str, ...]) -> None:
 def _as_if(glance: Glance, world: World) -> Glance:
     """What would be seen if the model's next worlds were there already: how policies judge steps of one switch."""
     return replace(glance, grounded=replace(glance.grounded, world=world))
-
-
-def unexplained(expected: World, observed: World) -> tuple[str, ...]:
-    """Differences between model and observation that nothing outside could have caused. Health moves by itself, streams
-    break and go on, a retained side falls behind an open primary, backups, drills and rehearsals age, and evidence
-    concerns the time before the decision."""
-    lines = []
-    for line in difference(expected, observed):
-        name, _, change = line.partition(": ")
-        decided = observed.primary is Role.NEW or change == f"{Due.DONE} → {Due.DUE}"
-        ages = name in ("backup", "evidence", "restore_drill", "failover_drill", "rehearsal")
-        fell_behind = (
-            name == "old.data" and observed.primary is Role.NEW and observed.old.data in (Data.STALE, Data.EQUAL)
-        )
-        # A walsender or a worker that was just restarted: what depends on the stream asks again by itself.
-        flickers = name.endswith(".follows") and {*change.split(" → ")} == {Follows.BROKEN, Follows.STREAMING}
-        # A path out of sight: only after the decision do those that are not show clients to be taken along.
-        seen_apart = (name, change) == ("access", f"{Access.UNKNOWN} → {Access.SPLIT}") and observed.primary is Role.NEW
-        if not (name.endswith(".health") or fell_behind or flickers or seen_apart or (ages and decided)):
-            lines.append(line)
-    return tuple(lines)
 
 
 def _same_preparation(shown: Step, step: Step, world: World) -> bool:

@@ -11,7 +11,7 @@ from statehub_plan.abstraction import identity_of
 from statehub_plan.errors import Exit, Refusal
 from statehub_plan.model.facts import Evidence, Observation
 from statehub_plan.model.plan import Plan
-from statehub_plan.world import World, difference
+from statehub_plan.world import Access, Data, Due, Follows, Role, World, difference
 
 DECISIVE = (
     "identity",
@@ -102,3 +102,24 @@ def stale(details: tuple[str, ...], what: str = "the world is not the one that t
         exit_status=Exit.STALE_PLAN,
         details=details,
     )
+
+
+def unexplained(expected: World, observed: World) -> tuple[str, ...]:
+    """Differences between model and observation that nothing outside could have caused. Health moves by itself, streams
+    break and go on, a retained side falls behind an open primary, backups, drills and rehearsals age, and evidence
+    concerns the time before the decision."""
+    lines = []
+    for line in difference(expected, observed):
+        name, _, change = line.partition(": ")
+        decided = observed.primary is Role.NEW or change == f"{Due.DONE} → {Due.DUE}"
+        ages = name in ("backup", "evidence", "restore_drill", "failover_drill", "rehearsal")
+        fell_behind = (
+            name == "old.data" and observed.primary is Role.NEW and observed.old.data in (Data.STALE, Data.EQUAL)
+        )
+        # A walsender or a worker that was just restarted: what depends on the stream asks again by itself.
+        flickers = name.endswith(".follows") and {*change.split(" → ")} == {Follows.BROKEN, Follows.STREAMING}
+        # A path out of sight: only after the decision do those that are not show clients to be taken along.
+        seen_apart = (name, change) == ("access", f"{Access.UNKNOWN} → {Access.SPLIT}") and observed.primary is Role.NEW
+        if not (name.endswith(".health") or fell_behind or flickers or seen_apart or (ages and decided)):
+            lines.append(line)
+    return tuple(lines)

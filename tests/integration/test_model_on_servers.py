@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from statehub_plan.apply.loop import unexplained
+from statehub_plan.apply.staleness import unexplained
 from statehub_plan.components import PgInstallation
 from statehub_plan.demo.world import SOURCE, TARGET, DemoWorld
 from statehub_plan.errors import Exit

@@ -11,8 +11,7 @@ from typing import Any, NoReturn
 import pytest
 from pydantic import JsonValue
 
-from statehub_plan.apply.loop import unexplained
-from statehub_plan.apply.staleness import changed_evidence, changed_facts
+from statehub_plan.apply.staleness import changed_evidence, changed_facts, unexplained
 from statehub_plan.apply.unseen import Unseen
 from statehub_plan.cli.runs import ended_in_order
 from statehub_plan.errors import Exit, LeaveNow, OutcomeUnknown, Refusal, StatehubError
