@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+from typing import Any
 
 import psycopg
 
@@ -28,11 +29,15 @@ SETTINGS = {"fsync": "off", "full_page_writes": "off", "wal_retrieve_retry_inter
 ROWS = 2_000
 
 
+def following_world(*, rate: float = 40.0) -> AbstractContextManager[DemoWorld]:
+    """Two sites with few rows, and streams that are tried again at once."""
+    return served_world(rows=ROWS, rate=rate)
+
+
 @contextmanager
-def following_world(*, rate: float = 40.0) -> Iterator[DemoWorld]:
-    """Two sites with few rows, streams that are tried again at once, one OPA for all commands, and this process's
-    environment as their user's."""
-    with DemoWorld(rows=ROWS, stabilization="1s", settings=SETTINGS, rate=rate) as built:
+def served_world(**options: Any) -> Iterator[DemoWorld]:
+    """Two sites, one OPA for all commands, and this process's environment as their user's."""
+    with DemoWorld(stabilization="1s", settings=SETTINGS, **options) as built:
         opa = OpaServer(find_opa(), read_bundle(built.directory / "policies"), work_dir=None)
         before = dict(os.environ)
         try:
