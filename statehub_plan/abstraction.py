@@ -511,8 +511,11 @@ def _stabilization(plan: CutoverPlan, observation: Observation, register: Regist
 
 
 def _document(plan: CutoverPlan, observation: Observation, register: Register) -> Due:
-    if register.decided == 0 or plan.spec.operating_model is None:
+    """A plan that wants none finds it due after every decision, as the model says of each; nobody asks for it then."""
+    if register.decided == 0:
         return Due.DONE
+    if plan.spec.operating_model is None:
+        return Due.DUE
     recorded = _mapping(observation, "document.recorded")
     identity = Identity() if register.primary is None else identity_of(observation, register.primary)
     written = recorded.get("term") == register.decided and of_database(recorded, identity)

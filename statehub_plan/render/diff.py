@@ -28,7 +28,8 @@ class Change:
 def changes(plan: Plan) -> tuple[Change, ...]:
     """Every fact of the finite world that the plan changes, and every one that is unknown to begin with."""
     first, last = plan.trajectory[0], plan.trajectory[-1]
-    found = [_change(plan, name, getattr(first, name), getattr(last, name)) for name in _WORLD_FIELDS]
+    names = [name for name in _WORLD_FIELDS if name != "document" or plan.spec.spec.operating_model is not None]
+    found = [_change(plan, name, getattr(first, name), getattr(last, name)) for name in names]
     for role, endpoint in (("old", plan.old), ("new", plan.new)):
         before, after = getattr(first, role), getattr(last, role)
         for name in _SIDE_FIELDS:

@@ -10,6 +10,7 @@ import pytest
 from statehub_plan.errors import Exit, OutcomeUnknown, StatehubError
 from statehub_plan.model.record import RecordKind
 from statehub_plan.model.steps import StepKind
+from statehub_plan.render.diff import changes
 from tests.unit.facts import fenced, identity
 from tests.unit.simulated import PLAN, WHATEVER, Simulated, Switching, assert_nobody_waits, ended, raising
 
@@ -23,6 +24,24 @@ def undisturbed(move: Callable[[], Simulated]) -> Simulated:
     world.run()
     assert ({"away"}, True) == (world.open, world.decided)
     return world
+
+
+LEFT_OUT: dict[str, dict[str, object]] = {
+    "operatingModel": {"operatingModel": None},
+    "access": {"access": []},
+    "gates": {"gates": []},
+    "tasks": {"tasks": []},
+    "all of it": {"operatingModel": None, "access": [], "gates": [], "tasks": []},
+}
+
+
+@pytest.mark.parametrize("left_out", LEFT_OUT.values(), ids=LEFT_OUT)
+def test_a_plan_without_what_is_optional_is_carried_out_without_a_surprise(left_out: dict[str, object]) -> None:
+    """What a document does not have is no difference between the model and what is observed, there and back."""
+    world = Switching(**left_out)
+    assert ended(world) is None
+    assert {"away"} == world.open
+    assert "document" not in {change.fact for change in changes(world.plan)} or world.plan.spec.spec.operating_model
 
 
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
