@@ -197,6 +197,10 @@ def _primary_of_one(
         return seen, f"decision term {best}, and no later freeze"
     if best == 0 and observation.value(f"{seen}.writes") == "open" and _pointed(plan, observation) == {seen}:
         return seen, "it accepts writes and every access path points at it; no decision could have fallen elsewhere"
+    known = _mapping(observation, "decided")
+    if known.get("primary") not in (None, seen):
+        told = f"decision term {known.get('term')} on record made {known.get('primary')} primary"
+        return None, f"{told}, and its register could not be read"
     return None, "the other decision register could not be read"
 
 
@@ -205,9 +209,13 @@ def _pointed(plan: CutoverPlan, observation: Observation) -> set[str]:
 
 
 def _primary_before_any_decision(plan: CutoverPlan, observation: Observation) -> tuple[str | None, str]:
-    held = [name for name in plan.spec.endpoints if _frozen_by_a_hold(observation, name)]
+    names = tuple(plan.spec.endpoints)
+    held = [name for name in names if _frozen_by_a_hold(observation, name)]
     if len(held) == 1:
         return held[0], "no decision yet; it was primary when a hold froze it"
+    for name, away in (names, names[::-1]):
+        if observation.value(f"{name}.writes") == "open" and _frozen_by_this_tool(observation, away):
+            return name, f"no decision yet; it accepts writes, and {away} is frozen by this tool"
     pointed = _pointed(plan, observation)
     if len(pointed) == 1 and (only := next(iter(pointed))) in plan.spec.endpoints:
         away = next(name for name in plan.spec.endpoints if name != only)
@@ -225,6 +233,10 @@ def _primary_before_any_decision(plan: CutoverPlan, observation: Observation) ->
     if not plan.spec.access and len(serving) == 1:
         return serving[0], "no decision yet; it is the only side with content that accepts writes"
     return None, "no decision is recorded and the access paths do not agree on one endpoint"
+
+
+def _frozen_by_this_tool(observation: Observation, endpoint: str) -> bool:
+    return observation.value(f"{endpoint}.writes") == "frozen" and _fence_term(observation, endpoint) > 0
 
 
 def _frozen_by_a_hold(observation: Observation, endpoint: str) -> bool:

@@ -38,16 +38,16 @@ REDIRECT_AGAIN = "an interrupted run may have changed a path and not made it kno
 _NO_EFFECT = frozenset({StepKind.CHECK_EVIDENCE, StepKind.BACKUP, StepKind.RESTORE_DRILL})
 
 
-def turned(document: CutoverPlan, primary: str, *, stay: bool = False) -> CutoverPlan:
-    """The document with `primary` as the wish and the other endpoint as retained fallback; with `stay`, as one that is
-    frozen and follows nobody: what keeping the present primary ends with.
+def turned(document: CutoverPlan, primary: str, *, alone: bool = False) -> CutoverPlan:
+    """The document with `primary` as the wish and the other endpoint as retained fallback; with `alone`, as one that is
+    frozen and follows nobody: what keeping a primary ends with that was never moved, and so has no fallback yet.
 
     Evidence of the way there says nothing about the way back, so tasks and entry criteria are dropped; gates, limits
     and policies stay. A lane that is deferred is so on the way there: nobody waits for it to be allowed back."""
     desired = document.spec.desired
     if primary == desired.primary:
         return document
-    frozen = stay or desired.fallback.mode is FallbackMode.RETIRED
+    frozen = alone or desired.fallback.mode is FallbackMode.RETIRED
     mode = FallbackMode.FROZEN if frozen else desired.fallback.mode
     away = next(name for name in document.spec.endpoints if name != primary)
     spec = document.spec.model_copy(

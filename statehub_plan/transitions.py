@@ -90,8 +90,10 @@ def _stage(world: World, stage: TransferStage) -> tuple[bool, str]:
 
 
 def _prepare(world: World, _role: Role) -> World:
+    """Whatever was rehearsed was with what was there before."""
     prepared = replace(world.new, writes=Writes.FROZEN, data=Data.STALE, follows=Follows.NOBODY)
-    return replace(world, new=prepared, transfer=TransferStage.PREPARED)
+    rehearsal = Due.DUE if world.rehearsal is Due.DONE else world.rehearsal
+    return replace(world, new=prepared, transfer=TransferStage.PREPARED, rehearsal=rehearsal)
 
 
 def _prepare_crashes(world: World, role: Role) -> tuple[World, ...]:
@@ -145,7 +147,8 @@ def _freeze_requires(world: World, role: Role) -> str | None:
 def _freeze(world: World, role: Role) -> World:
     if side(world, role).writes is Writes.HELD:
         return replace(with_side(world, role, writes=Writes.FROZEN), term=Term.PENDING)
-    return with_side(world, role, writes=Writes.FROZEN, data=Data.DIVERGED)
+    data = Data.ABSENT if side(world, role).data is Data.ABSENT else Data.DIVERGED
+    return with_side(world, role, writes=Writes.FROZEN, data=data)
 
 
 def _freeze_crashes(world: World, role: Role) -> tuple[World, ...]:

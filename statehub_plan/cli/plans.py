@@ -67,7 +67,8 @@ def _document(workspace: Workspace, direction: Direction, forward: Plan) -> Cuto
         raise StatehubError(
             code="primary-unknown",
             what=f"which endpoint is primary could not be observed: {register.basis}",
-            hint="make both databases reachable; `observe` names what could not be seen",
+            hint="make both databases reachable; `observe` names what could not be seen. Where the primary is lost for "
+            "good: README, When the primary is lost",
         )
     wished = workspace.document.spec.desired.primary
     if direction is Direction.SWITCHBACK and register.primary != wished:
@@ -79,7 +80,7 @@ def _document(workspace: Workspace, direction: Direction, forward: Plan) -> Cuto
     away = next(name for name in workspace.document.spec.endpoints if name != register.primary)
     if direction is Direction.SWITCHBACK:
         return turned(workspace.document, away)
-    return turned(workspace.document, register.primary, stay=True)
+    return turned(workspace.document, register.primary, alone=register.decided == 0)
 
 
 def _present(plan: Plan, out: Path | None, as_json: bool, detailed: bool) -> int:

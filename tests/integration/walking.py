@@ -78,9 +78,9 @@ class Ground:
         if primary is None:
             with self.workspace_of(self._document) as workspace:
                 observation, _ = workspace.observe(deep=False)
-                present = read_register(self._document, observation).primary
-            assert present is not None
-            return Wished(turned(self._document, present, stay=True), Direction.ABORT)
+                register = read_register(self._document, observation)
+            assert register.primary is not None
+            return Wished(turned(self._document, register.primary, alone=register.decided == 0), Direction.ABORT)
         direction = Direction.FORWARD if primary == TARGET else Direction.SWITCHBACK
         return Wished(turned(self._document, primary), direction)
 

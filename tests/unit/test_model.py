@@ -271,6 +271,26 @@ def test_an_abort_before_the_decision_ends_with_nobody_following(explored: Explo
         assert (Follows.NOBODY, Follows.NOBODY) == (here.new.follows, here.old.follows)
 
 
+def test_an_abort_of_a_later_move_keeps_a_fallback_that_follows(explored: Exploration) -> None:
+    """Once a decision has fallen the present primary has a fallback: giving up a move away from it costs neither its
+    stream nor leaves another one, a half-made fill or a slot that nobody reads."""
+    abort = Wish(method=explored.wish.method, fallback=FallbackMode.FOLLOWING, document=False, settle=False)
+    for world in explored.worlds:
+        if world.primary is not Role.OLD:
+            continue
+        here = exchange(hold_lost(world))
+        streamed = here.old.follows in (Follows.STREAMING, Follows.BROKEN, Follows.READY)
+        for _ in range(MAX_STEPS):
+            step = next_step(here, abort)
+            if not isinstance(step, Next):
+                break
+            assert unmet_requirement(step, here) is None
+            here = effect(step.kind, here, step.role)
+        assert (Writes.OPEN, Writes.FROZEN) == (here.new.writes, here.old.writes)
+        assert Follows.NOBODY is here.new.follows
+        assert (Follows.STREAMING if streamed else Follows.NOBODY) is here.old.follows
+
+
 def test_a_restricted_view_never_leads_to_a_step_that_the_true_world_forbids(explored: Exploration) -> None:
     """A process that cannot see a side, the register or the access paths refuses, or does what is safe anyway.
 

@@ -34,6 +34,7 @@ from tests.unit.facts import (
     restored,
     switched,
 )
+from tests.unit.simulated import following
 
 FULL = [
     "check-evidence",
@@ -574,3 +575,13 @@ def test_a_rehearsal_counts_for_what_it_was_of_and_no_more(changes: dict[str, An
         away__transfer={"fill_slot": "slot", "fill_point": "0/1"},
     )
     assert expected is ground(document(), observation(values), evidence(), now=NOW).world.rehearsal
+
+
+def test_a_move_that_fills_its_target_anew_rehearses_anew() -> None:
+    """The newest rehearsal was of a stream that has been lost since: what it proved says nothing about the next one."""
+    doc = document(transfer={"method": "replication", "targetContent": "replace"})
+    fine = following(doc)
+    assert "rehearse" not in kinds(plan(fine, doc))
+    lost = plan(fine | {"home.slots": []}, doc)
+    expected = ["prepare-target", "follow", "rehearse", "hold"]
+    assert expected == [kind for kind in kinds(lost) if kind in expected]
