@@ -200,7 +200,7 @@ class Switch:
         arm(self._source, epoch=self._epoch)
         self._moment("armed")
         self._come_near()
-        self._standbys = close_standbys(self._source)
+        self._standbys = close_standbys(self._second)
         self._warm()
 
     def _session(self, dsn: str, timeout_ms: int = 0) -> Connection:

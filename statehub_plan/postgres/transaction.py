@@ -188,7 +188,8 @@ def no_longer_than(connection: Connection, seconds: float) -> Iterator[None]:
 
 @contextmanager
 def _told(connection: Connection) -> Iterator[list[str]]:
-    """The server's warnings that a wait for a standby was ended, known by where they come from: they have no code."""
+    """The server's warnings that a wait for a standby was ended, known by where they come from: they have no code. None
+    comes where nobody is demanded any more: what rests on an answer asks the standbys (`standbys.await_standbys`)."""
     warnings: list[str] = []
 
     def note(diagnosis: psycopg.errors.Diagnostic) -> None:

@@ -86,6 +86,7 @@ def _frozen_for(stage: Stage, source: str, term: int) -> tuple[str, str]:
         )
     with connect(stage.dsn(source), purpose="confirm fence") as connection:
         what = f"the freeze of {source} for term {term}"
+        standbys = close_standbys(connection)
         require_confirmed(connection, what=what)
-        await_standbys(connection, close_standbys(connection), what=what, timeout_s=LEAST_STANDBY_WAIT_S)
+        await_standbys(connection, standbys, what=what, timeout_s=LEAST_STANDBY_WAIT_S)
     return mark.hold, mark.proof

@@ -267,14 +267,21 @@ def _run(dsn: str, statement: str, parameters: tuple[object, ...]) -> list[tuple
         return cursor.fetchall() if cursor.description else []
 
 
-def demand_standby(admin_dsn: str, names: str) -> None:
-    """From now on every commit of that server waits for a standby of these names, of which there is none; with no names
-    for nobody. Returns once it is so: the checkpointer tells the others."""
-    ended: list[str] = []
+def name_standbys(admin_dsn: str, names: str) -> None:
+    """That server's synchronous_standby_names from now on, or in a moment: the checkpointer tells the others."""
     with closing(psycopg.connect(admin_dsn, autocommit=True)) as session:
         session.execute("SET synchronous_commit = local; SET default_transaction_read_only = off")
         session.execute(f"ALTER SYSTEM SET synchronous_standby_names = '{names}'".encode())
-        session.execute("SELECT pg_reload_conf(); RESET synchronous_commit")
+        session.execute("SELECT pg_reload_conf()")
+
+
+def demand_standby(admin_dsn: str, names: str) -> None:
+    """From now on every commit of that server waits for a standby of these names, of which there is none; with no names
+    for nobody. Returns once it is so."""
+    ended: list[str] = []
+    name_standbys(admin_dsn, names)
+    with closing(psycopg.connect(admin_dsn, autocommit=True)) as session:
+        session.execute("SET default_transaction_read_only = off")
         session.add_notice_handler(lambda told: ended.append(str(told.source_function)))
 
         def is_so() -> bool:
