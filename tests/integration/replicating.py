@@ -29,7 +29,7 @@ SETTINGS = {"fsync": "off", "full_page_writes": "off", "wal_retrieve_retry_inter
 ROWS = 2_000
 
 
-def following_world(*, rate: float = 40.0) -> AbstractContextManager[DemoWorld]:
+def following_world(*, rate: float = 20.0) -> AbstractContextManager[DemoWorld]:
     """Two sites with few rows, and streams that are tried again at once."""
     return served_world(rows=ROWS, rate=rate)
 
