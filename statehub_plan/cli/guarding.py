@@ -22,6 +22,8 @@ from statehub_plan.model.spec import FallbackMode
 from statehub_plan.planning import turned
 from statehub_plan.world import Role, Term
 
+Seen = tuple[Observation, tuple[Evidence, ...]]
+
 
 @click.command()
 @document_argument
@@ -38,9 +40,7 @@ def guard(document: Path, as_json: bool) -> int:
     from statehub_plan.streams import stream_between
 
     with Workspace.load(document) as workspace:
-        seen = workspace.observe(deep=False)
-        plan = _plan(workspace, seen)
-        dropped = _look(workspace, plan, seen, TerminalReporter(quiet=as_json))
+        plan, seen, dropped = _look(workspace, TerminalReporter(quiet=as_json))
         if dropped is not None:
             seen = workspace.observe(deep=False)
         stream = stream_between(seen[0], plan.old, plan.new)
@@ -51,7 +51,7 @@ def guard(document: Path, as_json: bool) -> int:
     return Exit.DONE
 
 
-def _plan(workspace: Workspace, seen: tuple[Observation, tuple[Evidence, ...]]) -> Plan:
+def _plan(workspace: Workspace, seen: Seen) -> Plan:
     """As if whoever is primary now were wished so: after a switchback, the other side is the fallback."""
     from statehub_plan.abstraction import read_register
 
@@ -59,16 +59,15 @@ def _plan(workspace: Workspace, seen: tuple[Observation, tuple[Evidence, ...]]) 
     return workspace.plan(turned(workspace.document, primary), *seen)
 
 
-def _look(
-    workspace: Workspace, plan: Plan, seen: tuple[Observation, tuple[Evidence, ...]], reporter: TerminalReporter
-) -> dict[str, JsonValue] | None:
-    """What was dropped, under the service's lease; StatehubError `not-guarded` where nothing could be told or done,
-    JournalTampered once that is done, where the chain is damaged."""
+def _look(workspace: Workspace, reporter: TerminalReporter) -> tuple[Plan, Seen, dict[str, JsonValue] | None]:
+    """What was seen under the service's lease, as a plan and as it was, and what was dropped; StatehubError
+    `not-guarded` where nothing could be told or done, JournalTampered once that is done, where the chain is damaged."""
     from statehub_plan.journal import JournalTampered
     from statehub_plan.steps.guarding import guard_fallback
 
     damage: JournalTampered | None = None
-    with leased_stage(workspace, plan, seen, f"guard-{secrets.token_hex(4)}", reporter) as stage:
+    plan = _plan(workspace, workspace.observe(deep=False))
+    with leased_stage(workspace, plan, f"guard-{secrets.token_hex(4)}", reporter) as stage:
         failed: list[str] = []
 
         def record_fact(kind: str, state: str, payload: dict[str, JsonValue]) -> None:
@@ -80,8 +79,10 @@ def _look(
             workspace.journal.verify()
         except JournalTampered as error:
             damage = error
+        seen = stage.look()
+        plan = _plan(workspace, seen)
         grounded = ground(plan.spec, *seen, now=utc_now())
-        dropped = guard_fallback(replace(stage, record_fact=record_fact), seen[0], grounded)
+        dropped = guard_fallback(replace(stage, plan=plan, record_fact=record_fact), seen[0], grounded)
     if damage is not None:
         raise damage
     if plan.spec.spec.desired.fallback.mode is not FallbackMode.FROZEN:
@@ -89,7 +90,7 @@ def _look(
             failed.append(f"who is primary is not known: {grounded.register.basis}")
         if failed:
             raise _not_guarded(failed)
-    return None if dropped is None else dropped.model_dump(mode="json")
+    return plan, seen, None if dropped is None else dropped.model_dump(mode="json")
 
 
 def _not_guarded(why: list[str]) -> StatehubError:

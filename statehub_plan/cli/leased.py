@@ -10,7 +10,6 @@ from pydantic import JsonValue
 
 from statehub_plan.cli.workspace import Workspace, author, utc_now
 from statehub_plan.errors import StatehubError
-from statehub_plan.model.facts import Evidence, Observation
 from statehub_plan.model.plan import Plan
 from statehub_plan.model.record import Lease, RecordKind
 from statehub_plan.reporter import Reporter
@@ -60,10 +59,11 @@ def appending(workspace: Workspace, plan: Plan, run: str, lease: Lease, reporter
 
 
 @contextmanager
-def leased_stage(
-    workspace: Workspace, plan: Plan, seen: tuple[Observation, tuple[Evidence, ...]], run: str, reporter: Reporter
-) -> Iterator[Stage]:
-    """A stage for what no run does, under the lease: with facts on record, and no step."""
+def leased_stage(workspace: Workspace, plan: Plan, run: str, reporter: Reporter) -> Iterator[Stage]:
+    """A stage for what no run does, under the lease: with facts on record, and no step.
+
+    Whoever had the lease just before may have frozen or moved the primary: what was seen until then (`plan` too) is no
+    reason to act, `look` is."""
     from statehub_plan.journal import Heartbeat
     from statehub_plan.steps.stage import Stage
 
@@ -81,7 +81,7 @@ def leased_stage(
                 RecordKind.FACT, None, {**payload, "kind": kind, "state": state}
             ),
             check_lease=heartbeat.check,
-            look=lambda: seen,
+            look=lambda: workspace.observe(deep=False),
             records=workspace.records,
             reporter=reporter,
         )

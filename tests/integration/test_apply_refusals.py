@@ -7,11 +7,13 @@ deferred lane becomes due and retires the fallback.
 from __future__ import annotations
 
 import importlib
+import json
 import os
 import resource
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import click
@@ -22,6 +24,8 @@ from statehub_plan import cli
 from statehub_plan.components import PgInstallation, postgres_installations
 from statehub_plan.demo.world import SOURCE, TARGET, DemoWorld
 from statehub_plan.errors import Exit
+from statehub_plan.postgres.connect import connect
+from statehub_plan.postgres.fence import open_writes
 from statehub_plan.schemas import problems
 from tests.integration.applying import (
     GATE,
@@ -344,6 +348,38 @@ def test_a_failover_drilled_on_its_own_is_on_record_before_anybody_approves(worl
     assert "failed over and was verified" in passed.out
     assert "failover-drill" not in planned_kinds(world)
     lane(world).write_text(text)
+
+
+FREEZING = """
+import os
+from contextlib import closing
+from statehub_plan.postgres.connect import connect
+from statehub_plan.postgres.fence import fence
+with closing(connect(os.environ["STATEHUB_RAILIANCE01_DSN"], purpose="test")) as session:
+    fence(session, term=2, run="back", epoch=1000)
+"""
+
+
+def test_a_primary_that_was_frozen_before_the_lease_was_had_is_not_failed_over(
+    world: DemoWorld, tmp_path: Path
+) -> None:
+    """What counts is what is seen under it: here evidence, which comes last in the look before, freezes the primary."""
+    text, ordered = lane(world).read_text(), tmp_path / "ordered"
+    argv = json.dumps([sys.executable, "-c", FREEZING])
+    probe = f"{{kind: command, name: freezes, argv: {argv}, timeout: 60s}}"
+    frozen = text.replace("  tasks:\n", f"  tasks:\n    - {{id: T00, title: Back, probes: [{probe}]}}\n")
+    lane(world).write_text(frozen.replace('argv: ["false"]', f'argv: ["touch", "{ordered}"]'))
+    before = ran("history", lane(world), "--json").json["records"]
+    refused = ran("drill", "failover", lane(world), "--json")
+    was_writable = accepts_writes(world, TARGET)
+    with closing(connect(world.sites[TARGET].dsn(), purpose="test")) as session:
+        open_writes(session, run="back", epoch=1000, endpoint=TARGET, term=1)
+    assert not was_writable
+    assert not ordered.exists()
+    assert (Exit.ERROR, "drill-not-now") == (refused.status, refused.json["error"]["code"])
+    assert before == ran("history", lane(world), "--json").json["records"]
+    lane(world).write_text(text)
+    assert_old_primary_serves(world, TARGET)
 
 
 def planned_kinds(world: DemoWorld) -> list[str]:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import shlex
 import sqlite3
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -491,6 +494,26 @@ def test_a_timer_tells_of_a_journal_that_was_changed_and_saves_the_disk_first(ba
     refused = ran("guard", document, "--json")
     assert (Exit.ERROR, "journal-tampered") == (refused.status, refused.json["error"]["code"])
     assert back.name() not in _slots(back)
+
+
+def test_a_timer_goes_by_what_it_sees_under_the_lease(
+    back: Ends, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Here the old side is decided on before the lease is had, while `git` is asked who wants it: what feeds that side
+    is the stream of a move then, and not for a guard to end."""
+    document = _guarded(back)
+    back.write(rows=100)
+    git = tmp_path / "bin" / "git"
+    git.parent.mkdir()
+    decision = "INSERT INTO statehub_plan.decision (term, primary_endpoint, identity, run) VALUES (2, 'old', '{}', 'r')"
+    deciding = f"import psycopg\nwith psycopg.connect({back.receiver_dsn!r}) as session: session.execute({decision!r})"
+    git.write_text(f"#!/bin/sh\n{shlex.join((sys.executable, '-c', deciding))}\n")
+    git.chmod(0o700)
+    monkeypatch.delenv("STATEHUB_PLAN_AUTHOR", raising=False)
+    monkeypatch.setenv("PATH", f"{git.parent}{os.pathsep}{os.environ['PATH']}")
+    done = ran("guard", document, "--json")
+    assert (Exit.DONE, "new", None) == (done.status, done.json["fallback"], done.json["dropped"])
+    assert back.name() in _slots(back)
 
 
 def test_a_timer_waits_for_nobody_who_has_the_lease(back: Ends) -> None:
