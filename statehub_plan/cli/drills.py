@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 from pydantic import JsonValue
 
-from statehub_plan.abstraction import ground
+from statehub_plan.abstraction import BEGUN, ground
 from statehub_plan.cli.backups import ended, endpoint_option, key_option, named, signers_option
 from statehub_plan.cli.options import document_argument, json_option
 from statehub_plan.cli.output import TerminalReporter, error_output, print_json, print_text
@@ -117,7 +117,8 @@ def failover(document: Path, as_json: bool) -> int:
 
             def record_fact(kind: str, state: str, payload: dict[str, JsonValue]) -> None:
                 stage.record_fact(kind, state, payload)
-                found.update(payload)
+                if state != BEGUN:
+                    found.update(payload)
 
             try:
                 execute(replace(stage, record_fact=record_fact), step)

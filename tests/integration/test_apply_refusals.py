@@ -10,6 +10,7 @@ import importlib
 import json
 import os
 import resource
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -39,6 +40,7 @@ from tests.integration.applying import (
     planned,
     ran,
 )
+from tests.integration.served_database import eventually
 
 RETIRING = "CUST-WP-0038-T08"
 PASSWORD = "not-the-password-of-anybody"
@@ -347,6 +349,28 @@ def test_a_failover_drilled_on_its_own_is_on_record_before_anybody_approves(worl
     assert Exit.DONE == (passed := ran("drill", "failover", lane(world))).status, passed.told
     assert "failed over and was verified" in passed.out
     assert "failover-drill" not in planned_kinds(world)
+    lane(world).write_text(text)
+
+
+def test_a_failover_drill_that_was_interrupted_takes_the_pass_before_it_away(world: DemoWorld, tmp_path: Path) -> None:
+    """Ctrl-C after the failover was ordered: it is due again, and `status` says that nobody knows how it ended."""
+    text, ordered, long = lane(world).read_text(), tmp_path / "ordered", tmp_path / "long"
+    order = f"touch {ordered}; test ! -e {long} || sleep 60"
+    lane(world).write_text(text.replace('argv: ["false"]', f"argv: {json.dumps(['sh', '-c', order])}"))
+    assert Exit.DONE == (passed := ran("drill", "failover", lane(world))).status, passed.told
+    assert "failover-drill" not in planned_kinds(world)
+    long.touch()
+    ordered.unlink()
+    drilling = subprocess.Popen([sys.executable, "-m", "statehub_plan", "drill", "failover", str(lane(world))])
+    try:
+        assert eventually(ordered.exists)
+        drilling.send_signal(signal.SIGINT)
+        assert Exit.DONE != drilling.wait(timeout=60)
+    finally:
+        drilling.kill()
+    assert "failover-drill" in planned_kinds(world)
+    found = ran("status", lane(world).parent)
+    assert "Newest failover drill was begun, and no outcome is on record, " in " ".join(found.out.split()), found.told
     lane(world).write_text(text)
 
 
