@@ -47,6 +47,7 @@ def restore(document: Path, endpoint: str | None, key: Path | None, as_json: boo
     """Restore the primary's newest backup into a scratch database, compare it with its manifest, drop it, record the
     outcome; the evidence is kept beside the backup, signed where a key is given."""
     from statehub_plan.abstraction import identity_of_primary
+    from statehub_plan.cli.leased import appending
     from statehub_plan.cli.runs import ended_in_order
     from statehub_plan.postgres.connect import resolve_dsn
     from statehub_plan.postgres.evidence import DrillOutput
@@ -69,16 +70,8 @@ def restore(document: Path, endpoint: str | None, key: Path | None, as_json: boo
                 check=lambda: None,
             )
         state, payload = drill_fact(drilled)
-        workspace.journal.append(
-            None,
-            service=workspace.service,
-            plan_name=workspace.document.metadata.name,
-            run="",
-            kind=RecordKind.FACT,
-            step=None,
-            payload={**payload, "kind": StepKind.RESTORE_DRILL.value, "state": state},
-            at=utc_now(),
-        )
+        append = appending(workspace, "", None, reporter)
+        append(RecordKind.FACT, None, {**payload, "kind": StepKind.RESTORE_DRILL.value, "state": state})
     evidence = drilled.evidence
     if as_json:
         print_json(DrillOutput(**dict(drilled.report), evidence=evidence))

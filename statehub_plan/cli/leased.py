@@ -36,8 +36,9 @@ def leased(workspace: Workspace, plan: Plan, reporter: Reporter) -> Iterator[Lea
             reporter.note(f"that the lease is free is not on record: {error.what}")
 
 
-def appending(workspace: Workspace, plan: Plan, run: str, lease: Lease, reporter: Reporter) -> Append:
-    """Puts on record what `run` does under this lease; a record that no standby of the journal confirms is a note."""
+def appending(workspace: Workspace, run: str, lease: Lease | None, reporter: Reporter) -> Append:
+    """Puts on record what `run` does under this lease (without one only what it found out); a record that no standby of
+    the journal confirms is a note."""
     from statehub_plan.postgres.transaction import StandbySilent
 
     def append(kind: RecordKind, step: str | None, payload: dict[str, JsonValue]) -> None:
@@ -45,7 +46,7 @@ def appending(workspace: Workspace, plan: Plan, run: str, lease: Lease, reporter
             workspace.journal.append(
                 lease,
                 service=workspace.service,
-                plan_name=plan.spec.metadata.name,
+                plan_name=workspace.document.metadata.name,
                 run=run,
                 kind=kind,
                 step=step,
@@ -68,7 +69,7 @@ def leased_stage(workspace: Workspace, plan: Plan, run: str, reporter: Reporter)
     from statehub_plan.steps.stage import Stage
 
     with leased(workspace, plan, reporter) as lease, Heartbeat(workspace.journal, lease) as heartbeat:
-        append = appending(workspace, plan, run, lease, reporter)
+        append = appending(workspace, run, lease, reporter)
         yield Stage(
             plan=plan,
             base_dir=workspace.base_dir,
