@@ -58,7 +58,7 @@ TIGHT: dict[str, Any] = {
 
 
 @pytest.fixture
-def back(tmp_path: Path, source_db: str, target_db: str) -> Iterator[Ends]:
+def followed(tmp_path: Path, source_db: str, target_db: str) -> Iterator[Ends]:
     """A stream back into the old side, streaming; the plan's limit for its slot is 1 kB."""
     there = ends(tmp_path, source_db, target_db, **TIGHT)
     there.make_slot()
@@ -66,6 +66,14 @@ def back(tmp_path: Path, source_db: str, target_db: str) -> Iterator[Ends]:
     there.becomes(StreamState.STREAMING)
     yield there
     there.unsubscribe()
+
+
+@pytest.fixture
+def back(followed: Ends) -> Iterator[Ends]:
+    """The same beside a transaction that is not over: what is written now the slot keeps, however far it is read."""
+    with closing(psycopg.connect(followed.sender_dsn)) as writing:
+        writing.execute("INSERT INTO public.t (note) VALUES ('not yet')")
+        yield followed
 
 
 @pytest.fixture
@@ -316,20 +324,20 @@ def test_a_receiver_that_was_away_from_the_first_look_on_is_guarded_by_what_is_l
     assert back.name() not in _slots(back)
 
 
-def test_of_two_slots_nobody_guesses_which_one_is_for_a_receiver_that_is_away(back: Ends) -> None:
+def test_of_two_slots_nobody_guesses_which_one_is_for_a_receiver_that_is_away(followed: Ends) -> None:
     """It is told and recorded, for a person."""
-    away(back)
-    with back.sending() as session:
+    away(followed)
+    with followed.sending() as session:
         create_slot_of_a_stranger(session)
     try:
-        run = _Run(back)
-        back.write(rows=100)
+        run = _Run(followed)
+        followed.write(rows=100)
         assert run.guard() is None
         assert ["failed"] == run.states()
         assert "could not be guarded" in run.notes[-1]
-        assert back.name() in _slots(back)
+        assert followed.name() in _slots(followed)
     finally:
-        with back.sending() as session:
+        with followed.sending() as session:
             session.execute("SELECT pg_drop_replication_slot('statehub_plan_stranger')")
 
 
