@@ -36,6 +36,9 @@ from statehub_plan.world import (
     prepared_by_stream,
 )
 
+BEGUN = "begun"
+"""State of a failover drill whose outcome is not on record: under way, or interrupted."""
+
 
 @dataclass(frozen=True, slots=True)
 class Register:
@@ -467,12 +470,12 @@ def _restored_elsewhere(
 
 def _failover_drill(observation: Observation, drill: FailoverDrill | None, now: datetime, primary: str | None) -> Due:
     """It counts for the endpoint that failed over, the database that this was (a failover keeps its identity), and for
-    what the plan has people do and look at now."""
+    what the plan has people do and look at now. One that was only begun does not count, nor does any before it."""
     value = _mapping(observation, "drill.failover")
     shown = (value.get("endpoint"), value.get("definition"))
     if drill is None or primary is None or shown != (primary, drill.definition):
         return Due.DUE
-    if not of_database(value, identity_of(observation, primary)):
+    if not of_database(value, identity_of(observation, primary)) or value.get("state") == BEGUN:
         return Due.DUE
     return _drill(observation, "failover", drill.max_age, now)
 

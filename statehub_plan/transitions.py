@@ -215,6 +215,12 @@ def _redirect_crashes(world: World, _role: Role) -> tuple[World, ...]:
     return world, replace(world, access=Access.SPLIT), replace(world, access=Access.NEW)
 
 
+def _drill_crashes(world: World, _role: Role) -> tuple[World, ...]:
+    """Once it was begun, no drill of before counts, nor that one failed."""
+    begun = replace(world, failover_drill=Due.DUE)
+    return (*dict.fromkeys((world, begun)), replace(world, failover_drill=Due.DONE))
+
+
 def _retire_requires(world: World, role: Role) -> str | None:
     return _need(
         _moved(world),
@@ -396,7 +402,7 @@ TRANSITIONS: dict[StepKind, Transition] = {
         StepClass.AFTER,
         lambda w, _: _need(_moved(w), (w.stabilization is Stable.PASSED, "stabilization has not passed")),
         lambda w, _: replace(w, failover_drill=Due.DONE),
-        _before_or_after(StepKind.FAILOVER_DRILL),
+        _drill_crashes,
     ),
     StepKind.RETIRE: Transition(
         StepClass.DECISION,

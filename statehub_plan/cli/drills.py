@@ -10,13 +10,15 @@ from typing import TYPE_CHECKING
 import click
 from pydantic import JsonValue
 
-from statehub_plan.abstraction import ground
+from statehub_plan.abstraction import BEGUN, ground
 from statehub_plan.cli.backups import ended, endpoint_option, key_option, named, signers_option
 from statehub_plan.cli.options import document_argument, json_option
 from statehub_plan.cli.output import TerminalReporter, error_output, print_json, print_text
 from statehub_plan.cli.workspace import Workspace, utc_now
 from statehub_plan.errors import Exit, StatehubError
+from statehub_plan.model.facts import Evidence, Observation
 from statehub_plan.model.output import FailoverDrillOutput
+from statehub_plan.model.plan import Step
 from statehub_plan.model.record import RecordKind
 from statehub_plan.model.steps import StepKind
 from statehub_plan.planner import Next
@@ -45,6 +47,7 @@ def restore(document: Path, endpoint: str | None, key: Path | None, as_json: boo
     """Restore the primary's newest backup into a scratch database, compare it with its manifest, drop it, record the
     outcome; the evidence is kept beside the backup, signed where a key is given."""
     from statehub_plan.abstraction import identity_of_primary
+    from statehub_plan.cli.leased import appending
     from statehub_plan.cli.runs import ended_in_order
     from statehub_plan.postgres.connect import resolve_dsn
     from statehub_plan.postgres.evidence import DrillOutput
@@ -67,16 +70,8 @@ def restore(document: Path, endpoint: str | None, key: Path | None, as_json: boo
                 check=lambda: None,
             )
         state, payload = drill_fact(drilled)
-        workspace.journal.append(
-            None,
-            service=workspace.service,
-            plan_name=workspace.document.metadata.name,
-            run="",
-            kind=RecordKind.FACT,
-            step=None,
-            payload={**payload, "kind": StepKind.RESTORE_DRILL.value, "state": state},
-            at=utc_now(),
-        )
+        append = appending(workspace, "", None, reporter)
+        append(RecordKind.FACT, None, {**payload, "kind": StepKind.RESTORE_DRILL.value, "state": state})
     evidence = drilled.evidence
     if as_json:
         print_json(DrillOutput(**dict(drilled.report), evidence=evidence))
@@ -94,29 +89,29 @@ def failover(document: Path, as_json: bool) -> int:
     """Make the primary's platform fail over by DOCUMENT's own command (`drills.failover`), look until every probe of it
     passes, and record the outcome; so that whoever approves the retirement of the fallback knows how it went.
 
-    Only once the lane is due, the primary has moved and serves, and the fallback is there and refuses writes. Needs the
-    lease (exit 6 while a run has it), and no approval.
+    Only once the lane is due, the primary has moved and serves, and the fallback is there and refuses writes; looked at
+    again under the lease, which it needs (exit 6 while a run has it). Needs no approval.
     """
     from statehub_plan.cli.leased import leased_stage
     from statehub_plan.cli.runs import ended_in_order
-    from statehub_plan.steps.failover_drill import declared, execute, require_now
+    from statehub_plan.steps.failover_drill import declared, execute
 
     reporter = TerminalReporter(quiet=as_json)
     with Workspace.load(document) as workspace:
         spec = workspace.document
         declared(spec)
         seen = workspace.observe(deep=True)
+        _required_now(workspace, seen)
         plan = workspace.plan(spec, *seen)
-        grounded = ground(spec, *seen, now=utc_now())
-        step = dress(spec, grounded, 1, _FAILOVER, grounded.world)
-        require_now(spec, step, grounded.world, workspace.history(seen[0]).criteria)
         found: dict[str, JsonValue] = {}
         trouble: StatehubError | None = None
-        with ended_in_order(), leased_stage(workspace, plan, seen, f"drill-{secrets.token_hex(4)}", reporter) as stage:
+        with ended_in_order(), leased_stage(workspace, plan, f"drill-{secrets.token_hex(4)}", reporter) as stage:
+            step = _required_now(workspace, stage.look())
 
             def record_fact(kind: str, state: str, payload: dict[str, JsonValue]) -> None:
                 stage.record_fact(kind, state, payload)
-                found.update(payload)
+                if state != BEGUN:
+                    found.update(payload)
 
             try:
                 execute(replace(stage, record_fact=record_fact), step)
@@ -132,6 +127,17 @@ def failover(document: Path, as_json: bool) -> int:
     if trouble is None:
         print_text(f"{found['endpoint']} failed over and was verified in {found['duration_s']} s")
     return ended(trouble)
+
+
+def _required_now(workspace: Workspace, seen: tuple[Observation, tuple[Evidence, ...]]) -> Step:
+    """The drill as a step from the world that is seen; a refusal where none may be ordered there."""
+    from statehub_plan.steps.failover_drill import require_now
+
+    spec = workspace.document
+    grounded = ground(spec, *seen, now=utc_now())
+    step = dress(spec, grounded, 1, _FAILOVER, grounded.world)
+    require_now(spec, step, grounded.world, workspace.history(seen[0]).criteria)
+    return step
 
 
 @drill.command()

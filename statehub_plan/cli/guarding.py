@@ -22,6 +22,8 @@ from statehub_plan.model.spec import FallbackMode
 from statehub_plan.planning import turned
 from statehub_plan.world import Role, Term
 
+Seen = tuple[Observation, tuple[Evidence, ...]]
+
 
 @click.command()
 @document_argument
@@ -31,16 +33,14 @@ def guard(document: Path, as_json: bool) -> int:
 
     For cron or a timer, for as long as the fallback follows: a run that stabilizes looks by itself. Needs the lease
     (exit 6 while a run has it). Changes nothing else. Where the slot could not be looked after, or nobody can tell who
-    is primary, exit 1 says so. A journal whose chain is damaged is told afterwards, with exit 1: a disk that fills
-    waits for nobody.
+    is primary, exit 1 says so. A journal that is damaged, wherever, is told afterwards, with exit 1: a disk that fills
+    waits for nobody. What was dropped is then told there too, as it may not be on record.
     """
     from statehub_plan.render import told_streams
     from statehub_plan.streams import stream_between
 
     with Workspace.load(document) as workspace:
-        seen = workspace.observe(deep=False)
-        plan = _plan(workspace, seen)
-        dropped = _look(workspace, plan, seen, TerminalReporter(quiet=as_json))
+        plan, seen, dropped = _look(workspace, TerminalReporter(quiet=as_json))
         if dropped is not None:
             seen = workspace.observe(deep=False)
         stream = stream_between(seen[0], plan.old, plan.new)
@@ -51,7 +51,7 @@ def guard(document: Path, as_json: bool) -> int:
     return Exit.DONE
 
 
-def _plan(workspace: Workspace, seen: tuple[Observation, tuple[Evidence, ...]]) -> Plan:
+def _plan(workspace: Workspace, seen: Seen) -> Plan:
     """As if whoever is primary now were wished so: after a switchback, the other side is the fallback."""
     from statehub_plan.abstraction import read_register
 
@@ -59,37 +59,59 @@ def _plan(workspace: Workspace, seen: tuple[Observation, tuple[Evidence, ...]]) 
     return workspace.plan(turned(workspace.document, primary), *seen)
 
 
-def _look(
-    workspace: Workspace, plan: Plan, seen: tuple[Observation, tuple[Evidence, ...]], reporter: TerminalReporter
-) -> dict[str, JsonValue] | None:
-    """What was dropped, under the service's lease; StatehubError `not-guarded` where nothing could be told or done,
-    JournalTampered once that is done, where the chain is damaged."""
+def _seen(workspace: Workspace) -> Seen:
+    """A quick look; without what the journal knows where that cannot be read."""
+    from statehub_plan.journal import JournalTampered
+
+    try:
+        return workspace.observe(deep=False)
+    except JournalTampered:
+        return workspace.observe(deep=False, unrecorded=True)
+
+
+def _look(workspace: Workspace, reporter: TerminalReporter) -> tuple[Plan, Seen, dict[str, JsonValue] | None]:
+    """What was seen under the service's lease, as a plan and as it was, and what was dropped; StatehubError
+    `not-guarded` where nothing could be told or done, JournalTampered once that is done, where the journal is damaged:
+    no record of it is waited for then, and what there is of it is not relied on (`guard_fallback`)."""
     from statehub_plan.journal import JournalTampered
     from statehub_plan.steps.guarding import guard_fallback
 
     damage: JournalTampered | None = None
-    with leased_stage(workspace, plan, seen, f"guard-{secrets.token_hex(4)}", reporter) as stage:
+    plan = _plan(workspace, _seen(workspace))
+    with leased_stage(workspace, plan, f"guard-{secrets.token_hex(4)}", reporter) as stage:
         failed: list[str] = []
+        unrecorded: list[str] = []
 
         def record_fact(kind: str, state: str, payload: dict[str, JsonValue]) -> None:
+            nonlocal damage
             if state == "failed":
                 failed.append(f"the slot {payload.get('slot')}: {payload.get('why')}")
-            stage.record_fact(kind, state, payload)
+            try:
+                stage.record_fact(kind, state, payload)
+            except JournalTampered as error:
+                damage = damage or error
+                unrecorded.append(f"{kind} {state}")
 
         try:
             workspace.journal.verify()
         except JournalTampered as error:
             damage = error
+        seen = _seen(workspace)
+        plan = _plan(workspace, seen)
         grounded = ground(plan.spec, *seen, now=utc_now())
-        dropped = guard_fallback(replace(stage, record_fact=record_fact), seen[0], grounded)
-    if damage is not None:
-        raise damage
+        guarding = replace(stage, plan=plan, record_fact=record_fact)
+        dropped = guard_fallback(guarding, seen[0], grounded, remembered=damage is None)
     if plan.spec.spec.desired.fallback.mode is not FallbackMode.FROZEN:
         if grounded.world.primary is Role.UNKNOWN or grounded.world.term is Term.UNKNOWN:
             failed.append(f"who is primary is not known: {grounded.register.basis}")
         if failed:
-            raise _not_guarded(failed)
-    return None if dropped is None else dropped.model_dump(mode="json")
+            raise _not_guarded(failed if damage is None else [*failed, damage.what])
+    if damage is not None:
+        if dropped is not None:
+            damage.details += (f"the slot {dropped.slot} on {plan.new} was dropped, because {dropped.why}",)
+        damage.details += tuple(f"{what} is not on record" for what in unrecorded)
+        raise damage
+    return plan, seen, None if dropped is None else dropped.model_dump(mode="json")
 
 
 def _not_guarded(why: list[str]) -> StatehubError:

@@ -10,7 +10,6 @@ from pydantic import JsonValue
 
 from statehub_plan.cli.workspace import Workspace, author, utc_now
 from statehub_plan.errors import StatehubError
-from statehub_plan.model.facts import Evidence, Observation
 from statehub_plan.model.plan import Plan
 from statehub_plan.model.record import Lease, RecordKind
 from statehub_plan.reporter import Reporter
@@ -37,8 +36,9 @@ def leased(workspace: Workspace, plan: Plan, reporter: Reporter) -> Iterator[Lea
             reporter.note(f"that the lease is free is not on record: {error.what}")
 
 
-def appending(workspace: Workspace, plan: Plan, run: str, lease: Lease, reporter: Reporter) -> Append:
-    """Puts on record what `run` does under this lease; a record that no standby of the journal confirms is a note."""
+def appending(workspace: Workspace, run: str, lease: Lease | None, reporter: Reporter) -> Append:
+    """Puts on record what `run` does under this lease (without one only what it found out); a record that no standby of
+    the journal confirms is a note."""
     from statehub_plan.postgres.transaction import StandbySilent
 
     def append(kind: RecordKind, step: str | None, payload: dict[str, JsonValue]) -> None:
@@ -46,7 +46,7 @@ def appending(workspace: Workspace, plan: Plan, run: str, lease: Lease, reporter
             workspace.journal.append(
                 lease,
                 service=workspace.service,
-                plan_name=plan.spec.metadata.name,
+                plan_name=workspace.document.metadata.name,
                 run=run,
                 kind=kind,
                 step=step,
@@ -60,15 +60,16 @@ def appending(workspace: Workspace, plan: Plan, run: str, lease: Lease, reporter
 
 
 @contextmanager
-def leased_stage(
-    workspace: Workspace, plan: Plan, seen: tuple[Observation, tuple[Evidence, ...]], run: str, reporter: Reporter
-) -> Iterator[Stage]:
-    """A stage for what no run does, under the lease: with facts on record, and no step."""
+def leased_stage(workspace: Workspace, plan: Plan, run: str, reporter: Reporter) -> Iterator[Stage]:
+    """A stage for what no run does, under the lease: with facts on record, and no step.
+
+    Whoever had the lease just before may have frozen or moved the primary: what was seen until then (`plan` too) is no
+    reason to act, `look` is."""
     from statehub_plan.journal import Heartbeat
     from statehub_plan.steps.stage import Stage
 
     with leased(workspace, plan, reporter) as lease, Heartbeat(workspace.journal, lease) as heartbeat:
-        append = appending(workspace, plan, run, lease, reporter)
+        append = appending(workspace, run, lease, reporter)
         yield Stage(
             plan=plan,
             base_dir=workspace.base_dir,
@@ -81,7 +82,7 @@ def leased_stage(
                 RecordKind.FACT, None, {**payload, "kind": kind, "state": state}
             ),
             check_lease=heartbeat.check,
-            look=lambda: seen,
+            look=lambda: workspace.observe(deep=False),
             records=workspace.records,
             reporter=reporter,
         )

@@ -105,7 +105,7 @@ def carry_out(
         journal.verify()
         begun = any(one.run == run and one.kind is RecordKind.STEP_INTENT for one in workspace.records())
         with Heartbeat(journal, lease) as heartbeat, policy_host(workspace, needed=not begun) as host:
-            append = appending(workspace, plan, run, lease, reporter)
+            append = appending(workspace, run, lease, reporter)
 
             def record_fact(kind: str, state: str, payload: dict[str, JsonValue]) -> None:
                 direction = plan.direction.value

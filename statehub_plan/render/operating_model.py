@@ -8,7 +8,7 @@ from pathlib import PurePath
 
 from pydantic import JsonValue
 
-from statehub_plan.abstraction import Register, identity_of_primary, read_register, stabilization_for
+from statehub_plan.abstraction import BEGUN, Register, identity_of_primary, read_register, stabilization_for
 from statehub_plan.history import journal_facts
 from statehub_plan.model.facts import Fact, Observation
 from statehub_plan.model.plan import Plan
@@ -203,6 +203,8 @@ def _drill(observation: Observation, name: str) -> str:
         return "none on record"
     if value.get("state") == "unsigned":
         return f"could not be signed and does not count, {moment_of(value.get('at'))}"
+    if value.get("state") == BEGUN:
+        return f"begun, and no outcome is on record, {moment_of(value.get('at'))}"
     return f"{'passed' if value.get('passed') is True else 'FAILED'} {moment_of(value.get('at'))}"
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from statehub_plan.abstraction import BEGUN
 from statehub_plan.model.record import CriterionStatus, DrillRecord
 from statehub_plan.model.steps import StepKind
 from statehub_plan.render.stream_words import of_receiver, stream_text
@@ -155,6 +156,8 @@ def _drills(lane: LaneStatus) -> Iterator[str]:
 def _outcome(drill: DrillRecord) -> str:
     if drill.detail.get("state") == "unsigned":
         return "does not count, its evidence could not be signed"
+    if drill.detail.get("state") == BEGUN:
+        return "was begun, and no outcome is on record"
     return "passed" if drill.passed else "FAILED"
 
 

@@ -6,7 +6,7 @@ import time
 
 from pydantic import JsonValue
 
-from statehub_plan.abstraction import identity_of
+from statehub_plan.abstraction import BEGUN, identity_of
 from statehub_plan.errors import Refusal, StatehubError
 from statehub_plan.model.facts import Evidence, EvidenceStatus
 from statehub_plan.model.plan import Step
@@ -59,9 +59,18 @@ def require_now(document: CutoverPlan, step: Step, world: World, criteria: tuple
 
 
 def execute(stage: Stage, step: Step) -> dict[str, JsonValue]:
-    """Runs the command once, then looks until every probe passes or the drill's time-out; records which it was."""
+    """Runs the command once, then looks until every probe passes or the drill's time-out; records which it was.
+
+    That it was begun is on record before: whatever ends this early, what an earlier drill showed is not true of the
+    platform any more as far as anybody knows."""
     drill = declared(stage.plan.spec)
     observation, _ = stage.look()
+    about: dict[str, JsonValue] = {
+        "endpoint": stage.subject(step),
+        "identity": identity_of(observation, stage.subject(step)).model_dump(mode="json"),
+        "definition": drill.definition,
+    }
+    stage.record_fact(StepKind.FAILOVER_DRILL.value, BEGUN, about)
     started = time.monotonic()
     command = CommandProbe(kind="command", name="failover", argv=drill.argv, timeout=drill.timeout)
     seen = _probe(stage, Task(id="drill", title="the failover command", probes=(command,)))
@@ -69,9 +78,7 @@ def execute(stage: Stage, step: Step) -> dict[str, JsonValue]:
         seen = _until_passed(stage, drill, started)
     passed = all(one.status is EvidenceStatus.PASSED for one in seen)
     detail: dict[str, JsonValue] = {
-        "endpoint": stage.subject(step),
-        "identity": identity_of(observation, stage.subject(step)).model_dump(mode="json"),
-        "definition": drill.definition,
+        **about,
         "duration_s": round(time.monotonic() - started, 1),
         "probes": {one.probe: f"{one.status}: {one.detail}" for one in seen},
     }

@@ -22,19 +22,31 @@ from statehub_plan.streams import SLOT_DROPPED_KIND, slots_into_others
 from statehub_plan.world import Role, Term
 
 
-def guard_fallback(stage: Stage, observation: Observation, grounded: Grounded) -> Dropped | None:
+def guard_fallback(
+    stage: Stage, observation: Observation, grounded: Grounded, *, remembered: bool = True
+) -> Dropped | None:
     """Drops the slot of the stream into the fallback when a hard limit of the plan is reached, records that before and
     after as a fact, and tells the person; None where nothing had to be done, or it could not be.
 
     Only once the primary has moved for good: the slot of a cutover under way is never touched. Reads everything it
     decides by anew, under this run's lease and epoch. What prevents it is told and recorded and ends nothing; losing
     the lease does (exit 6). Blocks for at most about twenty seconds.
+
+    Not `remembered`: the journal is damaged, so it cannot show that a register forgot a decision (ADR 0018). The same
+    limits count, and the sender has to be primary by a decision in its own register: had it been left by a later one,
+    its freeze for that would stand there too, as that comes first. Where no decision is known, access paths may be all
+    that tells who is primary, and would tell the same of a register that forgot: the slot, maybe the way back, stays.
     """
     fallback = stage.plan.spec.spec.desired.fallback
     moved = grounded.world.primary is Role.NEW and grounded.world.term is Term.SETTLED
     if not moved or fallback.mode is FallbackMode.FROZEN:  # one that is to be retired follows until it is
         return None
     names = _names(stage, observation)
+    if names and not remembered and not grounded.register.decided:
+        why = f"that {stage.plan.new} is primary rests on no decision ({grounded.register.basis}), and the journal, "
+        why += "which may know of one, is damaged"
+        _told_as_failed(stage, ", ".join(names), why)
+        return None
     if len(names) > 1:
         why = f"while {stage.plan.old} is away nobody knows which one is for it; drop_replication_slot the others"
         _told_as_failed(stage, ", ".join(names), why)

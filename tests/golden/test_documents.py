@@ -165,6 +165,14 @@ def test_operating_model_of_a_fallback_that_follows() -> None:
     assert "what is on its way arrives, both are proved equal" in told
 
 
+def test_operating_model_after_a_drill_that_was_interrupted() -> None:
+    """Nothing passed and nothing failed that anybody saw."""
+    begun = examples.known("drill.failover", {"state": "begun", "passed": False, "at": int(examples.NOW.timestamp())})
+    seen = examples.observation([*examples.after_cutover(), begun])
+    told = operating_model_markdown(examples.plan(), seen, examples.cutover(), examples.NOW)
+    assert "- failover drill: begun, and no outcome is on record, 20" in told
+
+
 def test_operating_model_of_an_unobservable_world() -> None:
     """What was not observed is said to be unknown, in the very place where people look for it."""
     seen = examples.observation(

@@ -7,11 +7,14 @@ deferred lane becomes due and retires the fallback.
 from __future__ import annotations
 
 import importlib
+import json
 import os
 import resource
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import click
@@ -22,6 +25,8 @@ from statehub_plan import cli
 from statehub_plan.components import PgInstallation, postgres_installations
 from statehub_plan.demo.world import SOURCE, TARGET, DemoWorld
 from statehub_plan.errors import Exit
+from statehub_plan.postgres.connect import connect
+from statehub_plan.postgres.fence import open_writes
 from statehub_plan.schemas import problems
 from tests.integration.applying import (
     GATE,
@@ -35,6 +40,7 @@ from tests.integration.applying import (
     planned,
     ran,
 )
+from tests.integration.served_database import eventually
 
 RETIRING = "CUST-WP-0038-T08"
 PASSWORD = "not-the-password-of-anybody"
@@ -344,6 +350,60 @@ def test_a_failover_drilled_on_its_own_is_on_record_before_anybody_approves(worl
     assert "failed over and was verified" in passed.out
     assert "failover-drill" not in planned_kinds(world)
     lane(world).write_text(text)
+
+
+def test_a_failover_drill_that_was_interrupted_takes_the_pass_before_it_away(world: DemoWorld, tmp_path: Path) -> None:
+    """Ctrl-C after the failover was ordered: it is due again, and `status` says that nobody knows how it ended."""
+    text, ordered, long = lane(world).read_text(), tmp_path / "ordered", tmp_path / "long"
+    order = f"touch {ordered}; test ! -e {long} || sleep 60"
+    lane(world).write_text(text.replace('argv: ["false"]', f"argv: {json.dumps(['sh', '-c', order])}"))
+    assert Exit.DONE == (passed := ran("drill", "failover", lane(world))).status, passed.told
+    assert "failover-drill" not in planned_kinds(world)
+    long.touch()
+    ordered.unlink()
+    drilling = subprocess.Popen([sys.executable, "-m", "statehub_plan", "drill", "failover", str(lane(world))])
+    try:
+        assert eventually(ordered.exists)
+        drilling.send_signal(signal.SIGINT)
+        assert Exit.DONE != drilling.wait(timeout=60)
+    finally:
+        drilling.kill()
+    assert "failover-drill" in planned_kinds(world)
+    found = ran("status", lane(world).parent)
+    assert "Newest failover drill was begun, and no outcome is on record, " in " ".join(found.out.split()), found.told
+    lane(world).write_text(text)
+
+
+FREEZING = """
+import os
+from contextlib import closing
+from statehub_plan.postgres.connect import connect
+from statehub_plan.postgres.fence import fence
+with closing(connect(os.environ["STATEHUB_RAILIANCE01_DSN"], purpose="test")) as session:
+    fence(session, term=2, run="back", epoch=1000)
+"""
+
+
+def test_a_primary_that_was_frozen_before_the_lease_was_had_is_not_failed_over(
+    world: DemoWorld, tmp_path: Path
+) -> None:
+    """What counts is what is seen under it: here evidence, which comes last in the look before, freezes the primary."""
+    text, ordered = lane(world).read_text(), tmp_path / "ordered"
+    argv = json.dumps([sys.executable, "-c", FREEZING])
+    probe = f"{{kind: command, name: freezes, argv: {argv}, timeout: 60s}}"
+    frozen = text.replace("  tasks:\n", f"  tasks:\n    - {{id: T00, title: Back, probes: [{probe}]}}\n")
+    lane(world).write_text(frozen.replace('argv: ["false"]', f'argv: ["touch", "{ordered}"]'))
+    before = ran("history", lane(world), "--json").json["records"]
+    refused = ran("drill", "failover", lane(world), "--json")
+    was_writable = accepts_writes(world, TARGET)
+    with closing(connect(world.sites[TARGET].dsn(), purpose="test")) as session:
+        open_writes(session, run="back", epoch=1000, endpoint=TARGET, term=1)
+    assert not was_writable
+    assert not ordered.exists()
+    assert (Exit.ERROR, "drill-not-now") == (refused.status, refused.json["error"]["code"])
+    assert before == ran("history", lane(world), "--json").json["records"]
+    lane(world).write_text(text)
+    assert_old_primary_serves(world, TARGET)
 
 
 def planned_kinds(world: DemoWorld) -> list[str]:

@@ -29,6 +29,7 @@ from statehub_plan.steps.restore_drill import Drilled, drill_fact, drill_newest
 from tests.integration.applying import ran
 from tests.integration.drilling import BUILDING, SLOW
 from tests.integration.moving import run_script
+from tests.integration.served_database import demand_standby
 
 ENCRYPTION = "\n    encryption: {recipientsFile: ./backup.pub, identityFile: ./backup.key}\n"
 OPERATOR = "operator@state-hub.example"
@@ -113,6 +114,26 @@ def test_what_people_read(document: Path) -> None:
     (evidence,) = document.parent.glob("backups/*/drills/*.json")
     refused = ran("drill", "verify", evidence)
     assert (Exit.ERROR, True) == (refused.status, "evidence-unsigned" in refused.err)
+
+
+def test_a_drill_whose_record_no_standby_confirms_is_told_with_its_evidence(
+    document: Path, target_db: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It passed and is on record: that the journal's standby is silent is a note, as it is for runs."""
+    monkeypatch.setenv("STATEHUB_PLAN_JOURNAL", target_db)
+    monkeypatch.setattr("statehub_plan.journal.postgres._STANDBY_WAIT_S", 0.5)
+    assert Exit.DONE == ran("backup", document, "--endpoint", "old-home").status
+    assert Exit.DONE == ran("drill", "restore", document, "--endpoint", "new-home").status
+    demand_standby(target_db, "nobody")
+    try:
+        drilled = ran("drill", "restore", document, "--endpoint", "old-home")
+    finally:
+        demand_standby(target_db, "")
+    assert Exit.DONE == drilled.status, drilled.told
+    assert " restores: 1 table, 100 rows" in drilled.out
+    assert "  evidence " in drilled.out
+    assert "no synchronous standby has confirmed" in drilled.err
+    assert "old-home" == recorded(document)["restored_on"]
 
 
 def drilled_of(document: Path, of: Identity, told: list[str]) -> Drilled:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import shlex
 import sqlite3
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -55,7 +58,7 @@ TIGHT: dict[str, Any] = {
 
 
 @pytest.fixture
-def back(tmp_path: Path, source_db: str, target_db: str) -> Iterator[Ends]:
+def followed(tmp_path: Path, source_db: str, target_db: str) -> Iterator[Ends]:
     """A stream back into the old side, streaming; the plan's limit for its slot is 1 kB."""
     there = ends(tmp_path, source_db, target_db, **TIGHT)
     there.make_slot()
@@ -63,6 +66,14 @@ def back(tmp_path: Path, source_db: str, target_db: str) -> Iterator[Ends]:
     there.becomes(StreamState.STREAMING)
     yield there
     there.unsubscribe()
+
+
+@pytest.fixture
+def back(followed: Ends) -> Iterator[Ends]:
+    """The same beside a transaction that is not over: what is written now the slot keeps, however far it is read."""
+    with closing(psycopg.connect(followed.sender_dsn)) as writing:
+        writing.execute("INSERT INTO public.t (note) VALUES ('not yet')")
+        yield followed
 
 
 @pytest.fixture
@@ -218,11 +229,13 @@ class _Run:
         }
         return Stage(**given)
 
-    def guard(self, *, world: World | None = None, **changed: Any) -> Dropped | None:
+    def guard(
+        self, *, world: World | None = None, decided: int = 1, remembered: bool = True, **changed: Any
+    ) -> Dropped | None:
         """One look."""
-        register = Register(primary="new", basis="decision term 1", decided=1, next_term=2, burned=frozenset())
+        register = Register(primary="new", basis="by the test", decided=decided, next_term=2, burned=frozenset())
         grounded = Grounded(world or World(primary=Role.NEW, term=Term.SETTLED), "old", "new", register)
-        return guard_fallback(self.stage(**changed), self.seen, grounded)
+        return guard_fallback(self.stage(**changed), self.seen, grounded, remembered=remembered)
 
     def step(self) -> Step:
         """The step that is carried out."""
@@ -311,20 +324,20 @@ def test_a_receiver_that_was_away_from_the_first_look_on_is_guarded_by_what_is_l
     assert back.name() not in _slots(back)
 
 
-def test_of_two_slots_nobody_guesses_which_one_is_for_a_receiver_that_is_away(back: Ends) -> None:
+def test_of_two_slots_nobody_guesses_which_one_is_for_a_receiver_that_is_away(followed: Ends) -> None:
     """It is told and recorded, for a person."""
-    away(back)
-    with back.sending() as session:
+    away(followed)
+    with followed.sending() as session:
         create_slot_of_a_stranger(session)
     try:
-        run = _Run(back)
-        back.write(rows=100)
+        run = _Run(followed)
+        followed.write(rows=100)
         assert run.guard() is None
         assert ["failed"] == run.states()
         assert "could not be guarded" in run.notes[-1]
-        assert back.name() in _slots(back)
+        assert followed.name() in _slots(followed)
     finally:
-        with back.sending() as session:
+        with followed.sending() as session:
             session.execute("SELECT pg_drop_replication_slot('statehub_plan_stranger')")
 
 
@@ -476,21 +489,84 @@ def test_a_timer_that_cannot_see_the_primary_says_that_it_guards_nothing(back: E
     assert "who is primary is not known" in refused.json["error"]["details"][0]
 
 
-def test_a_timer_tells_of_a_journal_that_was_changed_and_saves_the_disk_first(back: Ends) -> None:
-    """As every run does, it checks the chain; unlike a run it does not stop there."""
-    document = _guarded(back)
-    back.write(rows=100)
+DAMAGE = {
+    "in the middle": "UPDATE record SET run = 'another' WHERE seq = 1",
+    "at its end": "DELETE FROM record WHERE seq = (SELECT max(seq) FROM record)",
+    "no record": "UPDATE record SET payload = ' ' || payload WHERE seq = 1",
+}
+
+
+def _damage(document: Path, how: str) -> None:
+    """Two records, and what somebody made of them behind the tool's back."""
     with Workspace.load(document) as workspace:
         fact = {"service": workspace.service, "plan_name": "p", "run": "", "kind": RecordKind.FACT, "step": None}
-        workspace.journal.append(None, **fact, payload={"kind": "x", "state": "y"}, at=now())  # type: ignore[arg-type]
+        for _ in range(2):
+            workspace.journal.append(None, **fact, payload={"kind": "x", "state": "y"}, at=now())  # type: ignore[arg-type]
         location = workspace.journal.location
     with closing(sqlite3.connect(location)) as db:
-        db.execute("DROP TRIGGER record_stays")
-        db.execute("UPDATE record SET run = 'another'")
+        for (name,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'").fetchall():
+            db.execute(f"DROP TRIGGER {name}")
+        db.execute(DAMAGE[how])
         db.commit()
+
+
+@pytest.mark.parametrize("how", DAMAGE)
+def test_a_timer_tells_of_a_journal_that_was_changed_and_saves_the_disk_first(back: Ends, how: str) -> None:
+    """As every run does, it checks the chain; unlike a run it does not stop there, wherever the damage is."""
+    document = _guarded(back)
+    back.write(rows=100)
+    _damage(document, how)
     refused = ran("guard", document, "--json")
-    assert (Exit.ERROR, "journal-tampered") == (refused.status, refused.json["error"]["code"])
+    error = refused.json["error"]
+    assert (Exit.ERROR, "journal-tampered") == (refused.status, error["code"])
     assert back.name() not in _slots(back)
+    told, *unrecorded = error["details"]
+    assert f"the slot {back.name()} on new was dropped, because it kept " in told
+    lost = [f"slot-dropped {state} is not on record" for state in ("begun", "passed")] if how == "at its end" else []
+    assert lost == unrecorded
+
+
+@pytest.mark.parametrize("how", DAMAGE)
+def test_a_timer_with_a_damaged_journal_that_cannot_see_the_primary_guards_nothing(back: Ends, how: str) -> None:
+    """It says that first, and why; the damage is one thing to mend of two."""
+    document = _guarded(back)
+    _damage(document, how)
+    (back.directory / "new.dsn").write_text("host=127.0.0.1 port=1 dbname=x user=x")
+    refused = ran("guard", document, "--json")
+    assert (Exit.ERROR, "not-guarded") == (refused.status, refused.json["error"]["code"])
+    unknown, damage = refused.json["error"]["details"]
+    assert "who is primary is not known" in unknown
+    assert "was changed behind the tool's back" in damage
+
+
+def test_with_a_damaged_journal_only_a_decision_says_whose_slot_may_go(back: Ends) -> None:
+    """Access paths say the same of a side whose register forgot that it was left: its slot may be the way back."""
+    run = _Run(back)
+    back.write(rows=100)
+    assert run.guard(decided=0, remembered=False) is None
+    assert (["failed"], True) == (run.states(), back.name() in _slots(back))
+    assert "rests on no decision" in run.notes[-1]
+    assert run.guard(remembered=False) is not None
+
+
+def test_a_timer_goes_by_what_it_sees_under_the_lease(
+    back: Ends, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Here the old side is decided on before the lease is had, while `git` is asked who wants it: what feeds that side
+    is the stream of a move then, and not for a guard to end."""
+    document = _guarded(back)
+    back.write(rows=100)
+    git = tmp_path / "bin" / "git"
+    git.parent.mkdir()
+    decision = "INSERT INTO statehub_plan.decision (term, primary_endpoint, identity, run) VALUES (2, 'old', '{}', 'r')"
+    deciding = f"import psycopg\nwith psycopg.connect({back.receiver_dsn!r}) as session: session.execute({decision!r})"
+    git.write_text(f"#!/bin/sh\n{shlex.join((sys.executable, '-c', deciding))}\n")
+    git.chmod(0o700)
+    monkeypatch.delenv("STATEHUB_PLAN_AUTHOR", raising=False)
+    monkeypatch.setenv("PATH", f"{git.parent}{os.pathsep}{os.environ['PATH']}")
+    done = ran("guard", document, "--json")
+    assert (Exit.DONE, "new", None) == (done.status, done.json["fallback"], done.json["dropped"])
+    assert back.name() in _slots(back)
 
 
 def test_a_timer_waits_for_nobody_who_has_the_lease(back: Ends) -> None:

@@ -172,7 +172,7 @@ def _carry_out_next(workspace: Workspace, plan: Plan, run: str, killer: Killer) 
 
 
 def _under_lease(workspace: Workspace, plan: Plan, run: str, killer: Killer, lease: Lease) -> None:
-    append = appending(workspace, plan, run, lease, killer)
+    append = appending(workspace, run, lease, killer)
 
     def record_fact(kind: str, state: str, payload: dict[str, JsonValue]) -> None:
         append(RecordKind.FACT, None, {"direction": plan.direction.value, **payload, "kind": kind, "state": state})

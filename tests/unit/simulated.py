@@ -191,7 +191,9 @@ class Simulated:
         self.real_stabilization = False
         self.now = NOW
         self.evidence = self.after_failover
-        self._fact(StepKind.FAILOVER_DRILL, {**self._of_away(), "endpoint": "away", "definition": drill.definition})
+        about = {**self._of_away(), "endpoint": "away", "definition": drill.definition}
+        for state in ("begun", "passed"):
+            self._fact(StepKind.FAILOVER_DRILL, {**about, "state": state})
 
     def retire(self, _stage: object) -> None:
         """No way back any more."""

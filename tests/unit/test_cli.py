@@ -275,12 +275,12 @@ def test_a_record_that_no_standby_confirms_is_a_note_for_guard_as_for_runs() -> 
         raise StatehubError(code="journal-unreachable", what="nobody answers", hint="")
 
     journal = SimpleNamespace(append=silent, acquire=lambda *_, **__: "a lease", release=unreachable)
-    there = cast(Any, SimpleNamespace(journal=journal, service="hub"))
     spec = SimpleNamespace(metadata=SimpleNamespace(name="move"), spec=SimpleNamespace(endpoints={}))
+    there = cast(Any, SimpleNamespace(journal=journal, service="hub", document=spec))
     reporter = cast(Any, SimpleNamespace(note=notes.append))
     moving = cast(Any, SimpleNamespace(spec=spec))
     with suppress(ZeroDivisionError), leased(there, moving, reporter) as lease:
-        appending(there, moving, "r", lease, reporter)(RecordKind.FACT, None, {})
+        appending(there, "r", lease, reporter)(RecordKind.FACT, None, {})
         raise ZeroDivisionError
     assert 2 == len(notes)
     assert "no synchronous standby has confirmed" in notes[0]

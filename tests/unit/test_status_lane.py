@@ -109,6 +109,15 @@ def test_a_drill_whose_evidence_could_not_be_signed_has_not_failed() -> None:
     assert any("drill FAILED" in line for line in told(lane(history=History(drills=(failed,)))))
 
 
+def test_a_drill_that_was_only_begun_is_told_as_that() -> None:
+    """It is under way, or was interrupted: it has neither passed nor failed."""
+    begun = DrillRecord(kind="failover", passed=False, at=examples.NOW, detail={"state": "begun"})
+    lines = [line for line in told(lane(history=History(drills=(begun,)))) if "failover drill" in line]
+    assert ["Newest failover drill was begun, and no outcome is on record"] == [
+        line.rpartition(",")[0] for line in lines
+    ]
+
+
 def test_a_superseded_lane_says_by_what() -> None:
     """It is over, whatever the world shows."""
     found = lane(changed(superseded_by="cust-wp-0038"))
