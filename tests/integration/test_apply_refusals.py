@@ -273,11 +273,11 @@ def test_clients_that_could_not_be_redirected_are_noticed_before_anybody_is_held
 
 
 def test_nothing_that_a_flag_can_do_satisfies_a_gate() -> None:
-    """`apply` and `watch` have no option but how to tell; there is no force, no skip, no target."""
+    """`apply` and `watch` have no options but how to tell and which checkout it is; no force, no skip, no target."""
     for name in ("apply", "watch"):
         command = cli.cli.get_command(click.Context(cli.cli), name)
         assert command is not None
-        assert {"planfile", "as_json"} == {parameter.name for parameter in command.params}
+        assert {"planfile", "as_json", "named"} == {parameter.name for parameter in command.params}
 
 
 # The deferred lane
