@@ -58,6 +58,7 @@ _ROWS = 10_000
 @click.option("--jobs", type=click.IntRange(1, 64), help="sessions on each side [default: as DOCUMENT says, or 2]")
 @click.option("--rows", type=click.IntRange(0), default=_ROWS, show_default=True, help="most rows named of a table")
 @click.option("--values", is_flag=True, help="also what both sides hold in those rows, redacted")
+@click.option("--without-sequences", is_flag=True, help="for a side that follows: its sequences wait for the switch")
 @click.option("--expect-differences", is_flag=True, help="read an eighth slower, and find differing rows at once")
 def compare(
     document: Path | None,
@@ -67,6 +68,7 @@ def compare(
     jobs: int | None,
     rows: int,
     values: bool,
+    without_sequences: bool,
     expect_differences: bool,
 ) -> int:
     """Compare both databases of DOCUMENT, or any two: catalog, row counts, sequences, large objects, every value.
@@ -87,6 +89,7 @@ def compare(
         waive=wanted.waive,
         rows_listed=rows,
         values=values,
+        sequences=not without_sequences,
         expect_differences=expect_differences,
         on_progress=progress.tell,
     )

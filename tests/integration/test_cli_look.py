@@ -221,6 +221,18 @@ def test_compare_of_any_two_databases(source_db: str, target_db: str, tmp_path: 
     assert Exit.OUTCOME_UNKNOWN == unknown.returncode, unknown.stderr
 
 
+def test_compare_leaves_sequences_out_where_it_is_told_to(source_db: str, target_db: str, tmp_path: Path) -> None:
+    """For a timer that watches a fallback that follows: its sequences are behind until it becomes primary."""
+    for dsn, last in ((source_db, 7), (target_db, 1)):
+        with psycopg.connect(dsn, autocommit=True) as connection:
+            connection.execute("CREATE SEQUENCE public.ticket")
+            connection.execute("SELECT setval('public.ticket', %s)", [last])
+    both = ("compare", "--source", "env:OLD", "--target", "env:NEW")
+    assert Exit.ERROR == run(*both, cwd=tmp_path, OLD=source_db, NEW=target_db).returncode
+    equal = run(*both, "--without-sequences", cwd=tmp_path, OLD=source_db, NEW=target_db)
+    assert (Exit.DONE, True) == (equal.returncode, "sequence values were not compared" in equal.stdout), equal.stderr
+
+
 def test_compare_takes_no_connection_string_from_the_command_line(tmp_path: Path) -> None:
     """It would stand in the shell's history and in the list of processes."""
     for arguments in (
