@@ -219,8 +219,8 @@ def _compare_sequences(source: Side, target: Side) -> tuple[Difference, ...]:
 def _why_behind(source: Side, target: Side) -> tuple[str, ...]:
     """For people: a stream carries rows and no values of sequences."""
     return tuple(
-        f"the {side.name} follows another database: its sequences get their values when it becomes primary, not before; "
-        "`--without-sequences` leaves them out"
+        f"the {side.name} follows another database: its sequences get their values when it becomes primary, not "
+        "before; `--without-sequences` leaves them out"
         for side in (source, target)
         if follows_by_stream(side.snapshot.leader)
     )
