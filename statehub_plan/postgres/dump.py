@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from statehub_plan.errors import StatehubError
+from statehub_plan.postgres.catalog_sql import PLACES_OWN
 from statehub_plan.postgres.connect import SCHEMA, Connection
 from statehub_plan.postgres.tools import major_of, run_tool
 from statehub_plan.postgres.workers import nothing_to_lose
@@ -101,7 +102,7 @@ def dump_schema(
     preamble = dump.preamble
     if target_major < _TRANSACTION_TIMEOUT_SINCE:
         preamble = preamble.replace("SET transaction_timeout = 0;\n", "")
-    return SchemaDump(preamble, tuple(entry for entry in dump.entries if not _is_own(entry)))
+    return SchemaDump(preamble, tuple(_without_grants_for_a_move(each) for each in dump.entries if not _is_own(each)))
 
 
 def dump_statistics(source: Connection, *, target_major: int, check: Callable[[], None] = nothing_to_lose) -> str:
@@ -159,6 +160,12 @@ def _without_restrict(text: str) -> str:
             hint="update PostgreSQL's client tools to their newest minor release",
         )
     return text.replace(opening[0], "", 1).replace(closing, "", 1)
+
+
+def _without_grants_for_a_move(entry: Entry) -> Entry:
+    if entry.kind != "ACL" or entry.schema != "pg_catalog" or not re.match(PLACES_OWN, entry.name):
+        return entry
+    return replace(entry, sql=re.sub(r"^GRANT .* TO (?!PUBLIC;).*\n", "", entry.sql, flags=re.MULTILINE))
 
 
 def _is_own(entry: Entry) -> bool:
