@@ -81,6 +81,23 @@ def test_observe_as_json(folder: Path) -> None:
     assert len(unknown["observation"]["facts"]) < len(everything["observation"]["facts"])
 
 
+@pytest.mark.parametrize("password", ["hun/ter2-canary", "hun@ter2-canary", "7/canary@ter2"])
+def test_a_password_that_is_not_percent_encoded_is_told_nowhere(folder: Path, password: str) -> None:
+    """Every command says what is wrong with the connection string, and none which part of the password libpq takes for
+    a host or a database; nor does what it writes."""
+    dsns = dict.fromkeys(DSNS, f"postgresql://shop_owner:{password}@127.0.0.1:1/shop")
+    for command in (
+        ("doctor", "plans/cust-wp-0011.yaml"),
+        ("observe", "plans/cust-wp-0011.yaml", "--json"),
+        ("plan", "plans/cust-wp-0011.yaml", "--json", "-out", "saved.plan"),
+        ("status", "plans", "-out", "status.md"),
+    ):
+        told = run(*command, cwd=folder, **dsns)
+        written = "".join(path.read_text() for path in (folder / "saved.plan", folder / "status.md") if path.exists())
+        assert [] == [piece for piece in ("canary", "ter2") if piece in told.stdout + told.stderr + written], command
+        assert "percent-encoded" in told.stdout + told.stderr + written, command
+
+
 def test_doctor_names_every_problem(folder: Path) -> None:
     """One check each, a remedy with every problem, exit 1; nothing hides anything else."""
     sick = run("doctor", "plans/cust-wp-0011.yaml", "--json", cwd=folder, **nowhere())
