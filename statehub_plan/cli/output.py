@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import sys
@@ -10,7 +11,7 @@ from typing import IO, Any
 
 from pydantic import BaseModel, JsonValue
 
-from statehub_plan.errors import StatehubError
+from statehub_plan.errors import StatehubError, refused_by_system
 from statehub_plan.model.output import ErrorOutput, FailureOutput
 from statehub_plan.model.plan import Step
 from statehub_plan.redact import redact, redact_json
@@ -19,12 +20,26 @@ from statehub_plan.redact import redact, redact_json
 def print_json(value: BaseModel | JsonValue | dict[str, Any]) -> None:
     """One JSON document on stdout, redacted, keys sorted."""
     plain = value.model_dump(mode="json", by_alias=True) if isinstance(value, BaseModel) else value
-    print(json.dumps(redact_json(plain), indent=2, sort_keys=True, ensure_ascii=False))
+    _put(json.dumps(redact_json(plain), indent=2, sort_keys=True, ensure_ascii=False) + "\n")
 
 
 def print_text(text: str) -> None:
     """Plain text on stdout, redacted."""
-    print(redact(text), end="" if text.endswith("\n") else "\n")
+    _put(redact(text) + ("" if text.endswith("\n") else "\n"))
+
+
+def _put(text: str) -> None:
+    try:
+        sys.stdout.write(text)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise stdout_refused(error) from error
+
+
+def stdout_refused(error: OSError) -> StatehubError:
+    """What a command came to could not be told; whatever it did is done."""
+    return refused_by_system(error, "the result could not be written to stdout")
 
 
 def colored(stream: IO[str]) -> bool:
@@ -38,10 +53,12 @@ def print_rich(renderable: Any) -> None:
 
     color = colored(sys.stdout)
     width = None if sys.stdout.isatty() else 140
-    console = Console(no_color=not color, force_terminal=color or None, highlight=False, width=width, soft_wrap=False)
-    with console.capture() as captured:
-        console.print(renderable)
-    print_text("\n".join(line.rstrip() for line in captured.get().splitlines()))
+    drawn = io.StringIO()
+    console = Console(
+        file=drawn, no_color=not color, force_terminal=color or None, highlight=False, width=width, soft_wrap=False
+    )
+    console.print(renderable)
+    print_text("\n".join(line.rstrip() for line in drawn.getvalue().splitlines()))
 
 
 def error_output(error: StatehubError) -> ErrorOutput:
@@ -56,10 +73,21 @@ def error_output(error: StatehubError) -> ErrorOutput:
 
 
 def print_error(error: StatehubError, *, as_json: bool) -> None:
-    """What happened, every detail, the remedy; as one JSON object on stdout where JSON was asked for."""
+    """What happened, every detail, the remedy; as one JSON object on stdout where JSON was asked for. That stdout takes
+    nothing is told, and no reason to stay silent about the error itself."""
+    refusal = None
     if as_json:
-        print_json(FailureOutput(error=error_output(error)))
-    print(redact(f"statehub-plan: {error.code}: {error}"), file=sys.stderr)
+        try:
+            print_json(FailureOutput(error=error_output(error)))
+            sys.stdout.flush()
+        except BrokenPipeError:
+            pass  # who read it has gone
+        except OSError as problem:
+            refusal = stdout_refused(problem)
+        except StatehubError as problem:
+            refusal = problem
+    for each in (error, refusal) if refusal is not None and refusal.what != error.what else (error,):
+        print(redact(f"statehub-plan: {each.code}: {each}"), file=sys.stderr)
 
 
 class TerminalReporter:
