@@ -200,6 +200,23 @@ def test_what_is_opened_never_takes_the_place_of_a_closed_stream() -> None:
     assert "True 0" == ended.stdout.splitlines()[-1]
 
 
+EVIL = "e\x1b[31mvil\n\u202e\x9b.yaml"
+
+
+def test_the_name_of_a_file_is_told_and_not_obeyed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A document, a plan, a folder may be called anything: a screen gets no control character of it, nor a new line;
+    what reads JSON gets the name as it is."""
+    monkeypatch.chdir(tmp_path)
+    told = [run("init", "my-move", "--out", EVIL)]
+    for command in (("validate", EVIL), ("validate", f"no{EVIL}"), ("show", f"no{EVIL}"), ("history", f"no{EVIL}")):
+        told += [run(*command), run(*command, "--json")]
+    for _, out, err in told:
+        assert all(sign.isprintable() or sign == "\n" for sign in out + err)
+        if not out.startswith("{"):
+            assert "e\\u{1b}[31mvil \\u{202e}\\u{9b}.yaml" in out + err
+    assert EVIL == json.loads(told[2][1])["documents"][0]["path"]
+
+
 # Signals
 
 
