@@ -16,7 +16,7 @@ from statehub_plan.cli.elsewhere import document_of
 from statehub_plan.cli.output import print_note
 from statehub_plan.errors import Exit, StatehubError
 from statehub_plan.history import gates_passed, history_of, journal_facts, with_record
-from statehub_plan.journal import Journal, open_journal
+from statehub_plan.journal import Journal, file_of, open_journal
 from statehub_plan.model.facts import Evidence, Fact, Observation
 from statehub_plan.model.plan import Direction, Plan, PlanFile
 from statehub_plan.model.record import GateState, History, Record
@@ -125,6 +125,11 @@ class Workspace:
                 self.home.mkdir(mode=0o700, exist_ok=True)
             self._journal = open_journal(named or self.home / "journal.db")
         return self._journal
+
+    @property
+    def journal_file(self) -> Path | None:
+        """Where the journal is, or would be, as a file; None where it is in PostgreSQL."""
+        return file_of(os.environ.get(JOURNAL_ENV) or self.home / "journal.db")
 
     def records(self) -> tuple[Record, ...]:
         """Every record of the service, oldest first; nothing when there is no journal yet."""

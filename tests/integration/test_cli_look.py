@@ -7,15 +7,22 @@ import os
 import shutil
 import subprocess
 import sys
+from contextlib import closing
+from datetime import UTC, datetime
 from pathlib import Path
 
 import psycopg
 import pytest
 
-from statehub_plan.cli.workspace import save_plan
+from statehub_plan.cli.checkup import _journal
+from statehub_plan.cli.workspace import Workspace, save_plan
 from statehub_plan.errors import Exit
+from statehub_plan.journal.sqlite import SqliteJournal
+from statehub_plan.model.output import DoctorCheck
 from statehub_plan.schemas import problems
+from statehub_plan.spec import starter
 from tests.golden import examples
+from tests.integration.forking import forked
 from tests.integration.served_database import serve
 
 ROOT = Path(__file__).parents[2]
@@ -177,6 +184,56 @@ def test_doctor_looks_where_the_service_itself_writes(folder: Path, source_db: s
     served.admin(f"REVOKE ALL ON ALL TABLES IN SCHEMA public FROM {served.app_role}")
     reading = app_connection(served.tool_dsn, served.app_dsn)
     assert (True, True) == (reading["ok"], "may write in none of the 5 tables" in str(reading["what"]))
+
+
+@pytest.mark.parametrize("variable", ["STATEHUB_PLAN_HOME", "STATEHUB_PLAN_JOURNAL"])
+@pytest.mark.parametrize("read_only", ["folder", "file", "lock"])
+def test_doctor_names_a_journal_that_could_not_be_written(
+    scratch: Path, monkeypatch: pytest.MonkeyPatch, variable: str, read_only: str
+) -> None:
+    """A read-only folder, journal or lock file stops `apply` at its first record; it is known before, with a remedy."""
+    home = scratch / f"home-{variable}-{read_only}"
+    home.mkdir()
+    journal, lock = home / "journal.db", home / "journal.db.hub.lock"
+    (home / "plan.yaml").write_text(starter("my-move"))
+    monkeypatch.setenv(variable, str(home if variable == "STATEHUB_PLAN_HOME" else journal))
+    with closing(SqliteJournal(journal)) as made:
+        made.release(made.acquire("hub", "alice@ops", ttl_s=60, now=datetime.now(UTC)))
+    modes = {home: 0o777, journal: 0o666, lock: 0o666}
+    wrong = dict(zip(("folder", "file", "lock"), modes, strict=True))[read_only]
+
+    def looked() -> DoctorCheck:
+        with Workspace.load(home / "plan.yaml") as workspace:
+            return _journal(workspace)
+
+    def as_somebody() -> int:
+        if os.geteuid() == 0:
+            os.setgid(65534)
+            os.setuid(65534)
+        found = looked()
+        told = found.what.startswith(f"{wrong} cannot be written to") and "STATEHUB_PLAN_JOURNAL" in found.remedy
+        return 1 if told and not found.ok else 0
+
+    for path, mode in modes.items():
+        path.chmod(mode if path != wrong else mode & 0o555)
+    assert 1 == forked(as_somebody)
+    wrong.chmod(modes[wrong])
+    assert looked().ok
+
+
+def test_doctor_names_a_folder_for_the_journal_that_cannot_be_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Something else is in its place, or the folder above is not there; nothing is made by looking."""
+    (tmp_path / "plan.yaml").write_text(starter("my-move"))
+    (tmp_path / "file").write_text("")
+    for home, expected in (("file", "file cannot be written to"), ("no/such", f"there is no folder {tmp_path / 'no'}")):
+        monkeypatch.setenv("STATEHUB_PLAN_HOME", str(tmp_path / home))
+        with Workspace.load(tmp_path / "plan.yaml") as workspace:
+            found = _journal(workspace)
+        assert (False, True) == (found.ok, expected in found.what)
+        assert found.remedy
+    assert {"plan.yaml", "file"} == {path.name for path in tmp_path.iterdir()}
 
 
 def test_doctor_lists_every_check(folder: Path) -> None:
