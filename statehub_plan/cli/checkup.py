@@ -236,15 +236,18 @@ def _signers(workspace: Workspace, gate: Gate) -> Iterator[DoctorCheck]:
     from statehub_plan.approvals.ssh import load_signers
 
     check_id = f"gate.{gate.name}"
+    file = workspace.base_dir / Path(gate.allowed_signers).expanduser()
     try:
-        listed = {one.principal for one in load_signers(workspace.base_dir / Path(gate.allowed_signers).expanduser())}
+        listed = {one.principal for one in load_signers(file)}
     except StatehubError as error:
         yield _refused(check_id, error)
         return
     missing = sorted(set(gate.approvers) - listed)
     able = len(set(gate.approvers) & listed)
-    what = f"{able} of {len(gate.approvers)} approvers have a key in allowed_signers, {gate.quorum} needed"
-    remedy = f"list the keys of {', '.join(missing)}" if able < gate.quorum else ""
+    lists = f"{able} of {len(gate.approvers)} approvers" if listed else "nobody"
+    what = f"{file} lists {lists}, {counted(gate.quorum, 'key')} needed"
+    line = f"{' or '.join(missing)} ssh-ed25519 AAAA…"
+    remedy = f"add a line with the public key of each to {file}: `{line}`" if able < gate.quorum else ""
     yield DoctorCheck(id=check_id, ok=able >= gate.quorum, what=what, remedy=remedy)
 
 

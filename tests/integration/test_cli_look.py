@@ -236,6 +236,27 @@ def test_doctor_names_a_folder_for_the_journal_that_cannot_be_made(
     assert {"plan.yaml", "file"} == {path.name for path in tmp_path.iterdir()}
 
 
+def test_doctor_names_the_file_of_signers_and_whom_it_lacks(folder: Path, ssh_keygen: Path) -> None:
+    """Missing, empty, or of other people: which file, and which line to write into it."""
+    signers = folder / "keys" / "allowed_signers"
+    signers.parent.mkdir()
+    text = (folder / "plans" / "cust-wp-0011.yaml").read_text()
+    assert "allowedSigners: ../keys/allowed_signers" in text
+    subprocess.run([ssh_keygen, "-q", "-t", "ed25519", "-N", "", "-f", folder / "other"], check=True)
+    other = f"bob@elsewhere.example {(folder / 'other.pub').read_text()}"
+    for content, expected in (
+        (None, "keys/allowed_signers: it can't be read: No such file"),
+        ("# nobody\n", "keys/allowed_signers lists nobody, 1 key needed"),
+        (other, "keys/allowed_signers lists 0 of 1 approvers, 1 key needed"),
+    ):
+        if content is not None:
+            signers.write_text(content)
+        sick = run("doctor", "plans/cust-wp-0011.yaml", "--json", cwd=folder, **nowhere())
+        (gate,) = [one for one in json.loads(sick.stdout)["checks"] if one["id"] == "gate.CUST-WP-0011-T07"]
+        assert (False, True) == (gate["ok"], expected in gate["what"]), gate
+        assert "ssh-ed25519" in gate["remedy"]
+
+
 def test_doctor_lists_every_check(folder: Path) -> None:
     """Without looking at anything: what would be asked, and why."""
     told = json.loads(run("doctor", "--list", "--json", cwd=folder).stdout)
