@@ -102,15 +102,25 @@ def run(arguments: list[str]) -> int:
     except (KeyboardInterrupt, click.Abort):
         return _tell(_INTERRUPTED, as_json)
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return Exit.ERROR
     except OSError as problem:
-        return _tell(refused_by_system(problem, "the system refused"), as_json)
+        return _tell(_of_system(problem), as_json)
 
 
 _NOTHING_SAID: tuple[type[click.ClickException], ...] = tuple(
     filter(None, [getattr(click.exceptions, "NoArgsIsHelpError", None)])  # click 8.2; before, help is a result
 )
+
+
+def _of_system(problem: OSError) -> StatehubError:
+    """What the system has refused; where libraries print by themselves, that may be the result."""
+    from statehub_plan.cli.output import stdout_refused
+
+    try:
+        sys.stdout.flush()
+    except OSError as unwritable:
+        return stdout_refused(unwritable)
+    return refused_by_system(problem, "the system refused")
 
 
 def _of_click(problem: click.ClickException) -> StatehubError:
@@ -143,12 +153,56 @@ def main() -> Any:
     """Entry point of the installed command. The only place where everything is caught."""
     if isinstance(sys.stdout, io.TextIOWrapper):  # what its encoding lacks (an arrow in Latin-1) ends no command
         sys.stdout.reconfigure(errors="backslashreplace")
+    if not _standard_streams():
+        sys.exit(_tell(_STDOUT_CLOSED, as_json=False))
     try:
         status = run(sys.argv[1:])
-        sys.stdout.flush()
     except Exception as defect:  # noqa: BLE001 the one place: a defect must not print secrets
         status = tell_defect(defect, sys.argv[1:])
-    sys.exit(int(status))
+    sys.exit(_flushed(int(status)))
+
+
+_STDOUT_CLOSED = StatehubError(
+    code="stdout-closed",
+    what="stdout is closed, so that nobody would get the result; nothing was done",
+    hint="leave it open, or send it to a file or to /dev/null",
+)
+
+
+def _standard_streams() -> bool:
+    """Whether stdout is open. The next files to be opened would take the place of those of the three that are closed,
+    and get what is printed, by this process or by a child: /dev/null takes it first."""
+    closed = [descriptor for descriptor in range(3) if not _is_open(descriptor)]
+    for _ in closed:
+        os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # always the lowest number that is free
+    if 2 in closed:
+        sys.stderr = io.TextIOWrapper(io.FileIO(2, "w", closefd=False))
+    return 1 not in closed
+
+
+def _is_open(descriptor: int) -> bool:
+    try:
+        os.fstat(descriptor)
+    except OSError:
+        return False
+    return True
+
+
+def _flushed(status: int) -> int:
+    """The status once everything that was printed is out; that of an error in place of a success that nobody reads."""
+    try:
+        sys.stdout.flush()
+        return status
+    except OSError as problem:
+        # What is left in the buffer would be tried again at the interpreter's end, which complains once more.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if status not in (Exit.DONE, Exit.CHANGES_PENDING):
+            return status  # its error is told already, by stderr too
+        if not isinstance(problem, BrokenPipeError):
+            from statehub_plan.cli.output import stdout_refused
+
+            _tell(stdout_refused(problem), as_json=False)
+        return Exit.ERROR
 
 
 def tell_defect(defect: Exception, arguments: list[str]) -> int:

@@ -167,13 +167,13 @@ def _newest(workspace: Workspace, reporter: TerminalReporter) -> Backup:
 
 
 def _taken_text(taken: Backup, signed_by: str | None) -> str:
-    from statehub_plan.render.words import counted
+    from statehub_plan.render.words import counted, plain
 
     manifest = taken.manifest
     recipients = manifest.encryption.recipients if manifest.encryption else ()
     return "\n".join(
         (
-            f"{taken.path}: {manifest.size_bytes / 1e6:.1f} MB, {counted(len(manifest.tables), 'table')}",
+            f"{plain(str(taken.path))}: {manifest.size_bytes / 1e6:.1f} MB, {counted(len(manifest.tables), 'table')}",
             f"  {manifest.table_bytes / 1e6:.1f} MB of tables in {manifest.elapsed_ms / 1000:.1f} s, "
             f"{manifest.bytes_per_s / 1e6:.1f} MB/s",
             f"  encrypted with age for {counted(len(recipients), 'recipient')}" if recipients else "  not encrypted",
@@ -183,7 +183,7 @@ def _taken_text(taken: Backup, signed_by: str | None) -> str:
 
 
 def _checked_text(checked: BackupCheck) -> str:
-    from statehub_plan.render.words import counted
+    from statehub_plan.render.words import counted, plain
 
     sound = "sound" if checked.sound else "NOT SOUND"
     inside = {None: "not encrypted", True: "encrypted, decrypted and compared", False: "encrypted, not decrypted"}
@@ -191,7 +191,7 @@ def _checked_text(checked: BackupCheck) -> str:
     without = "unsigned" if checked.sound else "no signature that counts"
     return "\n".join(
         (
-            f"{checked.path}: {sound}",
+            f"{plain(checked.path)}: {sound}",
             f"  of {checked.endpoint}, {checked.taken_at:%Y-%m-%dT%H:%M:%SZ}: {counted(checked.tables, 'table')}, "
             f"{counted(checked.rows, 'row')}",
             f"  {counted(checked.files, 'file')}, {checked.size_bytes / 1e6:.1f} MB read in "

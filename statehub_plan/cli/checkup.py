@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import glob
 import os
+import shlex
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
 from statehub_plan.abstraction import endpoints_by_role
 from statehub_plan.access import resolve_path
-from statehub_plan.cli.workspace import Workspace
+from statehub_plan.cli.workspace import HOME_ENV, JOURNAL_ENV, Workspace
 from statehub_plan.components import client_tool, find_opa, find_ssh_keygen, postgres_installations
 from statehub_plan.errors import StatehubError
 from statehub_plan.model.output import CheckOutput, DoctorCheck, PreflightOutput
@@ -234,15 +236,18 @@ def _signers(workspace: Workspace, gate: Gate) -> Iterator[DoctorCheck]:
     from statehub_plan.approvals.ssh import load_signers
 
     check_id = f"gate.{gate.name}"
+    file = workspace.base_dir / Path(gate.allowed_signers).expanduser()
     try:
-        listed = {one.principal for one in load_signers(workspace.base_dir / Path(gate.allowed_signers).expanduser())}
+        listed = {one.principal for one in load_signers(file)}
     except StatehubError as error:
         yield _refused(check_id, error)
         return
     missing = sorted(set(gate.approvers) - listed)
     able = len(set(gate.approvers) & listed)
-    what = f"{able} of {len(gate.approvers)} approvers have a key in allowed_signers, {gate.quorum} needed"
-    remedy = f"list the keys of {', '.join(missing)}" if able < gate.quorum else ""
+    lists = f"{able} of {len(gate.approvers)} approvers" if listed else "nobody"
+    what = f"{file} lists {lists}, {counted(gate.quorum, 'key')} needed"
+    line = f"{' or '.join(missing)} ssh-ed25519 AAAA…"
+    remedy = f"add a line with the public key of each to {file}: `{line}`" if able < gate.quorum else ""
     yield DoctorCheck(id=check_id, ok=able >= gate.quorum, what=what, remedy=remedy)
 
 
@@ -256,6 +261,30 @@ def _folder(check_id: str, folder: Path) -> DoctorCheck:
 def _journal(workspace: Workspace) -> DoctorCheck:
     def look() -> str:
         checked = workspace.verify_journal()
+        _require_writable(workspace.journal_file)
         return f"{checked} records, the hash chain is whole" if checked else "no journal yet; the first run begins it"
 
     return _tried("journal", look)
+
+
+def _require_writable(file: Path | None) -> None:
+    """StatehubError unless a run could keep its lease and its records there, as far as that is known without trying."""
+    if file is None:
+        return
+    real = file.expanduser().resolve()
+    standing = next(one for one in real.parents if one.exists())
+    locks = real.parent.glob(f"{glob.escape(real.name)}.*.lock")
+    wrong = [one for one in (standing, real, *sorted(locks)) if one.exists() and not os.access(one, os.W_OK)]
+    if wrong or not standing.is_dir():
+        raise StatehubError(
+            code="journal-read-only",
+            what=f"{(wrong or [standing])[0]} cannot be written to: a run could keep neither its lease nor its records",
+            hint=f"make it writable for everyone who applies, or name another journal in ${JOURNAL_ENV} (a file in a "
+            f"folder that is writable, or a PostgreSQL URL) or another folder in ${HOME_ENV}",
+        )
+    if standing not in (real.parent, real.parent.parent):
+        raise StatehubError(
+            code="journal-directory-missing",
+            what=f"there is no folder {real.parent.parent} for the journal {real}",
+            hint=f"make it: mkdir -p {shlex.quote(str(real.parent))}",
+        )

@@ -23,6 +23,7 @@ from statehub_plan.model.record import RecordKind
 from statehub_plan.model.steps import StepKind
 from statehub_plan.planner import Next
 from statehub_plan.planning import dress
+from statehub_plan.render.words import plain
 from statehub_plan.world import Role
 
 if TYPE_CHECKING:
@@ -77,7 +78,7 @@ def restore(document: Path, endpoint: str | None, key: Path | None, as_json: boo
         print_json(DrillOutput(**dict(drilled.report), evidence=evidence))
     else:
         signed = f"signed by {evidence.signed_by}" if evidence.signed_by else "unsigned"
-        print_text(f"{_text(drilled.report)}\n  evidence {evidence.file}, {signed}")
+        print_text(f"{_text(drilled.report)}\n  evidence {plain(evidence.file)}, {signed}")
     trouble = drilled.trouble if drilled.report.passed else drill_failed(drilled.report)
     return ended(trouble)
 

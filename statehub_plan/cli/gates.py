@@ -11,14 +11,14 @@ from typing import Literal, TypedDict, Unpack
 import click
 
 from statehub_plan.cli.options import json_option, plan_argument, plan_document_option
-from statehub_plan.cli.output import print_error, print_json, print_text
+from statehub_plan.cli.output import print_error, print_json, print_note, print_text
 from statehub_plan.cli.workspace import Workspace, opened, utc_now
 from statehub_plan.errors import Exit, Refusal
 from statehub_plan.model.output import ApprovalsOutput, SignOutput
 from statehub_plan.model.plan import Plan
 from statehub_plan.model.record import ApprovalStatus, GateState, SignedStatement, Statement
 from statehub_plan.model.spec import Gate
-from statehub_plan.redact import redact
+from statehub_plan.render.words import plain
 
 _gate = click.option("--gate", "gate_name", required=True, metavar="NAME", help="the gate, as the plan names it")
 _key = click.option(
@@ -123,7 +123,7 @@ def _sign(
         who = _principal(principal, key, signers_file)
         nonce = secrets.token_hex(16)
         statement = statement_for(plan, gate, act=act, principal=who, reason=reason, now=utc_now(), nonce=nonce)
-        click.echo(redact(approval_text(statement, plan)), err=True, nl=False)
+        print_note(approval_text(statement, plan))
         _confirm(statement, yes)
         signed = sign(statement, key)
         if act == "approve":
@@ -134,7 +134,8 @@ def _sign(
         print_json(SignOutput(act=act, stored=str(path), gate=state))
     else:
         done = "approved" if state.satisfied else "not approved"
-        print_text(f"stored {path}\ngate {state.gate}: {len(state.fingerprints)} of {state.quorum} keys, {done}")
+        print_text(f"stored {plain(str(path))}")
+        print_text(f"gate {state.gate}: {len(state.fingerprints)} of {state.quorum} keys, {done}")
     if act == "revoke" and (left := _left_counting(state)) is not None:
         print_error(left, as_json=False)
         return left.exit_status

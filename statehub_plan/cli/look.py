@@ -13,6 +13,7 @@ from statehub_plan.cli.workspace import Workspace
 from statehub_plan.errors import Exit
 from statehub_plan.model.output import ChecksOutput, DoctorCheck, DoctorOutput, ObserveOutput
 from statehub_plan.model.preflight import Severity
+from statehub_plan.render.words import plain
 
 if TYPE_CHECKING:
     from statehub_plan.model.spec import Compare, SecretRef
@@ -200,4 +201,5 @@ def _list_checks(as_json: bool) -> int:
 
 
 def _check_text(one: DoctorCheck) -> str:
-    return f"ok      {one.id}: {one.what}" if one.ok else f"PROBLEM {one.id}: {one.what}\n        remedy: {one.remedy}"
+    what = f"{one.id}: {plain(one.what)}"
+    return f"ok      {what}" if one.ok else f"PROBLEM {what}\n        remedy: {plain(one.remedy)}"

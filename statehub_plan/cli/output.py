@@ -2,29 +2,52 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import sys
 import time
+from contextlib import suppress
 from typing import IO, Any
 
 from pydantic import BaseModel, JsonValue
 
-from statehub_plan.errors import StatehubError
+from statehub_plan.errors import StatehubError, refused_by_system
 from statehub_plan.model.output import ErrorOutput, FailureOutput
 from statehub_plan.model.plan import Step
 from statehub_plan.redact import redact, redact_json
+from statehub_plan.render.words import harmless, plain
 
 
 def print_json(value: BaseModel | JsonValue | dict[str, Any]) -> None:
-    """One JSON document on stdout, redacted, keys sorted."""
-    plain = value.model_dump(mode="json", by_alias=True) if isinstance(value, BaseModel) else value
-    print(json.dumps(redact_json(plain), indent=2, sort_keys=True, ensure_ascii=False))
+    """One JSON document on stdout, redacted, keys sorted; as ASCII escapes, whatever a terminal would obey."""
+    bare = value.model_dump(mode="json", by_alias=True) if isinstance(value, BaseModel) else value
+    text = json.dumps(redact_json(bare), indent=2, sort_keys=True, ensure_ascii=False)
+    _put("".join(sign if sign.isprintable() or sign == "\n" else json.dumps(sign)[1:-1] for sign in text) + "\n")
 
 
 def print_text(text: str) -> None:
-    """Plain text on stdout, redacted."""
-    print(redact(text), end="" if text.endswith("\n") else "\n")
+    """Plain text on stdout, redacted; what a terminal would obey is escaped."""
+    _put(harmless(redact(text)) + ("" if text.endswith("\n") else "\n"))
+
+
+def print_note(text: str) -> None:
+    """Plain text on stderr, as `print_text` does it."""
+    print(harmless(redact(text)), end="" if text.endswith("\n") else "\n", file=sys.stderr)
+
+
+def _put(text: str) -> None:
+    try:
+        sys.stdout.write(text)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise stdout_refused(error) from error
+
+
+def stdout_refused(error: OSError) -> StatehubError:
+    """What a command came to could not be told; whatever it did is done."""
+    return refused_by_system(error, "the result could not be written to stdout")
 
 
 def colored(stream: IO[str]) -> bool:
@@ -38,10 +61,12 @@ def print_rich(renderable: Any) -> None:
 
     color = colored(sys.stdout)
     width = None if sys.stdout.isatty() else 140
-    console = Console(no_color=not color, force_terminal=color or None, highlight=False, width=width, soft_wrap=False)
-    with console.capture() as captured:
-        console.print(renderable)
-    print_text("\n".join(line.rstrip() for line in captured.get().splitlines()))
+    drawn = io.StringIO()
+    console = Console(
+        file=drawn, no_color=not color, force_terminal=color or None, highlight=False, width=width, soft_wrap=False
+    )
+    console.print(renderable)
+    _put("".join(f"{line.rstrip()}\n" for line in redact(drawn.getvalue()).splitlines()))
 
 
 def error_output(error: StatehubError) -> ErrorOutput:
@@ -56,10 +81,28 @@ def error_output(error: StatehubError) -> ErrorOutput:
 
 
 def print_error(error: StatehubError, *, as_json: bool) -> None:
-    """What happened, every detail, the remedy; as one JSON object on stdout where JSON was asked for."""
+    """What happened, every detail, the remedy; as one JSON object on stdout where JSON was asked for. That stdout takes
+    nothing is told, and no reason to stay silent about the error itself."""
+    refusal = None
     if as_json:
-        print_json(FailureOutput(error=error_output(error)))
-    print(redact(f"statehub-plan: {error.code}: {error}"), file=sys.stderr)
+        try:
+            print_json(FailureOutput(error=error_output(error)))
+            sys.stdout.flush()
+        except BrokenPipeError:
+            pass  # who read it has gone
+        except OSError as problem:
+            refusal = stdout_refused(problem)
+        except StatehubError as problem:
+            refusal = problem
+    for each in (error, refusal) if refusal is not None and refusal.what != error.what else (error,):
+        print_note(f"statehub-plan: {each.code}: {_one_line_each(each)}")
+
+
+def _one_line_each(error: StatehubError) -> StatehubError:
+    """The same with nothing in it that begins a line by itself, such as a file's name."""
+    return StatehubError(
+        code=error.code, what=plain(error.what), hint=plain(error.hint), details=tuple(map(plain, error.details))
+    )
 
 
 class TerminalReporter:
@@ -76,14 +119,15 @@ class TerminalReporter:
         if self._quiet:
             return
         try:
-            print(redact(text), file=sys.stderr, end=end, flush=True)
+            print(harmless(redact(text)), file=sys.stderr, end=end, flush=True)
         except OSError:  # the terminal went away or the log's disk is full: no reason to end a move in the middle
             self._quiet = True
 
     def clear(self) -> None:
         """Takes the moving line away, if there is one."""
         if self._moving:
-            self._say("\r\x1b[K", end="")
+            with suppress(OSError):
+                print("\r\x1b[K", file=sys.stderr, end="", flush=True)
             self._moving = False
 
     def step_started(self, step: Step, index: int, total: int) -> None:

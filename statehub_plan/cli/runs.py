@@ -29,6 +29,7 @@ from statehub_plan.model.record import GateState, RecordKind, RunContext
 from statehub_plan.model.spec import duration_s
 from statehub_plan.model.steps import StepKind
 from statehub_plan.moments import Moment, passed_by
+from statehub_plan.render.words import plain
 from statehub_plan.reporter import Reporter
 
 LEASE_TTL_S = 30.0
@@ -330,5 +331,5 @@ def report(planfile: Path, out: Path, named: Path | None) -> int:
             what=f"the report could not be written to {out}: {error.strerror or error}",
             hint="choose a path in a writable folder with free space",
         ) from None
-    print_text(f"wrote {out}")
+    print_text(f"wrote {plain(str(out))}")
     return Exit.DONE

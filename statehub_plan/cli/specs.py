@@ -10,6 +10,7 @@ from statehub_plan.cli.options import json_option
 from statehub_plan.cli.output import print_json, print_text
 from statehub_plan.errors import Exit, StatehubError
 from statehub_plan.model.output import ValidateOutput, ValidDocument
+from statehub_plan.render.words import plain
 
 
 @click.command()
@@ -33,7 +34,7 @@ def init(name: str, out: Path | None) -> int:
             what=f"the starter plan could not be written to {path}: {error.strerror or error}",
             hint="choose another path with `--out`; an existing file is never overwritten",
         ) from None
-    print_text(f"wrote {path}; fill it in, then run: statehub-plan validate {path}")
+    print_text(f"wrote {plain(str(path))}; fill it in, then run: statehub-plan validate {plain(str(path))}")
     return Exit.DONE
 
 
@@ -58,5 +59,6 @@ def validate(paths: tuple[Path, ...], as_json: bool) -> int:
     if as_json:
         print_json(ValidateOutput(valid=not problems, documents=tuple(valid), problems=tuple(problems)))
     else:
-        print_text("\n".join([*problems, *(f"{one.path}: valid ({one.name})" for one in valid)]))
+        told = [*problems, *(f"{one.path}: valid ({one.name})" for one in valid)]
+        print_text("\n".join(map(plain, told)))
     return Exit.ERROR if problems else Exit.DONE

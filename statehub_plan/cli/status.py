@@ -22,6 +22,7 @@ from statehub_plan.history import history_of, lane_states
 from statehub_plan.model.record import Record
 from statehub_plan.model.spec import CutoverPlan, ObservedLane
 from statehub_plan.redact import redact
+from statehub_plan.render.words import plain
 
 if TYPE_CHECKING:
     from statehub_plan.spec import LoadedDocument
@@ -128,7 +129,7 @@ def _present(found: Status, form: str, out: Path | None) -> None:
     with redirect_stdout(StringIO()) as text:
         _print(found, form)
     _write(out, text.getvalue())
-    print_text(f"wrote {out}")
+    print_text(f"wrote {plain(str(out))}")
 
 
 def _print(found: Status, form: str) -> None:

@@ -10,20 +10,19 @@ from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import urlsplit
 
-import click
-
 from statehub_plan import __version__
 from statehub_plan.abstraction import observed_decision, read_register
 from statehub_plan.cli.elsewhere import document_of
+from statehub_plan.cli.output import print_note
 from statehub_plan.errors import Exit, StatehubError
 from statehub_plan.history import gates_passed, history_of, journal_facts, with_record
-from statehub_plan.journal import Journal, open_journal
+from statehub_plan.journal import Journal, file_of, open_journal
 from statehub_plan.model.facts import Evidence, Fact, Observation
 from statehub_plan.model.plan import Direction, Plan, PlanFile
 from statehub_plan.model.record import GateState, History, Record
 from statehub_plan.model.spec import CutoverPlan, ObservedLane, Probe
 from statehub_plan.planning import make_plan, probe_digests, read_plan_file
-from statehub_plan.redact import redact
+from statehub_plan.render.words import plain
 
 AUTHOR_ENV = "STATEHUB_PLAN_AUTHOR"
 HOME_ENV = "STATEHUB_PLAN_HOME"
@@ -126,6 +125,11 @@ class Workspace:
                 self.home.mkdir(mode=0o700, exist_ok=True)
             self._journal = open_journal(named or self.home / "journal.db")
         return self._journal
+
+    @property
+    def journal_file(self) -> Path | None:
+        """Where the journal is, or would be, as a file; None where it is in PostgreSQL."""
+        return file_of(os.environ.get(JOURNAL_ENV) or self.home / "journal.db")
 
     def records(self) -> tuple[Record, ...]:
         """Every record of the service, oldest first; nothing when there is no journal yet."""
@@ -293,8 +297,8 @@ def opened(planfile: Path, named: Path | None) -> tuple[Plan, Workspace]:
     near = (Path.cwd(), planfile.absolute().parent)
     expected = any(workspace.base_dir.is_relative_to(one) or one.is_relative_to(workspace.base_dir) for one in near)
     if named is None and not expected:
-        told = f"note: policies, signers and approvals are those of {workspace.base_dir}, where this plan was made"
-        click.echo(redact(told), err=True)
+        folder = plain(str(workspace.base_dir))
+        print_note(f"note: policies, signers and approvals are those of {folder}, where this plan was made")
     return plan, workspace
 
 

@@ -6,7 +6,7 @@ It lives outside the databases that move: in an SQLite file, or in a PostgreSQL 
 from __future__ import annotations
 
 from statehub_plan.journal.heartbeat import Heartbeat
-from statehub_plan.journal.locate import open_journal
+from statehub_plan.journal.locate import file_of, open_journal
 from statehub_plan.journal.protocol import Journal, JournalTampered, LeaseLost, Locked
 
-__all__ = ["Heartbeat", "Journal", "JournalTampered", "LeaseLost", "Locked", "open_journal"]
+__all__ = ["Heartbeat", "Journal", "JournalTampered", "LeaseLost", "Locked", "file_of", "open_journal"]

@@ -17,13 +17,21 @@ def open_journal(url: str | Path) -> Journal:
     Nothing is made before something is written, so reading a journal that does not exist yet reads an empty one; a
     directory that does not exist is an error. StatehubError with the cause when it can't be read.
     """
-    if isinstance(url, Path):
-        return SqliteJournal(url)
-    if url.startswith(("postgresql://", "postgres://")) or _is_conninfo(url):
+    file = file_of(url)
+    if file is None:
         # Imported here: psycopg costs more than all the rest of a `status` on a file.
         from statehub_plan.journal.postgres import PostgresJournal
 
-        return PostgresJournal(url)
+        return PostgresJournal(str(url))
+    return SqliteJournal(file)
+
+
+def file_of(url: str | Path) -> Path | None:
+    """The file that `open_journal` would open for it, there or not; None where that is a PostgreSQL database."""
+    if isinstance(url, Path):
+        return url
+    if url.startswith(("postgresql://", "postgres://")) or _is_conninfo(url):
+        return None
     if url.startswith("sqlite:///"):
         url = url.removeprefix("sqlite:///")
     scheme = re.match(r"([A-Za-z][A-Za-z0-9+.-]*):", url)
@@ -34,7 +42,7 @@ def open_journal(url: str | Path) -> Journal:
             hint="name a file, sqlite:///path, postgresql://user@host/database, or `host=… dbname=…`",
             exit_status=Exit.USAGE,
         )
-    return SqliteJournal(Path(url))
+    return Path(url)
 
 
 def _is_conninfo(text: str) -> bool:

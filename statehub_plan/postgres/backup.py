@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import secrets
@@ -18,26 +19,30 @@ from statehub_plan.errors import Refusal, refused_by_system
 from statehub_plan.postgres import age
 from statehub_plan.postgres.connect import SCHEMA, Connection
 from statehub_plan.postgres.content import ContentDigest, digest_rows
+from statehub_plan.postgres.dump import restore_list
 from statehub_plan.postgres.manifest import (
     DUMP,
+    ENCRYPTED_SUFFIX,
     MANIFEST,
     PARTIAL,
+    RESTORE_LIST,
     Backup,
     BackupFile,
     BackupTable,
     Encrypted,
     Manifest,
+    PlainContent,
     hashed,
 )
 from statehub_plan.postgres.relations import PageRange, Relation, read_relations
 from statehub_plan.postgres.snapshot import Snapshot
 from statehub_plan.postgres.state import identity
-from statehub_plan.postgres.tools import major_of, run_tool, stream_tool
+from statehub_plan.postgres.tools import Fed, Output, fed_tool, major_of, run_tool, stream_tool
 from statehub_plan.postgres.workers import Crew, OnProgress, Progress, nobody_looks, nothing_to_lose, run_crews
 
 __all__ = ["digest_tables", "flush_directory", "require_room", "take_backup"]
 
-ENCRYPTED_DUMP = "database.dump.age"
+ENCRYPTED_DUMP = f"database.dump{ENCRYPTED_SUFFIX}"
 
 _PARTIAL_KEPT_S = 24 * 3600.0
 _CHUNK_BYTES = 64 * 1024 * 1024
@@ -57,7 +62,8 @@ def take_backup(
 ) -> Backup:
     """A new directory in `directory` with a dump and its manifest; blocks until it is on disk.
 
-    Online: readers and writers go on. Dump and digests are of the same snapshot. It appears under its final name only
+    Online: readers and writers go on. Dump and digests are of the same snapshot; beside the dump is the list of what of
+    it is to be restored, as the tool's own objects are of no use elsewhere. It appears under its final name only
     when complete and flushed, so an interrupted one never counts; it is readable by this user only. With `recipients`
     (`age.load_recipients`) one stream goes from pg_dump through encryption to the disk, and nothing else does; without,
     `jobs` sessions dump in parallel. Refusal `backup-disk-full` when the file system has less room than the tables take
@@ -125,6 +131,7 @@ def _arguments(snapshot: Snapshot) -> list[str]:
     return [
         f"--snapshot={snapshot.id}",
         f"--exclude-schema={SCHEMA}",
+        "--no-subscriptions",  # a superuser's dump would hold their passwords
         "--compress=1",  # gzip 6 takes three times as long for a tenth less
         "--lock-wait-timeout=10000",
     ]
@@ -138,32 +145,65 @@ def _dump_directory(snapshot: Snapshot, partial: Path, jobs: int, telling: _Tell
         telling.look(sum(path.stat().st_size for path in destination.glob("*") if path.exists()))
 
     arguments = ["--format=directory", f"--file={destination}", f"--jobs={jobs}", *_arguments(snapshot)]
-    run_tool("pg_dump", arguments, snapshot.leader, min_major=major_of(snapshot.leader), check=look)
+    major = major_of(snapshot.leader)
+    run_tool("pg_dump", arguments, snapshot.leader, min_major=major, check=look)
+    contents = run_tool("pg_restore", ["--list", str(destination)], snapshot.leader, min_major=major)
+    (partial / RESTORE_LIST).write_bytes(_listed(contents))
     return tuple(_file(partial, path) for path in sorted(destination.rglob("*")) if path.is_file())
 
 
 def _dump_encrypted(
     snapshot: Snapshot, partial: Path, recipients: tuple[str, ...], telling: _Telling
 ) -> tuple[BackupFile, ...]:
-    """pg_dump's custom format, which needs no file, through a pipe and encryption into the one file that there is."""
+    """pg_dump's custom format, which needs no file, through a pipe and encryption into the one file that there is; and
+    the list of what to restore, which pg_restore makes of the same stream."""
     path = partial / DUMP / ENCRYPTED_DUMP
     path.parent.mkdir(mode=0o700)
+    leader, major = snapshot.leader, major_of(snapshot.leader)
     try:
-        with path.open("xb") as file:
-            plain, sealed = stream_tool(
+        with path.open("xb") as file, fed_tool("pg_restore", ["--list"], leader, min_major=major) as listing:
+            dumped = stream_tool(
                 "pg_dump",
                 ["--format=custom", *_arguments(snapshot)],
-                snapshot.leader,
-                lambda output: age.encrypt(output, file, recipients),
-                min_major=major_of(snapshot.leader),
+                leader,
+                lambda output: age.encrypt(_Teed(output, listing), file, recipients),
+                min_major=major,
                 check=lambda: telling.look(file.tell()),
             )
             file.flush()
             os.fsync(file.fileno())
+            contents = io.BytesIO(_listed(listing.output()))
+        with (partial / f"{RESTORE_LIST}{ENCRYPTED_SUFFIX}").open("xb") as file:
+            listed = age.encrypt(contents, file, recipients)
+            file.flush()
+            os.fsync(file.fileno())
     except OSError as error:
         raise refused_by_system(error, f"the backup could not be written to {path.parent}") from error
-    name = str(path.relative_to(partial))
-    return (BackupFile(path=name, size_bytes=sealed.size_bytes, sha256=sealed.sha256, plain=plain),)
+    return (
+        _encrypted_file(str(path.relative_to(partial)), *dumped),
+        _encrypted_file(f"{RESTORE_LIST}{ENCRYPTED_SUFFIX}", *listed),
+    )
+
+
+class _Teed:
+    """A dump on its way to be encrypted, of which pg_restore gets what it wants to see."""
+
+    def __init__(self, output: Output, listing: Fed) -> None:
+        self._output = output
+        self._listing = listing
+
+    def read(self, size: int = -1, /) -> bytes:
+        piece = self._output.read(size)
+        self._listing.feed(piece)
+        return piece
+
+
+def _listed(contents: str) -> bytes:
+    return restore_list(contents).encode(errors="surrogateescape")
+
+
+def _encrypted_file(name: str, plain: PlainContent, sealed: PlainContent) -> BackupFile:
+    return BackupFile(path=name, size_bytes=sealed.size_bytes, sha256=sealed.sha256, plain=plain)
 
 
 def digest_tables(

@@ -6,7 +6,7 @@ Rows as in `catalog_queries`. `to_jsonb(row) ->> 'column'` reads columns that no
 
 from __future__ import annotations
 
-from statehub_plan.postgres.catalog_sql import own, privileges, user
+from statehub_plan.postgres.catalog_sql import PLACES_OWN, own, privileges, user
 
 __all__ = ["REST", "publications"]
 
@@ -144,22 +144,47 @@ _OBJECT = " UNION ALL ".join(
     for catalog, told in _OTHER.items()
 )
 
-# GRANT and REVOKE on what came with the server or with an extension: told only where it is not as it came.
-_CHANGED_PRIVILEGES = " UNION ALL ".join(
-    f"""
-SELECT i.type || ' ' || i.identity, NULL, jsonb_build_object('privileges', {privileges(kind, f"x.{acl}", f"x.{owner}")})
-FROM {catalog} x
-LEFT JOIN pg_init_privs p ON p.objoid = x.oid AND p.classoid = '{catalog}'::regclass AND p.objsubid = 0,
-     pg_identify_object('{catalog}'::regclass, x.oid, 0) i
-WHERE (x.oid < 16384 OR NOT {own(catalog, "x.oid")}) AND x.{acl} IS NOT NULL AND i.identity <> 'public'
-  AND {privileges(kind, f"x.{acl}", f"x.{owner}")} IS DISTINCT FROM {privileges(kind, "p.initprivs", f"x.{owner}")}
+# GRANT and REVOKE on what came with the server or with an extension: told only where it is not as it came. What is
+# granted there to whoever moves the database belongs to the place.
+_GRANTED_FOR_A_MOVE = f"x.grantee <> 0 AND i.identity ~ '{PLACES_OWN}'"
+
+
+def _changed(columns: str, source: str, kind: str, acl: str, owner: str) -> str:
+    now, at_first = (privileges(kind, one, owner, but=_GRANTED_FOR_A_MOVE) for one in (acl, "p.initprivs"))
+    return f"""
+SELECT i.type || ' ' || i.identity, NULL, jsonb_build_object('privileges', {now})
+FROM {source} LEFT JOIN pg_init_privs p ON (p.classoid, p.objoid, p.objsubid) = ({columns}),
+     pg_identify_object({columns}) i
+WHERE {acl} IS NOT NULL AND i.identity <> 'public' AND {now} IS DISTINCT FROM {at_first}
 """
-    for catalog, acl, owner, kind in (
-        ("pg_proc", "proacl", "proowner", "f"),
-        ("pg_class", "relacl", "relowner", "r"),
-        ("pg_type", "typacl", "typowner", "T"),
-        ("pg_namespace", "nspacl", "nspowner", "n"),
-        ("pg_language", "lanacl", "lanowner", "l"),
+
+
+_CHANGED_PRIVILEGES = " UNION ALL ".join(
+    (
+        *(
+            _changed(
+                f"'{catalog}'::regclass, x.oid, 0",
+                f"(SELECT * FROM {catalog} o WHERE o.oid < 16384 OR NOT {own(catalog, 'o.oid')}) x",
+                kind,
+                f"x.{acl}",
+                f"x.{owner}",
+            )
+            for catalog, acl, owner, kind in (
+                ("pg_proc", "proacl", "proowner", "f"),
+                ("pg_class", "relacl", "relowner", "r"),
+                ("pg_type", "typacl", "typowner", "T"),
+                ("pg_namespace", "nspacl", "nspowner", "n"),
+                ("pg_language", "lanacl", "lanowner", "l"),
+            )
+        ),
+        _changed(
+            "'pg_class'::regclass, x.attrelid, x.attnum::int4",
+            "(SELECT a.*, c.relowner FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid "
+            f"WHERE c.oid < 16384 OR NOT {own('pg_class', 'c.oid')}) x",
+            "c",
+            "x.attacl",
+            "x.relowner",
+        ),
     )
 )
 

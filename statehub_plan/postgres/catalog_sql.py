@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-__all__ = ["own", "privileges", "user"]
+__all__ = ["PLACES_OWN", "own", "privileges", "user"]
+
+PLACES_OWN = r"^(?:FUNCTION |pg_catalog\.)(pg_replication_origin_advance|pg_control_system)\("
+"""Functions of the server that whoever moves a database is granted EXECUTE on (`doctor` says so): what they act on is a
+server's own, and so is such a grant. A regular expression, the server's and Python's, for how the catalog and pg_dump
+call them."""
 
 
 def user(namespace: str = "n.nspname") -> str:
@@ -18,8 +23,9 @@ def own(catalog: str, oid: str) -> str:
     )
 
 
-def privileges(kind: str, acl: str, owner: str) -> str:
-    """An access list as sorted JSON texts, defaults spelled out; `kind` as acldefault() has it."""
+def privileges(kind: str, acl: str, owner: str, *, but: str = "false") -> str:
+    """An access list as sorted JSON texts, defaults spelled out; `kind` as acldefault() has it. Without those for which
+    the condition `but` about `grantee` holds."""
     # Who granted is left out: it only says who may revoke, and a restore by another role changes it.
     return (
         '(SELECT jsonb_agg(grant_text ORDER BY grant_text COLLATE "C") FROM (SELECT CASE x.grantee '
@@ -27,5 +33,5 @@ def privileges(kind: str, acl: str, owner: str) -> str:
         "ELSE pg_get_userbyid(x.grantee)::text END || '=' || x.privilege_type "
         "|| CASE WHEN x.is_grantable THEN '*' ELSE '' END AS grant_text "
         f"FROM aclexplode(coalesce({acl}, acldefault('{kind}', {owner}))) x "
-        "WHERE x.privilege_type <> ALL (%(ignored)s)) g)"
+        f"WHERE x.privilege_type <> ALL (%(ignored)s) AND NOT ({but})) g)"
     )

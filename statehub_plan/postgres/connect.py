@@ -16,6 +16,7 @@ from psycopg.rows import TupleRow
 
 from statehub_plan.errors import StatehubError
 from statehub_plan.model.spec import SecretRef
+from statehub_plan.postgres.dsn import parameters_of
 from statehub_plan.redact import redact, register_secret
 
 __all__ = [
@@ -125,18 +126,7 @@ def resolve_dsn(ref: SecretRef, base_dir: Path) -> str:
             what=f"{source} is empty; a connection string is expected there",
             hint=f"put postgresql://user@host:port/database (or host=… dbname=… user=…) into {source}",
         )
-    try:
-        parameters: dict[str, Any] = conninfo_to_dict(text)
-    except psycopg.ProgrammingError:
-        # libpq quotes the string in its message, and with it the password.
-        raise StatehubError(
-            code="dsn-invalid",
-            what=f"{source} does not hold a PostgreSQL connection string",
-            hint="write postgresql://user:password@host:port/database (special characters percent-encoded) "
-            "or host=… port=… dbname=… user=… password=…",
-        ) from None
-    _register_passwords(parameters)
-    return make_conninfo(**parameters)
+    return make_conninfo(**parameters_of(text, source))
 
 
 def connect(
@@ -156,8 +146,7 @@ def connect(
     StatehubError with the cause and its remedy when no session is had, or when a pooler sits in between.
     """
     name = (APPLICATION_PREFIX + purpose).encode("ascii", errors="replace")[:_NAME_BYTES].decode()
-    parameters: dict[str, Any] = conninfo_to_dict(dsn)
-    _register_passwords(parameters)
+    parameters = parameters_of(dsn, "what should name a database")
     settings = _SESSION_SETTINGS | {
         "default_transaction_read_only": "on" if read_only else "off",
         "statement_timeout": str(statement_timeout_ms),
@@ -252,12 +241,6 @@ def _read_secret(ref: SecretRef, base_dir: Path) -> tuple[str, str]:
 
 def _reason(error: OSError | UnicodeDecodeError) -> str:
     return (error.strerror or str(error)) if isinstance(error, OSError) else "it is not UTF-8 text"
-
-
-def _register_passwords(parameters: Mapping[str, Any]) -> None:
-    for key in ("password", "sslpassword"):
-        if parameters.get(key):
-            register_secret(str(parameters[key]))
 
 
 def _settle(connection: Connection, autocommit: bool) -> None:

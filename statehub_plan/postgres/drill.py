@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import errno
-import re
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,7 +21,8 @@ from statehub_plan.model.base import Frozen, Instant
 from statehub_plan.model.plan import Identity
 from statehub_plan.postgres import age
 from statehub_plan.postgres.backup import digest_tables, require_room
-from statehub_plan.postgres.connect import SCHEMA, Connection, connect
+from statehub_plan.postgres.connect import Connection, connect
+from statehub_plan.postgres.dump import restore_list
 from statehub_plan.postgres.manifest import (
     DUMP,
     Backup,
@@ -150,10 +150,12 @@ class _Course:
 
 @dataclass(frozen=True, slots=True)
 class _Archive:
-    """What pg_restore reads: a path, the format of what is there, and the descriptors that the path leads to."""
+    """What pg_restore reads: a path, the format of what is there, the list of what to restore where the backup has one,
+    and the descriptors that the paths lead to."""
 
     path: str
     format: str
+    wanted: str | None
     descriptors: tuple[int, ...] = ()
 
 
@@ -290,20 +292,26 @@ def _could_not_drill(code: str, *why: str) -> StatehubError:
 def _archive(backup: Backup, identities: age.Identities | None, course: _Course) -> Iterator[_Archive | None]:
     """What pg_restore can read; None, with the problem noted, where there is none."""
     manifest = backup.manifest
+    listed = manifest.restore_list
     if manifest.encryption is None or identities is None:
-        yield _Archive(str(backup.path / DUMP), manifest.format)
+        yield _Archive(str(backup.path / DUMP), manifest.format, str(backup.path / listed.path) if listed else None)
         return
-    (file,) = manifest.files
-    require_room(Path(tempfile.gettempdir()), file.plain.size_bytes if file.plain else 0, code="drill-disk-full")
-    with tempfile.TemporaryFile(prefix="statehub-plan-") as plain:
+    files = (*manifest.archives, *([listed] if listed else []))
+    needed = sum(file.plain.size_bytes for file in files if file.plain)
+    require_room(Path(tempfile.gettempdir()), needed, code="drill-disk-full")
+    with ExitStack() as opened:
+        plain = [opened.enter_context(tempfile.TemporaryFile(prefix="statehub-plan-")) for _ in files]
         with course.phase("decrypt"):
-            problem = _decrypted(backup, file, identities, plain, course)
-        if problem:
-            course.problems.append(f"damaged file: {file.path}: {problem}")
+            for file, sink in zip(files, plain, strict=True):
+                problem = _decrypted(backup, file, identities, sink, course)
+                course.problems += [f"damaged file: {file.path}: {problem}"] if problem else []
+        if course.problems:
             yield None
             return
         # pg_restore's workers each open this path afresh, so each has a position of its own in the nameless file.
-        yield _Archive(f"/dev/fd/{plain.fileno()}", manifest.format, (plain.fileno(),))
+        descriptors = tuple(sink.fileno() for sink in plain)
+        path, wanted = ([f"/dev/fd/{descriptor}" for descriptor in descriptors] + [None])[:2]
+        yield _Archive(str(path), manifest.format, wanted, descriptors)
 
 
 def _decrypted(
@@ -346,16 +354,17 @@ def _restore(
     major = max(major_of(server), manifest.tool_major)
     course.tool = run_tool("pg_restore", ["--version"], server, min_major=major).strip()
     try:
-        contents = run_tool(
-            "pg_restore", ["--list", archive.path], server, min_major=major, pass_fds=archive.descriptors
-        )
-        with tempfile.TemporaryFile("w", encoding="utf-8", errors="surrogateescape") as wanted:
-            wanted.write(_restorable(contents))
-            wanted.flush()
+        with tempfile.TemporaryFile("w", encoding="utf-8", errors="surrogateescape") as computed:
+            if archive.wanted is None:
+                contents = run_tool(
+                    "pg_restore", ["--list", archive.path], server, min_major=major, pass_fds=archive.descriptors
+                )
+                computed.write(restore_list(contents))
+                computed.flush()
             arguments = [
                 f"--format={archive.format}",
                 f"--jobs={jobs}",
-                f"--use-list=/dev/fd/{wanted.fileno()}",
+                f"--use-list={archive.wanted or f'/dev/fd/{computed.fileno()}'}",
                 "--no-owner",
                 "--no-privileges",
                 "--no-subscriptions",
@@ -371,7 +380,7 @@ def _restore(
                 min_major=major,
                 database=scratch.name,
                 check=_size_watch(server, scratch.name, manifest, course),
-                pass_fds=(*archive.descriptors, wanted.fileno()),
+                pass_fds=(*archive.descriptors, computed.fileno()),
             )
     except StatehubError as error:
         if error.code != "client-tool-failed":
@@ -414,13 +423,6 @@ def _size_watch(server: Connection, name: str, manifest: Manifest, course: _Cour
 def _size(server: Connection, name: str) -> int:
     row = server.execute("SELECT pg_database_size(%s)", [name]).fetchone()
     return int(row[0]) if row else 0
-
-
-def _restorable(contents: str) -> str:
-    """The list of contents without the tool's triggers, whose function is not in the dump, and without the comments
-    of extensions, which only a superuser may set."""
-    unwanted = re.compile(rf"^\d+; \d+ \d+ (TRIGGER .* {SCHEMA}_fence |COMMENT - EXTENSION )")
-    return "".join(line for line in contents.splitlines(keepends=True) if not unwanted.match(line))
 
 
 def _contents(dsn: str, jobs: int, course: _Course) -> tuple[BackupTable, ...]:

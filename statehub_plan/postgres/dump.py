@@ -1,22 +1,42 @@
-"""A database's schema as pg_dump writes it, taken apart into its entries."""
+"""A database's schema as pg_dump writes it, taken apart into its entries; and which of them are the tool's own."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from statehub_plan.errors import StatehubError
+from statehub_plan.postgres.catalog_sql import PLACES_OWN
 from statehub_plan.postgres.connect import SCHEMA, Connection
 from statehub_plan.postgres.tools import major_of, run_tool
 from statehub_plan.postgres.workers import nothing_to_lose
 
-__all__ = ["EXCLUDED", "Entry", "SchemaDump", "dump_schema", "dump_statistics", "for_this_transaction", "parse_dump"]
+__all__ = [
+    "EXCLUDED",
+    "Entry",
+    "SchemaDump",
+    "dump_schema",
+    "dump_statistics",
+    "for_this_transaction",
+    "parse_dump",
+    "restore_list",
+]
 
 EXCLUDED = (f"--exclude-schema={SCHEMA}", "--no-blobs", "--no-subscriptions", "--no-tablespaces")
 """What of a database is its place's own and never travels: the tool's schema, tablespaces, what it subscribes to.
 Large objects are refused beforehand."""
+
+# pg_dump leaves none of these out with the schema: the fence is on the user's tables, the others are in no schema.
+_OWN_FENCE = f"{SCHEMA}_fence"
+_OWN_KINDS = ("PUBLICATION", "PUBLICATION TABLE", "EVENT TRIGGER")
+# A line of `pg_restore --list`: number; catalog and OID; kind, schema (`-`: none), name, owner. Names may have spaces;
+# a publication's table stands behind the publication; the owner may well be called as the tool is.
+_NOT_RESTORED = re.compile(
+    rf"^\d+; \d+ \d+ (TRIGGER .+ {_OWN_FENCE} |PUBLICATION TABLE .+ {SCHEMA}\w* \S+ \S"
+    rf"|({'|'.join(_OWN_KINDS)}) - {SCHEMA}|COMMENT - EXTENSION )"
+)
 
 _LOCK_WAIT = "--lock-wait-timeout=10000"
 _TRANSACTION_TIMEOUT_SINCE = 17
@@ -82,7 +102,7 @@ def dump_schema(
     preamble = dump.preamble
     if target_major < _TRANSACTION_TIMEOUT_SINCE:
         preamble = preamble.replace("SET transaction_timeout = 0;\n", "")
-    return SchemaDump(preamble, tuple(entry for entry in dump.entries if not _is_own(entry)))
+    return SchemaDump(preamble, tuple(_without_grants_for_a_move(each) for each in dump.entries if not _is_own(each)))
 
 
 def dump_statistics(source: Connection, *, target_major: int, check: Callable[[], None] = nothing_to_lose) -> str:
@@ -96,6 +116,15 @@ def dump_statistics(source: Connection, *, target_major: int, check: Callable[[]
     # Only what comes before the first header: a value in a histogram may begin a line with SET.
     preamble, header, statistics = text.partition("--\n-- Statistics for Name: ")
     return for_this_transaction(preamble) + header + statistics
+
+
+def restore_list(contents: str) -> str:
+    """Of an archive's contents, as `pg_restore --list` tells them, what `pg_restore --use-list` restores anywhere.
+
+    Without the tool's own objects, which refer to a schema that is in no dump, and the comments of extensions, which
+    come with them and which only a superuser may set.
+    """
+    return "".join(line for line in contents.splitlines(keepends=True) if not _NOT_RESTORED.match(line))
 
 
 def for_this_transaction(preamble: str) -> str:
@@ -133,8 +162,14 @@ def _without_restrict(text: str) -> str:
     return text.replace(opening[0], "", 1).replace(closing, "", 1)
 
 
+def _without_grants_for_a_move(entry: Entry) -> Entry:
+    if entry.kind != "ACL" or entry.schema != "pg_catalog" or not re.match(PLACES_OWN, entry.name):
+        return entry
+    return replace(entry, sql=re.sub(r"^GRANT .* TO (?!PUBLIC;).*\n", "", entry.sql, flags=re.MULTILINE))
+
+
 def _is_own(entry: Entry) -> bool:
     """The tool's fence on the user's tables, its publications and event triggers."""
     if entry.kind == "TRIGGER":
         return f"EXECUTE FUNCTION {SCHEMA}." in entry.sql
-    return entry.kind in ("PUBLICATION", "PUBLICATION TABLE", "EVENT TRIGGER") and entry.name.startswith(SCHEMA)
+    return entry.kind in _OWN_KINDS and entry.name.startswith(SCHEMA)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import psycopg
@@ -28,6 +29,7 @@ _LOCK_WAIT = "SET LOCAL lock_timeout = '10s'"
 _LISTS = {"search_path", "temp_tablespaces", "local_preload_libraries", "session_preload_libraries"}
 _DROPPED_AT_ONCE = 200
 _PUBLIC_CLOSED_SINCE = 15
+_SYSTEM_OBJECTS = ("LANGUAGE plpgsql", "SCHEMA pg_catalog")
 
 _Setting = tuple[str | None, str, str]
 """Role (None: every role), name, value."""
@@ -184,11 +186,19 @@ def _run(target: Connection, dump: SchemaDump) -> None:
         if entry.kind == "COMMENT" and entry.name.startswith("EXTENSION "):
             continue  # an extension's comment comes with it, and only its owner may set it
         try:
-            target.execute(_statements(entry).encode(errors="surrogateescape"))
+            with target.transaction() if _granted_by_superusers(entry) else nullcontext():
+                target.execute(_statements(entry).encode(errors="surrogateescape"))
         except psycopg.Error as error:
+            if isinstance(error, psycopg.errors.InsufficientPrivilege) and _granted_by_superusers(entry):
+                continue
             if target.closed:
                 raise
             raise explained(error, entry) from error
+
+
+def _granted_by_superusers(entry: Entry) -> bool:
+    """Privileges on what came with the server: pre-flight has seen that they are there, and every comparison looks."""
+    return entry.kind == "ACL" and (entry.schema == "pg_catalog" or entry.name in _SYSTEM_OBJECTS)
 
 
 def _statements(entry: Entry) -> str:
@@ -202,7 +212,10 @@ def explained(error: psycopg.Error, entry: Entry) -> StatehubError:
     """The server's refusal of one entry, with what to do about the usual ones."""
     hint = "change it on the source so that the target's server accepts it, or choose another target"
     if isinstance(error, psycopg.errors.InsufficientPrivilege):
-        hint = "grant the tool's role on the target what the message names, then run again"
+        hint = (
+            "let the tool's role on the target do what the message names, then run again; the fence has made read-only "
+            "the default of that database, so grant it there with: BEGIN READ WRITE; GRANT …; COMMIT"
+        )
     elif isinstance(error, psycopg.errors.OutOfMemory):
         hint = "raise max_locks_per_transaction on the target's server and restart it, then run again"
     elif isinstance(error, psycopg.errors.DiskFull):

@@ -20,8 +20,10 @@ from statehub_plan.postgres.workers import OnProgress, Progress, nobody_looks, n
 
 __all__ = [
     "DUMP",
+    "ENCRYPTED_SUFFIX",
     "MANIFEST",
     "PARTIAL",
+    "RESTORE_LIST",
     "Backup",
     "BackupFile",
     "BackupTable",
@@ -41,6 +43,9 @@ __all__ = [
 MANIFEST = "manifest.json"
 DUMP = "dump"
 PARTIAL = ".partial-"
+RESTORE_LIST = f"{DUMP}/restore.list"
+"""What of the dump pg_restore is to restore (`--use-list`): all but the tool's own objects."""
+ENCRYPTED_SUFFIX = ".age"
 
 _READ_BYTES = 1024 * 1024
 _MAX_MANIFEST_BYTES = 256 * 1024 * 1024
@@ -113,13 +118,24 @@ class Manifest(Frozen):
         return digest(self.model_dump(mode="json", exclude={"digest"}))
 
     @property
+    def restore_list(self) -> BackupFile | None:
+        """What lists what is to be restored; None in a backup that was taken before there was such a list."""
+        return next((file for file in self.files if _lists(file)), None)
+
+    @property
+    def archives(self) -> tuple[BackupFile, ...]:
+        """The files that hold what was dumped; exactly one where it is encrypted."""
+        return tuple(file for file in self.files if not _lists(file))
+
+    @property
     def bytes_per_s(self) -> int:
         """Bytes of tables that were dumped and digested each second."""
         return self.table_bytes * 1000 // max(self.elapsed_ms, 1)
 
 
 class Backup(Frozen):
-    """A finished backup: its directory (`dump/` for pg_restore and `manifest.json`) and what the manifest says."""
+    """A finished backup: its directory (`dump/` for pg_restore with the list of what to restore, and `manifest.json`)
+    and what the manifest says."""
 
     path: Path
     manifest: Manifest
@@ -236,13 +252,19 @@ def stamps_of(root: Path) -> Stamps:
     return tuple(found)
 
 
+def _lists(file: BackupFile) -> bool:
+    return file.path.removesuffix(ENCRYPTED_SUFFIX) == RESTORE_LIST
+
+
 def _manifest_problems(backup: Backup) -> Iterator[str]:
     manifest = backup.manifest
     if manifest.digest != manifest.own_digest():
         yield f"{MANIFEST}: its content has changed (it no longer has the digest that it carries)"
     if manifest.content_digest != content_digest(manifest.tables):
         yield f"{MANIFEST}: its tables are not those of its content digest"
-    if manifest.encryption is not None and [file.plain is not None for file in manifest.files] != [True]:
+    if manifest.encryption is not None and (
+        len(manifest.archives) != 1 or any(file.plain is None for file in manifest.files)
+    ):
         yield f"{MANIFEST}: an encrypted dump is one file, with checksums of both its texts"
 
 

@@ -5,17 +5,18 @@ from __future__ import annotations
 import os
 import select
 import subprocess
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryFile
-from typing import Protocol, TypeVar
+from typing import IO, Protocol, TypeVar
 
 from statehub_plan.components import PgTool, client_tool
 from statehub_plan.errors import StatehubError
 from statehub_plan.postgres.connect import APPLICATION_PREFIX, Connection
 from statehub_plan.redact import redact
 
-__all__ = ["Output", "coordinates", "major_of", "run_tool", "stream_tool"]
+__all__ = ["Fed", "Output", "coordinates", "fed_tool", "major_of", "run_tool", "stream_tool"]
 
 ResultT = TypeVar("ResultT")
 
@@ -129,6 +130,63 @@ class _Piped:
         size = len(self._read) if size < 0 else size
         piece, self._read = bytes(self._read[:size]), self._read[size:]
         return piece
+
+
+class Fed:
+    """A program that reads what it is fed for as long as it likes, and what it has printed in the end."""
+
+    def __init__(self, process: subprocess.Popen[bytes], output: IO[bytes], fail: Callable[[], StatehubError]) -> None:
+        self._process = process
+        self._output = output
+        self._fail = fail
+        self._reads = True
+
+    def feed(self, piece: bytes) -> None:
+        """More of its input; nothing happens once it reads no more."""
+        if not self._reads or self._process.stdin is None:
+            return
+        try:
+            self._process.stdin.write(piece)
+        except BrokenPipeError:
+            self._reads = False
+
+    def output(self) -> str:
+        """Ends its input and waits for its end; StatehubError with the program's last lines when it failed."""
+        if self._process.stdin is not None:
+            self._process.stdin.close()
+        if self._process.wait() != 0:
+            raise self._fail()
+        self._output.seek(0)
+        return self._output.read().decode(errors="surrogateescape")
+
+
+@contextmanager
+def fed_tool(name: PgTool, arguments: Sequence[str], connection: Connection, *, min_major: int) -> Iterator[Fed]:
+    """The program, running, for whoever has its input only piece by piece; ended when the block is left.
+
+    For one that reads at once what it is given: `Fed.feed` blocks until it has room.
+    """
+    executable = client_tool(name, min_major)
+    with TemporaryFile() as output, TemporaryFile() as errors:
+        process = subprocess.Popen(
+            [str(executable), *arguments],
+            stdin=subprocess.PIPE,
+            stdout=output,
+            stderr=errors,
+            env=coordinates(connection, name),
+            bufsize=0,
+        )
+
+        def failure() -> StatehubError:
+            errors.seek(0)
+            return _failure(name, executable, process.returncode, errors.read())
+
+        try:
+            yield Fed(process, output, failure)
+        finally:
+            if process.stdin is not None:
+                process.stdin.close()
+            _end(process)
 
 
 def major_of(connection: Connection) -> int:

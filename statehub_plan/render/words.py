@@ -17,8 +17,20 @@ _SPAN_UNITS = ((86400, "d"), (3600, "h"), (60, "min"), (1, "s"))
 
 def plain(text: str) -> str:
     """The text on one line, every control, format (bidirectional) and unusual separator character as an escape."""
-    joined = re.sub(r"[ \t\r\n]+", " ", text).strip()
-    return "".join(sign if sign.isprintable() else f"\\u{{{ord(sign):x}}}" for sign in joined)
+    return _escaped(re.sub(r"[ \t\r\n]+", " ", text).strip())
+
+
+def harmless(text: str) -> str:
+    """A whole text for a terminal, its lines and tabs as they are, with every other such character as an escape."""
+    return re.sub(r"[^\n\t]+", lambda piece: _escaped(piece[0]), text)
+
+
+def _escaped(text: str) -> str:
+    return (
+        text
+        if text.isprintable()
+        else "".join(sign if sign.isprintable() else f"\\u{{{ord(sign):x}}}" for sign in text)
+    )
 
 
 def shown(value: JsonValue, limit: int = 160) -> str:

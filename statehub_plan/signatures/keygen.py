@@ -122,7 +122,10 @@ def load_signers(path: Path, purpose: Purpose) -> tuple[Signer, ...]:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         why = f"it can't be read: {error.strerror if isinstance(error, OSError) else 'it is not UTF-8'}"
-        hint = f"write it (`alice@example.org ssh-ed25519 AAAA…` per person) where {purpose.needs} looks for it"
+        line = "`alice@example.org ssh-ed25519 AAAA…` per person"
+        hint = f"write it ({line}) where {purpose.needs} looks for it, or correct its name in the plan"
+        if not isinstance(error, FileNotFoundError):
+            hint = f"make it a text file ({line}) that whoever applies may read"
         raise _bad_signers(path, purpose, why, hint) from error
     if status.st_mode & stat.S_IWOTH:
         raise _bad_signers(path, purpose, "everybody on this machine may write it", f"chmod o-w {path}")

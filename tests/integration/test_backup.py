@@ -6,24 +6,29 @@ import contextlib
 import os
 import shutil
 import stat
+import subprocess
 import threading
 from pathlib import Path
 
 import psycopg
+import pyrage
 import pytest
 from psycopg.conninfo import conninfo_to_dict
 
+from statehub_plan.components import client_tool
 from statehub_plan.demo.cluster import Cluster
 from statehub_plan.errors import Refusal, StatehubError
 from statehub_plan.model.plan import Identity
+from statehub_plan.postgres.age import read_identities
 from statehub_plan.postgres.backup import require_room, take_backup
-from statehub_plan.postgres.connect import connect
+from statehub_plan.postgres.connect import connect, user_tables
 from statehub_plan.postgres.drill import restore_drill
 from statehub_plan.postgres.fence import install
 from statehub_plan.postgres.manifest import Backup, newest_backup, verify_backup
+from statehub_plan.postgres.replication import publish
 from statehub_plan.postgres.scratch import MARK, SCRATCH_PREFIX
 from statehub_plan.postgres.state import identity
-from tests.integration.moving import EVERYTHING, PASSWORD, make_roles, run_script, value
+from tests.integration.moving import EVERYTHING, PASSWORD, database, make_roles, run_script, value
 
 SMALL = (
     "CREATE TABLE public.note (id integer PRIMARY KEY, text text); INSERT INTO public.note VALUES (1, 'one'), (2, 'x');"
@@ -69,6 +74,55 @@ def test_everything_restores_into_the_newer_major(
     assert ((), True) == (report.problems, report.passed)
     assert (report.tables, report.rows) == (17, 2777)
     assert scratch_databases(target_db) == 0
+
+
+@pytest.mark.parametrize("encrypted", [False, True], ids=["plain", "encrypted"])
+@pytest.mark.parametrize("major", ["lowest", "highest"])
+def test_a_backup_of_a_primary_that_is_followed_restores(
+    major: str, encrypted: bool, source_cluster: Cluster, target_cluster: Cluster, tmp_path: Path
+) -> None:
+    """What the tool made in the database for a freeze and for its streams is no part of what is restored, neither by
+    a drill nor by hand with pg_restore and the list beside the dump; a publication of the user's own is."""
+    cluster = {"lowest": source_cluster, "highest": target_cluster}[major]
+    secret = pyrage.x25519.Identity.generate()
+    key = tmp_path / "key"
+    key.write_text(f"{secret}\n")
+    key.chmod(0o600)
+    with database(cluster) as primary, database(cluster) as empty:
+        run_script(primary, SMALL + "CREATE PUBLICATION theirs FOR TABLE public.note")
+        with connect(primary, purpose="test") as source:
+            install(source)
+            publish(source, user_tables(source))
+        recipients = (str(secret.to_public()),) if encrypted else ()
+        backup = take_backup(primary, tmp_path / "backups", endpoint="old", recipients=recipients)
+        report = restore_drill(backup, target_cluster.dsn(), identities=read_identities(key) if encrypted else None)
+        assert ((), True) == (report.problems, report.passed)
+        restored = by_hand(backup, empty, secret if encrypted else None)
+        assert (0, "") == (restored.returncode, restored.stderr)
+        assert 2 == value(empty, "SELECT count(*) FROM public.note")
+        assert "theirs" == value(empty, "SELECT string_agg(pubname, ' ') FROM pg_publication")
+
+
+def by_hand(backup: Backup, empty: str, secret: pyrage.x25519.Identity | None) -> subprocess.CompletedProcess[str]:
+    """Restores a backup without this tool, by what README says."""
+    dump, wanted = backup.path / "dump", backup.path / "dump" / "restore.list"
+    if secret is not None:
+        dump, wanted = (backup.path.parent / name for name in ("database.dump", "restore.list"))
+        for path in (dump, wanted):
+            path.write_bytes(pyrage.decrypt((backup.path / "dump" / f"{path.name}.age").read_bytes(), [secret]))
+    command = [str(client_tool("pg_restore", backup.manifest.tool_major)), "-L", str(wanted), "-d", empty, str(dump)]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def test_what_a_primary_subscribes_to_is_not_in_its_backup(source_db: str, tmp_path: Path) -> None:
+    """A superuser's dump would hold the way back with the password for the other side, for whoever reads the file."""
+    with psycopg.connect(source_db, autocommit=True) as source:
+        source.execute(
+            "CREATE SUBSCRIPTION statehub_plan_1 CONNECTION 'host=127.0.0.1 password=canary-3b1c' "
+            "PUBLICATION statehub_plan WITH (connect = false, slot_name = NONE)"
+        )
+    backup = take_backup(source_db, tmp_path, endpoint="old")
+    assert b"canary" not in b"".join(path.read_bytes() for path in (backup.path / "dump").iterdir())
 
 
 def test_a_changed_byte_is_found(backup: Backup, target_db: str) -> None:

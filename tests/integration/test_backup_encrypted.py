@@ -59,7 +59,7 @@ def backup(source_db: str, tmp_path: Path, key: Path) -> Backup:
 
 def spoil(backup: Backup, change: str) -> None:
     """Damages the encrypted file and then makes the checksums right again, as somebody with write access would."""
-    (file,) = backup.manifest.files
+    (file,) = backup.manifest.archives
     path = backup.path / file.path
     content = bytearray(path.read_bytes())
     if change == "cut":
@@ -80,10 +80,11 @@ def forged(backup: Backup) -> Backup:
     """The backup with a manifest whose checksums fit what the files hold now."""
     from statehub_plan.postgres.manifest import hashed
 
-    (file,) = backup.manifest.files
+    (file,) = backup.manifest.archives
     size, sha256 = hashed(backup.path / file.path)
-    files = (file.model_copy(update={"size_bytes": size, "sha256": sha256}),)
-    manifest = backup.manifest.model_copy(update={"files": files, "size_bytes": size}).sealed()
+    (_, listed) = backup.manifest.files
+    files = (file.model_copy(update={"size_bytes": size, "sha256": sha256}), listed)
+    manifest = backup.manifest.model_copy(update={"files": files, "size_bytes": size + listed.size_bytes}).sealed()
     return backup.model_copy(update={"manifest": manifest})
 
 
@@ -91,7 +92,7 @@ def test_only_the_holder_of_the_key_reads_it(backup: Backup, target_db: str, key
     """Nothing of the rows is in the directory; the drill restores, compares and leaves no plain text anywhere."""
     assert backup == newest_backup(tmp_path / "backups")
     assert () == verify_backup(backup)
-    (file,) = backup.manifest.files
+    (file,) = backup.manifest.archives
     assert file.plain is not None
     assert backup.manifest.encryption is not None
     assert (backup.path / file.path).read_bytes().startswith(b"age-encryption.org/v1\n")
@@ -134,7 +135,7 @@ def descriptors() -> list[str]:
 
 
 def test_nothing_unencrypted_touches_the_directory_while_it_is_taken(source_db: str, tmp_path: Path, key: Path) -> None:
-    """Looked at again and again while the dump is written: one file, of age's, and the dump is only half there."""
+    """Looked at again and again while the dump is written: two files, of age's, and the dump is only half there."""
     run_script(source_db, TABLES)
     run_script(source_db, f"INSERT INTO public.note SELECT n, '{CANARY}' FROM generate_series(3001, 60000) n")
     recipients = load_recipients(Encryption(recipientsFile="key.pub"), tmp_path)
@@ -147,8 +148,8 @@ def test_nothing_unencrypted_touches_the_directory_while_it_is_taken(source_db: 
                 assert CANARY.encode() not in seen[path.name]
 
     take_backup(source_db, tmp_path / "backups", endpoint="old", recipients=recipients, check=look)
-    assert ["database.dump.age"] == list(seen)
-    assert seen["database.dump.age"].startswith(b"age-encryption.org/v1\n")
+    assert ["database.dump.age", "restore.list.age"] == sorted(seen)
+    assert all(content.startswith(b"age-encryption.org/v1\n") for content in seen.values())
 
 
 def test_without_the_right_identity_nothing_is_restored(backup: Backup, target_db: str, tmp_path: Path) -> None:

@@ -221,7 +221,7 @@ def test_a_drill_asks_the_disk_that_the_plan_names(document: Path) -> None:
 def test_a_drill_that_fails_is_kept_as_such(document: Path) -> None:
     """Exit 1, one JSON document, the failure on record, and evidence that says so whoever checks it."""
     assert Exit.DONE == ran("backup", document, "--endpoint", "old-home").status
-    (victim,) = document.parent.glob("backups/*/dump/*")
+    (victim,) = document.parent.glob("backups/*/dump/database.*")
     victim.write_bytes(victim.read_bytes()[:-1])
     checked = ran("backup", "verify", document, "--json")
     assert (Exit.ERROR, False) == (checked.status, checked.json["sound"])

@@ -7,15 +7,22 @@ import os
 import shutil
 import subprocess
 import sys
+from contextlib import closing
+from datetime import UTC, datetime
 from pathlib import Path
 
 import psycopg
 import pytest
 
-from statehub_plan.cli.workspace import save_plan
+from statehub_plan.cli.checkup import _journal
+from statehub_plan.cli.workspace import Workspace, save_plan
 from statehub_plan.errors import Exit
+from statehub_plan.journal.sqlite import SqliteJournal
+from statehub_plan.model.output import DoctorCheck
 from statehub_plan.schemas import problems
+from statehub_plan.spec import starter
 from tests.golden import examples
+from tests.integration.forking import forked
 from tests.integration.served_database import serve
 
 ROOT = Path(__file__).parents[2]
@@ -79,6 +86,23 @@ def test_observe_as_json(folder: Path) -> None:
     assert () == problems("output-observe", unknown)
     assert {"unknown"} == {fact["status"] for fact in unknown["observation"]["facts"]}
     assert len(unknown["observation"]["facts"]) < len(everything["observation"]["facts"])
+
+
+@pytest.mark.parametrize("password", ["hun/ter2-canary", "hun@ter2-canary", "7/canary@ter2"])
+def test_a_password_that_is_not_percent_encoded_is_told_nowhere(folder: Path, password: str) -> None:
+    """Every command says what is wrong with the connection string, and none which part of the password libpq takes for
+    a host or a database; nor does what it writes."""
+    dsns = dict.fromkeys(DSNS, f"postgresql://shop_owner:{password}@127.0.0.1:1/shop")
+    for command in (
+        ("doctor", "plans/cust-wp-0011.yaml"),
+        ("observe", "plans/cust-wp-0011.yaml", "--json"),
+        ("plan", "plans/cust-wp-0011.yaml", "--json", "-out", "saved.plan"),
+        ("status", "plans", "-out", "status.md"),
+    ):
+        told = run(*command, cwd=folder, **dsns)
+        written = "".join(path.read_text() for path in (folder / "saved.plan", folder / "status.md") if path.exists())
+        assert [] == [piece for piece in ("canary", "ter2") if piece in told.stdout + told.stderr + written], command
+        assert "percent-encoded" in told.stdout + told.stderr + written, command
 
 
 def test_doctor_names_every_problem(folder: Path) -> None:
@@ -160,6 +184,77 @@ def test_doctor_looks_where_the_service_itself_writes(folder: Path, source_db: s
     served.admin(f"REVOKE ALL ON ALL TABLES IN SCHEMA public FROM {served.app_role}")
     reading = app_connection(served.tool_dsn, served.app_dsn)
     assert (True, True) == (reading["ok"], "may write in none of the 5 tables" in str(reading["what"]))
+
+
+@pytest.mark.parametrize("variable", ["STATEHUB_PLAN_HOME", "STATEHUB_PLAN_JOURNAL"])
+@pytest.mark.parametrize("read_only", ["folder", "file", "lock"])
+def test_doctor_names_a_journal_that_could_not_be_written(
+    scratch: Path, monkeypatch: pytest.MonkeyPatch, variable: str, read_only: str
+) -> None:
+    """A read-only folder, journal or lock file stops `apply` at its first record; it is known before, with a remedy."""
+    home = scratch / f"home-{variable}-{read_only}"
+    home.mkdir()
+    journal, lock = home / "journal.db", home / "journal.db.hub.lock"
+    (home / "plan.yaml").write_text(starter("my-move"))
+    monkeypatch.setenv(variable, str(home if variable == "STATEHUB_PLAN_HOME" else journal))
+    with closing(SqliteJournal(journal)) as made:
+        made.release(made.acquire("hub", "alice@ops", ttl_s=60, now=datetime.now(UTC)))
+    modes = {home: 0o777, journal: 0o666, lock: 0o666}
+    wrong = dict(zip(("folder", "file", "lock"), modes, strict=True))[read_only]
+
+    def looked() -> DoctorCheck:
+        with Workspace.load(home / "plan.yaml") as workspace:
+            return _journal(workspace)
+
+    def as_somebody() -> int:
+        if os.geteuid() == 0:
+            os.setgid(65534)
+            os.setuid(65534)
+        found = looked()
+        told = found.what.startswith(f"{wrong} cannot be written to") and "STATEHUB_PLAN_JOURNAL" in found.remedy
+        return 1 if told and not found.ok else 0
+
+    for path, mode in modes.items():
+        path.chmod(mode if path != wrong else mode & 0o555)
+    assert 1 == forked(as_somebody)
+    wrong.chmod(modes[wrong])
+    assert looked().ok
+
+
+def test_doctor_names_a_folder_for_the_journal_that_cannot_be_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Something else is in its place, or the folder above is not there; nothing is made by looking."""
+    (tmp_path / "plan.yaml").write_text(starter("my-move"))
+    (tmp_path / "file").write_text("")
+    for home, expected in (("file", "file cannot be written to"), ("no/such", f"there is no folder {tmp_path / 'no'}")):
+        monkeypatch.setenv("STATEHUB_PLAN_HOME", str(tmp_path / home))
+        with Workspace.load(tmp_path / "plan.yaml") as workspace:
+            found = _journal(workspace)
+        assert (False, True) == (found.ok, expected in found.what)
+        assert found.remedy
+    assert {"plan.yaml", "file"} == {path.name for path in tmp_path.iterdir()}
+
+
+def test_doctor_names_the_file_of_signers_and_whom_it_lacks(folder: Path, ssh_keygen: Path) -> None:
+    """Missing, empty, or of other people: which file, and which line to write into it."""
+    signers = folder / "keys" / "allowed_signers"
+    signers.parent.mkdir()
+    text = (folder / "plans" / "cust-wp-0011.yaml").read_text()
+    assert "allowedSigners: ../keys/allowed_signers" in text
+    subprocess.run([ssh_keygen, "-q", "-t", "ed25519", "-N", "", "-f", folder / "other"], check=True)
+    other = f"bob@elsewhere.example {(folder / 'other.pub').read_text()}"
+    for content, expected in (
+        (None, "keys/allowed_signers: it can't be read: No such file"),
+        ("# nobody\n", "keys/allowed_signers lists nobody, 1 key needed"),
+        (other, "keys/allowed_signers lists 0 of 1 approvers, 1 key needed"),
+    ):
+        if content is not None:
+            signers.write_text(content)
+        sick = run("doctor", "plans/cust-wp-0011.yaml", "--json", cwd=folder, **nowhere())
+        (gate,) = [one for one in json.loads(sick.stdout)["checks"] if one["id"] == "gate.CUST-WP-0011-T07"]
+        assert (False, True) == (gate["ok"], expected in gate["what"]), gate
+        assert "ssh-ed25519" in gate["remedy"]
 
 
 def test_doctor_lists_every_check(folder: Path) -> None:

@@ -6,14 +6,18 @@ import socket
 import threading
 from collections.abc import Iterator
 from contextlib import closing
+from pathlib import Path
 
 import psycopg
 import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from statehub_plan.demo.cluster import Cluster
 from statehub_plan.errors import StatehubError
-from statehub_plan.postgres.connect import connect, connect_again, user_tables
+from statehub_plan.model.spec import SecretRef
+from statehub_plan.postgres.connect import connect, connect_again, resolve_dsn, user_tables
 from tests.integration.served_database import PASSWORD, TABLES, Served, proxied, serve
 
 
@@ -37,6 +41,27 @@ def garbage_port() -> Iterator[int]:
         thread.start()
         yield listener.getsockname()[1]
         thread.join(10)
+
+
+NASTY = st.text(alphabet="/@:?#[]%&=+,;'\"\\ $!qxZ79é", min_size=4, max_size=24)
+
+
+@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@example(password="hun/ter2-canary")
+@example(password="hun@ter2-canary")
+@example(password="qxZ7/qxZ9")
+@example(password="7979/qxZ9?qxZ7")
+@given(password=NASTY)
+def test_no_password_shows_in_what_is_said_about_a_connection(password: str, tmp_path: Path) -> None:
+    """However it is written into a URL, unescaped as people do: neither the whole nor a piece of it is told as a host,
+    a port or a database, or in the words of libpq."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        closed = taken.getsockname()[1]
+    (tmp_path / "dsn").write_text(f"postgresql://shop_owner:{password}@127.0.0.1:{closed}/shop")
+    with pytest.raises(StatehubError) as caught:
+        connect(resolve_dsn(SecretRef(file="dsn"), tmp_path), purpose="test")
+    pieces = {password[at : at + 4] for at in range(len(password) - 3)}
+    assert [] == [piece for piece in pieces if piece in str(caught.value)]
 
 
 def test_configured_surprises_do_not_reach_a_session_of_the_tool(served: Served) -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import psycopg
 import pytest
-from psycopg.conninfo import conninfo_to_dict
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from statehub_plan.components import PgInstallation
 from statehub_plan.demo.cluster import CHEAP_SETTINGS, Cluster
@@ -15,8 +16,10 @@ from statehub_plan.errors import Exit, Refusal, StatehubError
 from statehub_plan.postgres.compare import Answer, compare
 from statehub_plan.postgres.connect import connect
 from statehub_plan.postgres.copy import copy_data
+from statehub_plan.postgres.dump import Entry
 from statehub_plan.postgres.fence import fence_status, open_writes
 from statehub_plan.postgres.finish import finish_schema
+from statehub_plan.postgres.loading import explained
 from statehub_plan.postgres.manifest import newest_backup, verify_backup
 from statehub_plan.postgres.preflight import preflight_schema
 from statehub_plan.postgres.schema import refresh_schema
@@ -323,6 +326,65 @@ def test_database_settings_travel_and_the_freeze_does_not(source_db: str, target
     assert value(target_db, "SHOW search_path") == '"Odd ""one", public'
     assert value(target_db, "SHOW app.motto") == "it's, fine"
     assert value(target_db, "SHOW default_transaction_read_only") == "on"
+
+
+OWNED = SMALL + "ALTER TABLE public.note OWNER TO mover_tool; "
+ADVANCE = "pg_catalog.pg_replication_origin_advance(text, pg_lsn)"
+
+
+def test_what_the_tool_was_granted_on_a_place_is_not_carried(
+    source_cluster: Cluster, target_cluster: Cluster, tmp_path: Path
+) -> None:
+    """`doctor` asks for a privilege on the server's own function for the side that is to follow: the tool's role could
+    not grant it on the target, where nobody needs it, and its absence there is no difference."""
+    with two_of_the_tool(source_cluster, target_cluster) as (source, target, as_tool):
+        run_script(source, OWNED + f"GRANT EXECUTE ON FUNCTION {ADVANCE} TO mover_tool")
+        prepare(source, as_tool, tmp_path)
+        fill(source, as_tool)
+        assert (Answer.EQUAL, ()) == ((found := compare(source, target)).answer, found.differences)
+
+
+@contextmanager
+def two_of_the_tool(source: Cluster, target: Cluster) -> Iterator[tuple[str, str, str]]:
+    """A database on each side that the tool's role owns: both as superuser, and the second as that role."""
+    with database(source, owner="mover_tool") as old, database(target, owner="mover_tool") as new:
+        yield old, new, make_conninfo(new, user="mover_tool", password=PASSWORD)
+
+
+@pytest.mark.parametrize(
+    ("statement", "subject"),
+    [
+        ("GRANT SELECT ON pg_catalog.pg_authid TO mover_app", "pg_catalog.pg_authid"),
+        ("GRANT SELECT (rolname) ON pg_catalog.pg_authid TO mover_app", "pg_catalog.pg_authid.rolname"),
+        ("GRANT EXECUTE ON FUNCTION pg_catalog.pg_ls_dir(text) TO mover_app", "pg_catalog.pg_ls_dir(pg_catalog.text)"),
+        ("REVOKE EXECUTE ON FUNCTION pg_catalog.pg_sleep FROM PUBLIC", "pg_catalog.pg_sleep(double precision)"),
+        ("REVOKE USAGE ON LANGUAGE plpgsql FROM PUBLIC; GRANT USAGE ON LANGUAGE plpgsql TO mover_tool", "plpgsql"),
+    ],
+)
+def test_other_privileges_on_what_came_with_the_server_are_asked_for_by_name(
+    source_cluster: Cluster, target_cluster: Cluster, tmp_path: Path, statement: str, subject: str
+) -> None:
+    """The tool's role may not grant them on the target: refused before anything is touched, and the remedy works in a
+    database that the fence has made read-only already. Then they are there, and everything else is loaded."""
+    with two_of_the_tool(source_cluster, target_cluster) as (source, target, as_tool):
+        run_script(source, OWNED + statement)
+        with pytest.raises(Refusal) as caught:
+            prepare(source, as_tool, tmp_path)
+        assert "preflight-failed" == caught.value.code
+        with connect(source, purpose="test") as old, connect(as_tool, purpose="test") as new:
+            (problem,) = preflight_schema(old, new)
+        assert ("system-privileges", True) == (problem.code, subject in problem.what)
+        with psycopg.connect(target, autocommit=True) as admin:
+            admin.execute(problem.remedy[problem.remedy.index("BEGIN") :].encode())
+        prepare(source, as_tool, tmp_path)
+        fill(source, as_tool)
+        assert (Answer.EQUAL, ()) == ((found := compare(source, target)).answer, found.differences)
+
+
+def test_what_the_target_refuses_for_want_of_a_privilege_says_how_to_grant_it_there() -> None:
+    """The database was set read-only before its server was asked."""
+    error = explained(psycopg.errors.InsufficientPrivilege("permission denied"), Entry("x", "ACL", "public", ""))
+    assert "BEGIN READ WRITE; GRANT" in error.hint
 
 
 PROBLEMS = {

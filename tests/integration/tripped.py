@@ -175,7 +175,7 @@ def stranger(source: Cluster, target: Cluster) -> Iterator[tuple[Found, ...]]:
                 ALTER TABLE public.owned ENABLE ROW LEVEL SECURITY; ALTER TABLE public.owned FORCE ROW LEVEL SECURITY;
                 CREATE TABLE public.own (id int PRIMARY KEY); ALTER TABLE public.own OWNER TO checked_stranger;
                 REVOKE DELETE ON public.own FROM checked_stranger; GRANT SELECT ON public.own TO checked_only_here;
-                GRANT SELECT ON public.own TO checked_app;
+                GRANT SELECT ON public.own TO checked_app; GRANT SELECT ON pg_catalog.pg_authid TO checked_app;
                 CREATE SEQUENCE public.numbers; ALTER SEQUENCE public.numbers OWNER TO checked_owner;
                 CREATE EXTENSION pageinspect;
                 ALTER DATABASE "{names[0]}" SET session_replication_role = replica
@@ -464,6 +464,7 @@ EXPECTED: dict[str, Expected] = {
         "apply-lock-timeout": source_() | target_(),
         "role-missing": target_("checked_only_here"),
         "role-not-grantable": target_("checked_owner"),
+        "system-privileges": target_("pg_catalog.pg_authid"),
         "role-attributes-differ": target_("checked_app", "checked_owner"),
         "role-memberships-differ": target_("checked_owner"),
         "role-settings-differ": target_("checked_owner"),

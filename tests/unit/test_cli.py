@@ -163,6 +163,60 @@ def test_a_defect_is_told_without_secrets_and_ends_with_one() -> None:
     assert "hunter2" not in out.getvalue() + err.getvalue()
 
 
+@pytest.mark.parametrize("redirection", [">&-", "> /dev/full"])
+@pytest.mark.parametrize("arguments", ["status plans", "status plans --json", "show nowhere --json"])
+def test_a_result_that_nobody_can_get_is_an_error(redirection: str, arguments: str, tmp_path: Path) -> None:
+    """stdout is closed, or its disk is full: one line on stderr says so, besides what went wrong anyway, and the status
+    is that of an error; no traceback, and nothing that looks like success."""
+    (tmp_path / "plans").mkdir()
+    (tmp_path / "plans" / "my-move.yaml").write_text(starter("my-move"))
+    ended = subprocess.run(
+        ["/bin/sh", "-c", f"exec {sys.executable} -m statehub_plan {arguments} {redirection}"],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(Path(cli.__file__).parents[2])},
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+    assert Exit.ERROR == ended.returncode
+    told = [line for line in ended.stderr.splitlines() if not line.startswith(" ")]
+    assert [line for line in told if "stdout" in line] == told[-1:]
+    assert {"statehub-plan"} == {line.partition(":")[0] for line in told}
+
+
+def test_what_is_opened_never_takes_the_place_of_a_closed_stream() -> None:
+    """With stdin and stderr closed, the next files would be those, and get what is printed: a journal, for example."""
+    script = (
+        "import os, sys; from statehub_plan import cli; sys.argv = ['statehub-plan', '--version']; "
+        "exit = sys.exit; sys.exit = lambda status: print(os.open('/dev/null', os.O_RDONLY) > 2, status); cli.main()"
+    )
+    ended = subprocess.run(
+        ["/bin/sh", "-c", 'exec "$0" -c "$1" <&- 2>&-', sys.executable, script],
+        env=os.environ | {"PYTHONPATH": str(Path(cli.__file__).parents[2])},
+        stdout=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+    assert "True 0" == ended.stdout.splitlines()[-1]
+
+
+EVIL = "e\x1b[31mvil\n\u202e\x9b.yaml"
+
+
+def test_the_name_of_a_file_is_told_and_not_obeyed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A document, a plan, a folder may be called anything: a screen gets no control character of it, nor a new line;
+    what reads JSON gets the name as it is."""
+    monkeypatch.chdir(tmp_path)
+    told = [run("init", "my-move", "--out", EVIL)]
+    for command in (("validate", EVIL), ("validate", f"no{EVIL}"), ("show", f"no{EVIL}"), ("history", f"no{EVIL}")):
+        told += [run(*command), run(*command, "--json")]
+    for _, out, err in told:
+        assert all(sign.isprintable() or sign == "\n" for sign in out + err)
+        if not out.startswith("{"):
+            assert "e\\u{1b}[31mvil \\u{202e}\\u{9b}.yaml" in out + err
+    assert EVIL == json.loads(told[2][1])["documents"][0]["path"]
+
+
 # Signals
 
 

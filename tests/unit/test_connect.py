@@ -49,12 +49,42 @@ def test_passwords_are_known_to_the_redactor(monkeypatch: pytest.MonkeyPatch, tm
 
 
 @pytest.mark.parametrize(
+    ("url", "parts"),
+    [
+        ("postgresql://", {}),
+        ("postgresql:///hub", {"dbname": "hub"}),
+        ("postgresql://db:5432/hub", {"host": "db", "port": "5432", "dbname": "hub"}),
+        ("postgresql://hub@[::1]:5432/", {"user": "hub", "host": "::1", "port": "5432"}),
+        ("postgresql://a:1,b:2/hub", {"host": "a,b", "port": "1,2", "dbname": "hub"}),
+        (
+            "postgresql://hub:a%2Fb%40c@db/hub%40home",
+            {"user": "hub", "password": "a/b@c", "host": "db", "dbname": "hub@home"},
+        ),
+        ("postgresql://hub:a?b#c:d@db/hub", {"user": "hub", "password": "a?b#c:d", "host": "db", "dbname": "hub"}),
+        ("postgresql://db/hub?user=me@home", {"host": "db", "dbname": "hub", "user": "me@home"}),
+        ("host=db password=a/b@c", {"host": "db", "password": "a/b@c"}),
+    ],
+)
+def test_a_url_that_libpq_reads_as_it_was_meant_is_taken(
+    url: str, parts: dict[str, str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """What is percent-encoded, or harmless where it stands, and what has no password at all."""
+    monkeypatch.setenv("HUB_DSN", url)
+    assert parts == conninfo_to_dict(resolve_dsn(SecretRef(env="HUB_DSN"), tmp_path))
+
+
+@pytest.mark.parametrize(
     ("ref", "value", "code"),
     [
         (SecretRef(env="HUB_DSN"), None, "dsn-missing"),
         (SecretRef(env="HUB_DSN"), " ", "dsn-missing"),
         (SecretRef(env="HUB_DSN"), "postgresql//hub:s3cret-canary@db", "dsn-invalid"),
         (SecretRef(env="HUB_DSN"), "host=db password=s3cret-canary nonsense", "dsn-invalid"),
+        (SecretRef(env="HUB_DSN"), "postgresql://hub:s3cret-canary", "dsn-invalid"),
+        (SecretRef(env="HUB_DSN"), "postgresql://hub:s3cret-canary/db", "dsn-invalid"),
+        (SecretRef(env="HUB_DSN"), "postgresql://hub:s3cret-canary/x@db:5432/hub", "dsn-invalid"),
+        (SecretRef(env="HUB_DSN"), "postgres://hub:x/s3cret-canary@db:5432/hub?sslmode=require", "dsn-invalid"),
+        (SecretRef(env="HUB_DSN"), "postgresql://hub:x@s3cret-canary@db:5432/hub", "dsn-invalid"),
         (SecretRef(file="not-there"), None, "dsn-missing"),
         (SecretRef(file="."), None, "dsn-missing"),
     ],

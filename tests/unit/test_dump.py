@@ -7,7 +7,7 @@ from itertools import pairwise
 import pytest
 
 from statehub_plan.errors import StatehubError
-from statehub_plan.postgres.dump import parse_dump
+from statehub_plan.postgres.dump import parse_dump, restore_list
 from statehub_plan.postgres.relations import PageRange, Relation
 
 HEADER = "--\n-- Name: {name}; Type: {kind}; Schema: {schema}; Owner: o\n--\n"
@@ -62,6 +62,29 @@ def test_psql_meta_commands_are_gone() -> None:
     with pytest.raises(StatehubError) as caught:
         parse_dump(text.replace("\\unrestrict Ab3\n", ""))
     assert caught.value.code == "dump-malformed"
+
+
+def test_only_the_tools_own_stays_out_of_a_restore() -> None:
+    """By what it is and what it is called, not by who owns it: a role may be called as the tool is."""
+    own = [
+        "12; 2620 16405 TRIGGER public note statehub_plan_fence owner",
+        "13; 2620 16406 TRIGGER my schema my table statehub_plan_fence owner",
+        "14; 6104 16407 PUBLICATION - statehub_plan owner",
+        "15; 6106 16408 PUBLICATION TABLE public statehub_plan note owner",
+        "16; 6106 16409 PUBLICATION TABLE statehub_plan statehub_plan barrier statehub_plan",
+        "17; 6106 16410 PUBLICATION TABLE my schema statehub_plan my table owner",
+        "18; 0 0 COMMENT - EXTENSION hstore ",
+    ]
+    theirs = [
+        ";",
+        "; Selected TOC Entries:",
+        "21; 1259 16411 TABLE public statehub_plan_fence statehub_plan",
+        "22; 2620 16412 TRIGGER public note audit statehub_plan",
+        "23; 6104 16413 PUBLICATION - theirs statehub_plan",
+        "24; 6106 16414 PUBLICATION TABLE public theirs note statehub_plan",
+        "25; 6106 16415 PUBLICATION TABLE my schema theirs note statehub_plan_owner",
+    ]
+    assert "".join(f"{line}\n" for line in theirs) == restore_list("".join(f"{line}\n" for line in [*own, *theirs]))
 
 
 def relation(size: int, pages: int, *, heap: bool = True) -> Relation:

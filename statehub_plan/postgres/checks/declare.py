@@ -29,6 +29,7 @@ __all__ = [
     "declared",
     "ident",
     "literal",
+    "read_write",
 ]
 
 Row = tuple[Any, ...]
@@ -246,6 +247,11 @@ def declared() -> tuple[Check, ...]:
 def ident(*names: str) -> str:
     """A quoted, dotted name for a statement that a person will run."""
     return sql.Identifier(*names).as_string(None)
+
+
+def read_write(*statements: str) -> str:
+    """Statements that a person will run in a database that a fence may have made read-only."""
+    return "; ".join(("BEGIN READ WRITE", *statements, "COMMIT"))
 
 
 def literal(text: str) -> str:

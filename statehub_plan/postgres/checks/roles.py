@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import groupby
 
 from statehub_plan.model.preflight import Severity
-from statehub_plan.postgres.checks.declare import Look, Place, Query, Seen, check, ident, literal
+from statehub_plan.postgres.catalog_sql import PLACES_OWN
+from statehub_plan.postgres.checks.declare import Look, Place, Query, Seen, check, ident, literal, read_write
 from statehub_plan.postgres.checks.questions import ROLE, USER_SCHEMA, not_extension, role
 from statehub_plan.postgres.connect import APPLICATION_PREFIX
 
@@ -80,6 +82,55 @@ _BYPASSING = Query(
     ORDER BY 1, 2
     """
 )
+# What was granted or revoked on the server's own objects since it was made, as far as pg_dump tells it: subject, what
+# GRANT calls it, column, grantee (null: everybody), privilege, with grant option, whether it was granted.
+# 17 added MAINTAIN, which ALL includes there.
+_SYSTEM_PRIVILEGES = Query(
+    " UNION ALL ".join(
+        f"""
+        SELECT i.identity, {on}, {column}, CASE WHEN g.grantee <> 0 THEN pg_get_userbyid(g.grantee)::text END,
+               g.privilege, g.grantable, g.granted
+        FROM {source} LEFT JOIN pg_init_privs p
+            ON p.classoid = '{catalog}'::regclass AND p.objoid = {oid} AND p.objsubid = {part},
+        pg_identify_object('{catalog}'::regclass, {oid}, {part}) i, LATERAL (
+            SELECT a.grantee, a.privilege_type, a.is_grantable, bool_or(a.now) FROM (
+                SELECT true AS now, grantee, privilege_type, is_grantable FROM aclexplode({acl})
+                UNION ALL SELECT false, grantee, privilege_type, is_grantable
+                FROM aclexplode(coalesce(p.initprivs, acldefault('{kind}', {owner})))) a
+            GROUP BY 1, 2, 3 HAVING count(*) = 1) AS g(grantee, privilege, grantable, granted)
+        WHERE {acl} IS NOT NULL AND {oid} < 16384 AND g.grantee <> {owner}
+          AND coalesce(i.schema, i.identity) NOT IN ('public', 'information_schema')
+          AND g.privilege <> 'MAINTAIN' AND NOT (g.grantee <> 0 AND i.identity ~ '{PLACES_OWN}')
+        """
+        for catalog, source, oid, part, column, acl, owner, kind, on in (
+            (
+                *("pg_class", "pg_attribute x JOIN pg_class c ON c.oid = x.attrelid", "x.attrelid", "x.attnum::int4"),
+                *("x.attname::text", "x.attacl", "c.relowner", "c", "'TABLE ' || x.attrelid::regclass"),
+            ),
+            *(
+                (
+                    catalog,
+                    f"{catalog} x",
+                    "x.oid",
+                    "0",
+                    "NULL",
+                    f"x.{acl}",
+                    f"x.{owner}",
+                    kind,
+                    f"'{on} ' || i.identity",
+                )
+                for catalog, owner, acl, kind, on in (
+                    ("pg_proc", "proowner", "proacl", "f", "ROUTINE"),
+                    ("pg_class", "relowner", "relacl", "r", "TABLE"),
+                    ("pg_type", "typowner", "typacl", "T", "TYPE"),
+                    ("pg_namespace", "nspowner", "nspacl", "n", "SCHEMA"),
+                    ("pg_language", "lanowner", "lanacl", "l", "LANGUAGE"),
+                )
+            ),
+        )
+    )
+    + " ORDER BY 1, 2, 3 NULLS FIRST, 4 NULLS FIRST, 5"
+)
 _ATTRIBUTES = {3: "BYPASSRLS", 4: "INHERIT", 1: "LOGIN"}
 
 
@@ -130,6 +181,38 @@ def _not_grantable(look: Look) -> Iterator[Seen]:
                 f"GRANT {ident(name)} TO {ident(mine)}",
                 name,
             )
+
+
+@check(
+    "system-privileges",
+    Severity.ERROR,
+    Place.TARGET,
+    title="what was granted or revoked on the server's own functions and catalogs is so on the target, or the tool's "
+    "role is a superuser there",
+    reason="only a superuser may do it: what the service could do on the source it could not do after the redirect",
+    here=(ROLE, _SYSTEM_PRIVILEGES),
+    there=(_SYSTEM_PRIVILEGES,),
+)
+def _system_privileges(look: Look) -> Iterator[Seen]:
+    if role(look.here).superuser:
+        return
+    done = set(look.here.rows(_SYSTEM_PRIVILEGES))
+    missing = [row for row in look.there.rows(_SYSTEM_PRIVILEGES) if row not in done]
+    for subject, rows in groupby(missing, key=lambda row: str(row[0])):
+        yield Seen(
+            f"the source's privileges on {subject} are not those of the target, and role {role(look.here).name} may "
+            "not change them there",
+            f"as a superuser in the {look.side}'s database: {read_write(*(_changing(*row[1:]) for row in rows))}",
+            subject,
+        )
+
+
+def _changing(on: str, column: str | None, grantee: str | None, privilege: str, grantable: bool, granted: bool) -> str:
+    what = f"{privilege} ({ident(column)}) ON {on}" if column else f"{privilege} ON {on}"
+    whom = ident(grantee) if grantee else "PUBLIC"
+    if not granted:
+        return f"REVOKE {what} FROM {whom}"
+    return f"GRANT {what} TO {whom}" + (" WITH GRANT OPTION" if grantable else "")
 
 
 @check(

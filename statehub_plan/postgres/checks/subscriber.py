@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from statehub_plan.model.preflight import Severity
-from statehub_plan.postgres.checks.declare import Look, Place, Query, Seen, check, ident
+from statehub_plan.postgres.checks.declare import Look, Place, Query, Seen, check, ident, read_write
 from statehub_plan.postgres.checks.questions import OWN, ROLE, SETTINGS, TABLES, integer, role, setting, tables
 
 __all__: list[str] = []
@@ -269,7 +269,7 @@ def _advance(look: Look) -> Iterator[Seen]:
         mine = role(look.actor)
         yield Seen(
             f"role {mine.name} may not advance a replication origin on the {look.side}",
-            f"GRANT EXECUTE ON FUNCTION {_ADVANCE} TO {ident(mine.name)}",
+            read_write(f"GRANT EXECUTE ON FUNCTION {_ADVANCE} TO {ident(mine.name)}"),
         )
 
 
