@@ -13,7 +13,7 @@ from pydantic import JsonValue
 
 from statehub_plan.model.facts import FactStatus, Observation
 from statehub_plan.model.plan import Identity
-from statehub_plan.model.stream import Orphan, Stream, StreamState, stream_name
+from statehub_plan.model.stream import IdleSlot, Orphan, Stream, StreamState, stream_name
 
 FILLING = frozenset({"filling", "building"})
 """Stages of a fill that comes before the subscription."""
@@ -107,18 +107,26 @@ def stream_between(observation: Observation, receiver: str, sender: str) -> Stre
 def orphans(observation: Observation, endpoints: tuple[str, str]) -> tuple[Orphan, ...]:
     """Slots of the tool's in both endpoints' databases that nobody reads and nobody is going to, sorted. What cannot be
     seen makes no slot an orphan; `stream_between` says that it cannot."""
+    return tuple(
+        Orphan(endpoint=one.endpoint, name=one.name, retained_bytes=one.retained_bytes)
+        for one in idle_slots(observation, endpoints)
+        if one.orphan
+    )
+
+
+def idle_slots(observation: Observation, endpoints: tuple[str, str]) -> tuple[IdleSlot, ...]:
+    """Slots of the tool's in both endpoints' databases that nobody reads now, sorted."""
     found = []
     for sender, receiver in (endpoints, endpoints[::-1]):
         ends = _ends(observation, receiver, sender)
-        if isinstance(ends, str):
-            continue
-        used = ends.subscription is not None or ends.fill_stage in FILLING
+        used = isinstance(ends, str) or ends.subscription is not None or ends.fill_stage in FILLING
         database = _identity(observation, sender).database
         for row in _rows(observation.value(f"{sender}.slots")):
-            idle = row.get("ours") is True and row.get("active") is not True and row.get("database") == database
-            if idle and not (used and row.get("name") == ends.name):
-                retained = _size(row.get("retained_bytes"))
-                found.append(Orphan(endpoint=sender, name=str(row.get("name")), retained_bytes=retained))
+            if row.get("ours") is not True or row.get("active") is True or row.get("database") != database:
+                continue
+            own = isinstance(ends, str) or row.get("name") == ends.name
+            name, retained = str(row.get("name")), _size(row.get("retained_bytes"))
+            found.append(IdleSlot(endpoint=sender, name=name, retained_bytes=retained, orphan=not (used and own)))
     return tuple(sorted(found, key=lambda one: (one.endpoint, one.name)))
 
 

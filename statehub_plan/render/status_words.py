@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from statehub_plan.model.record import CriterionStatus, DrillRecord
 from statehub_plan.model.steps import StepKind
-from statehub_plan.render.stream_words import of_receiver, stream_text
+from statehub_plan.render.stream_words import of_receiver, size_text, stream_text
 from statehub_plan.render.unknowns import gather_unknown
 from statehub_plan.render.words import counted, moment
 from statehub_plan.status.model import (
@@ -27,7 +27,14 @@ def told(lane: LaneStatus) -> tuple[str, ...]:
     if lane.standing is LaneStanding.SUPERSEDED:
         sentences.insert(0, f"{_capital(lane.because)}.")
     if lane.standing not in _APART:
-        sentences += [*_primary(lane), *_stabilization(lane), *_fallback(lane), *_drills(lane), *_trouble(lane)]
+        sentences += [
+            *_primary(lane),
+            *_stabilization(lane),
+            *_fallback(lane),
+            *_slots(lane),
+            *_drills(lane),
+            *_trouble(lane),
+        ]
     return tuple(sentences)
 
 
@@ -145,6 +152,19 @@ def _fallback(lane: LaneStatus) -> Iterator[str]:
         limit = one.retained_limit_bytes or 0
         told = stream_text(one.stream, str(lane.primary.endpoint), retained_limit_bytes=limit, way_back=True)
         yield f"{of_receiver('It', told)}."
+
+
+def _slots(lane: LaneStatus) -> Iterator[str]:
+    """A run at work has slots that nobody reads for a moment."""
+    for one in lane.slots if lane.standing is not LaneStanding.RUNNING else ():
+        size = f"{size_text(one.retained_bytes)} of" if one.retained_bytes is not None else "an unknown amount of"
+        if lane.standing is LaneStanding.INTERRUPTED:
+            ends = "until the run goes on, or `abort` drops it"
+        elif one.orphan:
+            ends = "and no run is going to: drop it with pg_drop_replication_slot"
+        else:
+            ends = "until its stream goes on, or it is dropped with pg_drop_replication_slot"
+        yield f"{one.endpoint} keeps {size} WAL for slot {one.name}, which nobody reads, {ends}."
 
 
 def _drills(lane: LaneStatus) -> Iterator[str]:
