@@ -64,13 +64,15 @@ class _Ends:
         sender, receiver = self.sender, self.receiver
         unpublished = _names(self.observation.value(f"{sender}.unpublished"))
         if unpublished:
-            yield f"{len(unpublished)} tables of {sender} are not in the stream: {', '.join(unpublished[:5])}"
+            tables, are = ("1 table", "is") if len(unpublished) == 1 else (f"{len(unpublished)} tables", "are")
+            yield f"{tables} of {sender} {are} not in the stream: {', '.join(unpublished[:5])}"
         taken = None if self.subscription is None else self.subscription.get("subscribed")
         if isinstance(taken, list):
             left = sorted(set(_names(self.observation.value(f"{sender}.published"))) - set(_names(taken)))
             if left:
+                tables, are = ("1 table", "is") if len(left) == 1 else (f"{len(left)} tables", "are")
                 yield (
-                    f"{len(left)} tables that {sender} publishes are not subscribed by {receiver} "
+                    f"{tables} that {sender} publishes {are} not subscribed by {receiver} "
                     f"(ALTER SUBSCRIPTION … REFRESH PUBLICATION): {', '.join(left[:5])}"
                 )
         if self.fill_timeline is not None:

@@ -20,6 +20,7 @@ from statehub_plan.model.output import GuardOutput
 from statehub_plan.model.plan import Plan
 from statehub_plan.model.spec import FallbackMode
 from statehub_plan.planning import turned
+from statehub_plan.redact import redact
 from statehub_plan.world import Role, Term
 
 
@@ -33,6 +34,9 @@ def guard(document: Path, as_json: bool) -> int:
     (exit 6 while a run has it). Changes nothing else. Where the slot could not be looked after, or nobody can tell who
     is primary, exit 1 says so. A journal whose chain is damaged is told afterwards, with exit 1: a disk that fills
     waits for nobody.
+
+    A way back that is not lossless is told on stderr, and leaves exit 0: the disk was looked after, which is what this
+    is for, and a timer that failed each time for what no guard can mend would hide the time when it cannot guard.
     """
     from statehub_plan.render import told_streams
     from statehub_plan.streams import stream_between
@@ -44,6 +48,8 @@ def guard(document: Path, as_json: bool) -> int:
         if dropped is not None:
             seen = workspace.observe(deep=False)
         stream = stream_between(seen[0], plan.old, plan.new)
+        if plan.spec.spec.desired.fallback.mode is FallbackMode.FOLLOWING and not stream.lossless:
+            click.echo(redact(f"statehub-plan: the way back is not lossless: {stream.why}"), err=True)
         if as_json:
             print_json(GuardOutput(fallback=plan.old, stream=stream, dropped=dropped))
         else:

@@ -14,7 +14,14 @@ from statehub_plan.model.spec import CutoverPlan, ObservedLane
 from statehub_plan.model.spec import Lane as DeclaredLane
 from statehub_plan.model.steps import StepKind
 from statehub_plan.render.words import named
-from statehub_plan.status.facts import decider, fallback_status, primary_status, slots_left, stabilization_status
+from statehub_plan.status.facts import (
+    decider,
+    fallback_status,
+    primary_status,
+    slots_left,
+    stabilization_status,
+    to_mend,
+)
 from statehub_plan.status.gates import gate_of_run, gate_status, idle_gate
 from statehub_plan.status.model import (
     CriterionStanding,
@@ -58,6 +65,7 @@ def lane_status(lane: LaneInput) -> LaneStatus:
     back = _way_back(lane, register)
     standing, because = _standing(lane, register, tasks, begun, back)
     observed = _observed(lane, register)
+    mend = to_mend(lane.plan, lane.history.drills) if standing is LaneStanding.DONE else ()
     if back is not None and standing is LaneStanding.WAITING:
         observed["steps_left"] = back
     return LaneStatus(
@@ -73,7 +81,8 @@ def lane_status(lane: LaneInput) -> LaneStatus:
         tasks=tasks,
         criteria=_criteria(lane),
         gates=_gates(lane, register, standing, begun),
-        next_action=_next_action(lane, register, tasks, standing, begun, back),
+        to_mend=mend,
+        next_action=_next_action(lane, register, tasks, standing, begun, back, mend),
         decision=narrative.decision,
         rationale=narrative.rationale,
         pickup=narrative.pickup,
@@ -205,10 +214,13 @@ def _next_action(
     standing: LaneStanding,
     begun: Unfinished | None,
     back: tuple[str, ...] | None,
+    mend: tuple[str, ...],
 ) -> str:
     """The document's own sentence until a run of this lane has begun to change the world, else what is left by plan."""
     narrative = lane.document.spec.narrative.next_action or ""
     task = next((one for one in tasks if one.standing is not TaskStanding.DONE), None)
+    if standing is LaneStanding.DONE and mend:
+        return f"No step is left in this lane, but: {'; '.join(mend)}."
     if standing is LaneStanding.DONE:
         return "Nothing is left to do in this lane."
     if standing in (LaneStanding.DEFERRED, LaneStanding.OBSERVED, LaneStanding.SUPERSEDED):

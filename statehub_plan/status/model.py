@@ -121,7 +121,7 @@ class FallbackStatus(Frozen):
 class LaneStatus(Frozen):
     """One lane: what was observed beside what its document says. `steps_left` are titles of the steps that a plan made
     now would take, `slots` what keeps WAL and nobody reads, `reached` is what criteria of other lanes may rest on,
-    `unknown` what could not be observed."""
+    `unknown` what could not be observed, `to_mend` what no step of a plan mends."""
 
     name: str
     title: str
@@ -142,6 +142,7 @@ class LaneStatus(Frozen):
     steps_left: tuple[str, ...] = ()
     refused: Refused | None = None
     unknown: tuple[Fact, ...] = ()
+    to_mend: tuple[str, ...] = ()
     next_action: str = ""
     decision: str | None = None
     rationale: str | None = None

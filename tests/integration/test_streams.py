@@ -253,7 +253,7 @@ def test_a_table_that_is_published_and_not_subscribed_gets_no_rows_and_that_is_t
         replication.publish(session, user_tables(session))
     found = back.stream()
     assert (StreamState.STREAMING, False) == (found.state, found.lossless)
-    assert f"1 tables that {back.sender} publishes are not subscribed by {back.receiver}" in found.why
+    assert f"1 table that {back.sender} publishes is not subscribed by {back.receiver}" in found.why
     assert "public.late" in found.why
     with back.receiving() as session:
         replication.refresh_subscription(session, back.name())
