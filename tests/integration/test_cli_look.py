@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import psycopg
@@ -14,6 +15,8 @@ import pytest
 
 from statehub_plan.cli.workspace import save_plan
 from statehub_plan.errors import Exit
+from statehub_plan.postgres import state
+from statehub_plan.postgres.connect import connect
 from statehub_plan.schemas import problems
 from tests.golden import examples
 from tests.integration.served_database import serve
@@ -137,6 +140,32 @@ def test_doctor_checks_both_databases(folder: Path, source_db: str, target_db: s
     assert ("wsl2", "railiance01") == (told["preflight"]["source"], told["preflight"]["target"])
     text = run("doctor", "plans/cust-wp-0011.yaml", cwd=folder, **nowhere() | reached).stdout
     assert "ERROR   the source holds 1 large objects" in text
+
+
+def test_doctor_asks_nothing_about_filling_a_side_that_is_primary(folder: Path, source_db: str, target_db: str) -> None:
+    """The move is over: the live primary is no target that would have to be empty. What the tool's role may do is asked
+    of both all the same; after a switchback the other side is a target again."""
+    reached = {"STATEHUB_WSL2_DSN": source_db, "STATEHUB_RAILIANCE01_DSN": target_db}
+
+    def doctor() -> tuple[dict[str, bool], bool]:
+        told = json.loads(run("doctor", "plans/cust-wp-0011.yaml", "--json", cwd=folder, **nowhere() | reached).stdout)
+        assert () == problems("output-doctor", told)
+        return {one["id"]: one["ok"] for one in told["checks"]}, told["preflight"] is None
+
+    def decide(dsn: str, name: str, term: int) -> None:
+        with closing(connect(dsn, purpose="test")) as session:
+            state.install(session)
+            session.execute(
+                "INSERT INTO statehub_plan.decision (term, primary_endpoint, identity, run) VALUES (%s, %s, '{}', 'r')",
+                [term, name],
+            )
+
+    decide(target_db, "railiance01", 1)
+    checks, not_asked = doctor()
+    assert (True, True) == (checks["preflight"], not_asked)
+    assert {"wsl2.privileges", "railiance01.privileges"} <= set(checks)
+    decide(source_db, "wsl2", 2)
+    assert not doctor()[1]
 
 
 def test_doctor_looks_where_the_service_itself_writes(folder: Path, source_db: str) -> None:
