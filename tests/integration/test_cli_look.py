@@ -339,6 +339,19 @@ def test_policy_test(folder: Path) -> None:
     assert "no test was run" in sick.stdout
 
 
+@pytest.mark.parametrize(
+    ("arguments", "how"),
+    [(("list",), "list BUNDLE"), (("test",), "test BUNDLE"), (("explain", "clock.skew"), "--bundle BUNDLE")],
+)
+def test_a_policy_command_outside_of_the_checkout_says_how_to_name_the_bundle(
+    tmp_path: Path, arguments: tuple[str, ...], how: str
+) -> None:
+    """No document is in play there, so none is named as the remedy."""
+    refused = run("policy", *arguments, cwd=tmp_path)
+    assert (Exit.ERROR, True) == (refused.returncode, how in refused.stderr), refused.stderr
+    assert "spec.policy" not in refused.stderr
+
+
 def test_policy_explain_and_list(folder: Path) -> None:
     """Each code leads to the incident that it prevents; an unknown one to those there are."""
     listed = run("policy", "list", "--json", cwd=folder)
