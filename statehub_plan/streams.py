@@ -15,7 +15,8 @@ from statehub_plan.model.facts import FactStatus, Observation
 from statehub_plan.model.plan import Identity
 from statehub_plan.model.stream import IdleSlot, Orphan, Stream, StreamState, stream_name
 
-FILLING = frozenset({"filling", "building"})
+_FILLING = {"filling": "its rows are being copied", "building": "its indexes are being built"}
+FILLING = frozenset(_FILLING)
 """Stages of a fill that comes before the subscription."""
 
 SLOT_DROPPED = "slot_dropped"
@@ -179,7 +180,7 @@ def _before_subscription(ends: _Ends) -> Stream:
             return ends.stream(StreamState.LOST, why, since=since)
         if lost is not None:
             return ends.stream(StreamState.LOST, f"while it is filled, {lost}", since=_inactive_since(ends.slot))
-        return ends.stream(StreamState.COPYING, f"it is being filled ({ends.fill_stage})")
+        return ends.stream(StreamState.COPYING, _FILLING[str(ends.fill_stage)])
     if ends.slot is not None:
         why = "its slot is there, and neither a subscription nor a fill under way"
         return ends.stream(StreamState.LOST, why, since=_inactive_since(ends.slot))

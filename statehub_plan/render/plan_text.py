@@ -128,4 +128,5 @@ def _next(plan: Plan, saved_as: str | None) -> Iterator[RenderableType]:
     yield heading("Next")
     for text in next_commands(plan, saved_as):
         yield line(text, indent=2)
-    yield line(f"approvals are bound to effects {plan.effects_digest}", indent=2, style="dim")
+    if plan.steps:
+        yield line(f"approvals are bound to effects {plan.effects_digest}", indent=2, style="dim")

@@ -12,6 +12,7 @@ from statehub_plan.render.preflight_words import in_the_way
 from statehub_plan.render.words import approvals_needed, counted, moment, named
 from statehub_plan.world import Role
 
+_DEFERRED = "deferred_lanes.waiting"
 GRAVITY = (Level.HARD, Level.SOFT, Level.ADVISORY)
 
 
@@ -94,6 +95,9 @@ def next_commands(plan: Plan, saved_as: str | None) -> tuple[str, ...]:
         return ("mend what the refusal names, then plan again",)
     if plan.verdict is not None and not plan.verdict.allowed:
         return ("mend what the policies object to, then plan again; `statehub-plan policy explain CODE` says more",)
+    waiting = [one for one in plan.verdict.findings if one.code == _DEFERRED] if plan.verdict is not None else []
+    if waiting:
+        return (f"wait: {waiting[0].message}; `apply` is vetoed before that, and `status` shows each criterion",)
     if in_the_way(plan):
         mend = f"mend what pre-flight objects to; `statehub-plan doctor {shlex.quote(plan.spec_path)}` looks again"
         if saved_as is None:

@@ -121,7 +121,8 @@ def _basis_lines(plan: Plan) -> Iterator[str]:
     for role, name in (("old", plan.old), ("new", plan.new)):
         yield f"- {role} {code(name)}: {md(identity_text(plan.identities.get(name)))}"
     yield f"- made {moment(plan.created_at)} by {md(plan.author)} with statehub-plan {md(plan.tool_version)}"
-    yield f"- effects {code(plan.effects_digest)}, to which approvals are bound"
+    if plan.steps:
+        yield f"- effects {code(plan.effects_digest)}, to which approvals are bound"
     yield f"- evidence {code(plan.evidence_digest)}"
     yield f"- document {code(plan.spec_digest)}"
     for command in next_commands(plan, "PLANFILE") if plan.changes else ():
