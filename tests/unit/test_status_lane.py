@@ -11,7 +11,7 @@ from statehub_plan.model.facts import Observation
 from statehub_plan.model.plan import Plan
 from statehub_plan.model.record import ApprovalStatus, DrillRecord, GateState, History, Record, RecordKind
 from statehub_plan.model.spec import CutoverPlan, ObservedLane, Task
-from statehub_plan.render.status_words import gate_sentence, told
+from statehub_plan.render.status_words import gate_sentence, headlines, told
 from statehub_plan.status import GateStanding, LaneInput, LaneStanding, LaneStatus, TaskStanding, build_status
 from tests.golden import examples
 
@@ -97,6 +97,30 @@ def test_an_unobservable_fallback_is_not_called_frozen() -> None:
     found = lane(plan=examples.plan(seen), records=examples.cutover())
     assert not any("retained: frozen" in sentence for sentence in told(found))
     assert any("could not be observed" in sentence for sentence in told(found))
+
+
+def test_who_is_primary_who_takes_writes_and_where_clients_point_come_first() -> None:
+    """What somebody asks first who comes to a service in trouble; between freeze and decision nobody takes writes."""
+    assert (
+        ("primary", "railiance01 since term 1, decided 2026-06-27 11:00:00 UTC"),
+        ("writes", "accepted by railiance01; wsl2 is frozen"),
+        ("clients", "pointed at railiance01"),
+    ) == headlines(lane(plan=examples.plan(examples.after_cutover())))
+    shut = examples.observation(
+        list(examples.before_cutover()),
+        examples.endpoint_facts(examples.OLD, writes="frozen", term=1),
+        examples.endpoint_facts(examples.NEW, writes="frozen", register=[], term=1),
+    )
+    writes = dict(headlines(lane(plan=examples.plan(shut))))["writes"]
+    assert "accepted by nobody; wsl2 is frozen; railiance01 is frozen" == writes
+
+
+def test_one_reason_is_told_once() -> None:
+    """A database that is down is one piece of news, whatever it keeps from being observed."""
+    down = [fact for fact in examples.after_cutover() if not fact.id.startswith("wsl2.")]
+    gone = [examples.unknown(name, "connection refused") for name in ("wsl2.reach", "wsl2.identity", "preflight")]
+    found = lane(plan=examples.plan(examples.observation(down, *gone)), records=examples.cutover())
+    assert 1 == " ".join(told(found)).count("connection refused")
 
 
 def test_a_drill_whose_evidence_could_not_be_signed_has_not_failed() -> None:
