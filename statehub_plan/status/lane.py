@@ -62,7 +62,8 @@ def lane_status(lane: LaneInput) -> LaneStatus:
     register = read_register(lane.plan.spec, lane.plan.observation) if lane.plan is not None else None
     tasks = _tasks(lane, register)
     begun = unfinished_run(meta.name, lane.records)
-    back = _way_back(lane, register)
+    waiting = stabilizing_run(meta.name, lane.records)
+    back = _way_back(lane, register, waiting)
     standing, because = _standing(lane, register, tasks, begun, back)
     observed = _observed(lane, register)
     mend = to_mend(lane.plan, lane.history.drills) if standing is LaneStanding.DONE else ()
@@ -80,7 +81,7 @@ def lane_status(lane: LaneInput) -> LaneStatus:
         tasks_called=narrative.tasks_called,
         tasks=tasks,
         criteria=_criteria(lane),
-        gates=_gates(lane, register, standing, begun),
+        gates=_gates(lane, register, standing, begun if back is None else waiting),
         to_mend=mend,
         next_action=_next_action(lane, register, tasks, standing, begun, back, mend),
         decision=narrative.decision,
@@ -157,8 +158,7 @@ def _gates(
     )
 
 
-def _way_back(lane: LaneInput, register: Register | None) -> tuple[str, ...] | None:
-    waiting = stabilizing_run(lane.document.metadata.name, lane.records)
+def _way_back(lane: LaneInput, register: Register | None, waiting: Unfinished | None) -> tuple[str, ...] | None:
     if waiting is None or lane.plan is None or register is None:
         return None
     return way_back(waiting, lane.plan, register)

@@ -297,6 +297,7 @@ def test_while_the_way_back_stabilizes_the_way_there_is_not_begun_again() -> Non
         "Go on with the way back's own plan (`watch`, or `apply` again later): watch wsl2"
     )
     assert found.steps_left[0].startswith("watch wsl2")
+    assert "goes by its own plan" in found.gates[0].detail
 
 
 def test_a_decision_outside_of_this_journal() -> None:
