@@ -409,22 +409,70 @@ def _redirected(records: tuple[Record, ...], now: datetime) -> Fact | None:
 
 
 class Unfinished(NamedTuple):
-    """A run that began and neither finished nor was aborted, nor was followed by another: where it stands."""
+    """A run that began and neither finished nor was aborted, nor was followed by another: where it stands, why it
+    failed where it said so, which way it went (`wished` is to be primary), and the gates that it has passed. `section`
+    are the steps of the switch that it was in; the register alone tells how far that came."""
 
     run: str
     step: str | None
     since: datetime
     failed: str | None
+    direction: str = FORWARD
+    wished: str | None = None
+    gates: tuple[str, ...] = ()
+    section: tuple[str, ...] = ()
 
 
 def unfinished_run(plan_name: str, records: tuple[Record, ...]) -> Unfinished | None:
     """The newest run of the service, if it is this plan's, is not over, and does not wait for stabilization."""
-    mine = [record for record in records if record.kind not in (RecordKind.FACT, RecordKind.VERDICT)]
+    told = [record for record in records if record.kind is not RecordKind.FACT]
+    mine = [record for record in told if record.kind is not RecordKind.VERDICT]
     if not mine or mine[-1].plan_name != plan_name:
         return None
     last = mine[-1]
     if last.kind in (RecordKind.RUN_FINISHED, RecordKind.RUN_ABORTED, RecordKind.STEP_WAITING):
         return None
-    steps = [record for record in mine if record.run == last.run and record.step is not None]
-    failed = str(last.payload.get("what")) if last.kind is RecordKind.STEP_FAILED else None
-    return Unfinished(last.run, steps[-1].step if steps else None, last.at, failed)
+    return _left(last, told[-1], records)
+
+
+def stabilizing_run(plan_name: str, records: tuple[Record, ...]) -> Unfinished | None:
+    """The newest run of the service, if it is this plan's and waits for its stabilization."""
+    mine = [record for record in records if record.kind not in (RecordKind.FACT, RecordKind.VERDICT)]
+    waits = bool(mine) and mine[-1].kind is RecordKind.STEP_WAITING and mine[-1].plan_name == plan_name
+    return _left(mine[-1], mine[-1], records) if waits and stabilizing(records, mine[-1].run) else None
+
+
+def _left(last: Record, said: Record, records: tuple[Record, ...]) -> Unfinished:
+    run = [record for record in records if record.run == last.run]
+    steps = [one for one in run if one.step is not None and one.kind not in (RecordKind.FACT, RecordKind.VERDICT)]
+    begun = next((one.payload for one in run if one.kind is RecordKind.RUN_STARTED), {})
+    wished = begun.get("new")
+    return Unfinished(
+        run=last.run,
+        step=steps[-1].step if steps else None,
+        since=last.at,
+        failed=_why_ended(last, said),
+        direction=str(begun.get("direction", FORWARD)),
+        wished=wished if isinstance(wished, str) else None,
+        gates=gates_passed(records, last.run),
+        section=_open_section(run),
+    )
+
+
+def _why_ended(last: Record, said: Record) -> str | None:
+    if last.kind is RecordKind.STEP_FAILED:
+        return str(last.payload.get("what"))
+    if said.kind is RecordKind.VERDICT and said.payload.get("allowed") is False:
+        codes = said.payload.get("findings")
+        named = f": {', '.join(map(str, codes))}" if isinstance(codes, list) and codes else ""
+        return f"policies vetoed it at phase {said.payload.get('phase')}{named}"
+    return None
+
+
+def _open_section(run: list[Record]) -> tuple[str, ...]:
+    """The steps of a switch of which no outcome is on record; its redirect may have an intent of its own."""
+    steps = [one for one in run if one.kind in (RecordKind.STEP_INTENT, *OUTCOMES)]
+    if len(steps) > 1 and steps[-1].kind is RecordKind.STEP_INTENT and _is_redirect(steps[-1].step):
+        steps.pop()
+    section = steps[-1].payload.get("section") if steps and steps[-1].kind is RecordKind.STEP_INTENT else None
+    return tuple(map(str, section)) if isinstance(section, list) else ()

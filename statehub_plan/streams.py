@@ -13,9 +13,10 @@ from pydantic import JsonValue
 
 from statehub_plan.model.facts import FactStatus, Observation
 from statehub_plan.model.plan import Identity
-from statehub_plan.model.stream import Orphan, Stream, StreamState, stream_name
+from statehub_plan.model.stream import IdleSlot, Orphan, Stream, StreamState, stream_name
 
-FILLING = frozenset({"filling", "building"})
+_FILLING = {"filling": "its rows are being copied", "building": "its indexes are being built"}
+FILLING = frozenset(_FILLING)
 """Stages of a fill that comes before the subscription."""
 
 SLOT_DROPPED = "slot_dropped"
@@ -64,13 +65,15 @@ class _Ends:
         sender, receiver = self.sender, self.receiver
         unpublished = _names(self.observation.value(f"{sender}.unpublished"))
         if unpublished:
-            yield f"{len(unpublished)} tables of {sender} are not in the stream: {', '.join(unpublished[:5])}"
+            tables, are = ("1 table", "is") if len(unpublished) == 1 else (f"{len(unpublished)} tables", "are")
+            yield f"{tables} of {sender} {are} not in the stream: {', '.join(unpublished[:5])}"
         taken = None if self.subscription is None else self.subscription.get("subscribed")
         if isinstance(taken, list):
             left = sorted(set(_names(self.observation.value(f"{sender}.published"))) - set(_names(taken)))
             if left:
+                tables, are = ("1 table", "is") if len(left) == 1 else (f"{len(left)} tables", "are")
                 yield (
-                    f"{len(left)} tables that {sender} publishes are not subscribed by {receiver} "
+                    f"{tables} that {sender} publishes {are} not subscribed by {receiver} "
                     f"(ALTER SUBSCRIPTION … REFRESH PUBLICATION): {', '.join(left[:5])}"
                 )
         if self.fill_timeline is not None:
@@ -107,18 +110,26 @@ def stream_between(observation: Observation, receiver: str, sender: str) -> Stre
 def orphans(observation: Observation, endpoints: tuple[str, str]) -> tuple[Orphan, ...]:
     """Slots of the tool's in both endpoints' databases that nobody reads and nobody is going to, sorted. What cannot be
     seen makes no slot an orphan; `stream_between` says that it cannot."""
+    return tuple(
+        Orphan(endpoint=one.endpoint, name=one.name, retained_bytes=one.retained_bytes)
+        for one in idle_slots(observation, endpoints)
+        if one.orphan
+    )
+
+
+def idle_slots(observation: Observation, endpoints: tuple[str, str]) -> tuple[IdleSlot, ...]:
+    """Slots of the tool's in both endpoints' databases that nobody reads now, sorted."""
     found = []
     for sender, receiver in (endpoints, endpoints[::-1]):
         ends = _ends(observation, receiver, sender)
-        if isinstance(ends, str):
-            continue
-        used = ends.subscription is not None or ends.fill_stage in FILLING
+        used = isinstance(ends, str) or ends.subscription is not None or ends.fill_stage in FILLING
         database = _identity(observation, sender).database
         for row in _rows(observation.value(f"{sender}.slots")):
-            idle = row.get("ours") is True and row.get("active") is not True and row.get("database") == database
-            if idle and not (used and row.get("name") == ends.name):
-                retained = _size(row.get("retained_bytes"))
-                found.append(Orphan(endpoint=sender, name=str(row.get("name")), retained_bytes=retained))
+            if row.get("ours") is not True or row.get("active") is True or row.get("database") != database:
+                continue
+            own = isinstance(ends, str) or row.get("name") == ends.name
+            name, retained = str(row.get("name")), _size(row.get("retained_bytes"))
+            found.append(IdleSlot(endpoint=sender, name=name, retained_bytes=retained, orphan=not (used and own)))
     return tuple(sorted(found, key=lambda one: (one.endpoint, one.name)))
 
 
@@ -169,7 +180,7 @@ def _before_subscription(ends: _Ends) -> Stream:
             return ends.stream(StreamState.LOST, why, since=since)
         if lost is not None:
             return ends.stream(StreamState.LOST, f"while it is filled, {lost}", since=_inactive_since(ends.slot))
-        return ends.stream(StreamState.COPYING, f"it is being filled ({ends.fill_stage})")
+        return ends.stream(StreamState.COPYING, _FILLING[str(ends.fill_stage)])
     if ends.slot is not None:
         why = "its slot is there, and neither a subscription nor a fill under way"
         return ends.stream(StreamState.LOST, why, since=_inactive_since(ends.slot))

@@ -83,7 +83,7 @@ def interrupted(step: Step | None) -> StatehubError:
     return StatehubError(
         code="interrupted",
         what=f"interrupted during {named(step)}",
-        hint="run `apply` again to go on, or `abort` to keep the present primary",
+        hint="run `apply` again to go on; before the decision, `abort` keeps the present primary",
     )
 
 

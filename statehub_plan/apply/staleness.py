@@ -7,9 +7,9 @@ from collections.abc import Iterable
 
 from pydantic import JsonValue
 
-from statehub_plan.abstraction import identity_of
+from statehub_plan.abstraction import ground, identity_of
 from statehub_plan.errors import Exit, Refusal
-from statehub_plan.model.facts import Evidence, Observation
+from statehub_plan.model.facts import Evidence, EvidenceStatus, Observation
 from statehub_plan.model.plan import Plan
 from statehub_plan.world import Access, Data, Due, Follows, Role, World, difference
 
@@ -25,8 +25,19 @@ DECISIVE = (
 )
 """Facts of an endpoint that a plan rests on; counts, sizes, sessions and latencies move all the time."""
 
-_UNKNOWN = "unknown ("
 _WORLD_FIELDS = ("writes", "data", "follows", "reach", "primary", "term", "transfer", "access", "retired")
+
+
+class Vanished(str):
+    """A line about what was known when the plan was made and cannot be seen now; `reason` says why."""
+
+    reason: str
+
+    def __new__(cls, what: str, reason: str) -> Vanished:
+        """`what → unknown (reason)`."""
+        line = super().__new__(cls, f"{what} → unknown ({reason})")
+        line.reason = reason
+        return line
 
 
 def _shown(value: JsonValue) -> str:
@@ -43,7 +54,7 @@ def _told(observation: Observation, fact_id: str) -> str:
     if fact is None:
         return "not observed"
     if fact.reason is not None:
-        return f"{_UNKNOWN}{fact.reason})"
+        return f"unknown ({fact.reason})"
     value = fact.value
     if fact_id.startswith("access.") and isinstance(value, dict):
         value = value.get("endpoint")
@@ -63,44 +74,75 @@ def changed_identities(plan: Plan, fresh: Observation, endpoints: Iterable[str])
 
 
 def changed_facts(plan: Plan, fresh: Observation, world: World) -> tuple[str, ...]:
-    """`fact: then → now` for every decisive fact that differs between the plan and a fresh look; those that one reason
-    made unknown share a line."""
+    """`fact: then → now` for every decisive fact that differs between the plan and a fresh look. Those that one reason
+    made unknown share a line, Vanished; what the model makes of their absence is no change of the world."""
     ids = [f"{name}.{fact}" for name in sorted(plan.spec.spec.endpoints) for fact in DECISIVE] + _access_ids(plan)
-    lines = []
+    lines: list[str] = []
     vanished: dict[str, list[str]] = {}
     for fact_id in ids:
-        then, now = _told(plan.observation, fact_id), _told(fresh, fact_id)
-        if then != now and now.startswith(_UNKNOWN):
-            vanished.setdefault(now, []).append(fact_id)
+        then, now, fact = _told(plan.observation, fact_id), _told(fresh, fact_id), fresh.get(fact_id)
+        if then != now and fact is not None and fact.reason is not None:
+            vanished.setdefault(fact.reason, []).append(fact_id)
         elif then != now:
             lines.append(f"{fact_id}: {then} → {now}")
-    lines += [f"{', '.join(facts)}: known → {now}" for now, facts in vanished.items()]
-    for line in difference(plan.trajectory[0], world):
+    lines += [Vanished(f"{', '.join(facts)}: known", reason) for reason, facts in vanished.items()]
+    for line in difference(_as_far_as_seen(plan, fresh), world):
         if line.split(":")[0].split(".")[-1] in _WORLD_FIELDS:
             lines.append(f"world {line}")
     return tuple(lines)
 
 
+def _as_far_as_seen(plan: Plan, fresh: Observation) -> World:
+    """The plan's own world, looked at by somebody who could not see what a fresh look cannot see."""
+    unseen = {fact.id: fact for fact in fresh.unknown()}
+    facts = tuple(unseen.get(fact.id, fact) for fact in plan.observation)
+    if facts == plan.observation.facts:
+        return plan.trajectory[0]
+    then = plan.observation.model_copy(update={"facts": facts})
+    return ground(plan.spec, then, plan.evidence, now=plan.created_at).world
+
+
 def changed_evidence(plan: Plan, fresh: tuple[Evidence, ...]) -> tuple[str, ...]:
-    """`evidence task/probe: then → now` for every probe that shows something else than when the plan was made."""
+    """`evidence task/probe: then → now` for every probe that shows something else than when the plan was made, Vanished
+    where it could not be asked."""
     then = {(one.task, one.probe): one.status.value for one in plan.evidence}
-    now = {(one.task, one.probe): (one.status.value, f" ({one.detail})") for one in fresh}
-    lines = []
+    now = {(one.task, one.probe): one for one in fresh}
+    lines: list[str] = []
     for key in sorted(then.keys() | now.keys()):
-        status, detail = now.get(key, ("not asked", ""))
-        if then.get(key, "not asked") != status:
-            lines.append(f"evidence {key[0]}/{key[1]}: {then.get(key, 'not asked')} → {status}{detail}")
+        found, before = now.get(key), then.get(key, "not asked")
+        what = f"evidence {key[0]}/{key[1]}: {before}"
+        if found is None:
+            lines.append(f"{what} → not asked")
+        elif before != found.status.value and found.status is EvidenceStatus.UNKNOWN:
+            lines.append(Vanished(what, found.detail))
+        elif before != found.status.value:
+            lines.append(f"{what} → {found.status.value} ({found.detail})")
     return tuple(lines)
 
 
 def stale(details: tuple[str, ...], what: str = "the world is not the one that this plan was made for") -> Refusal:
-    """The refusal with every changed fact."""
+    """The refusal with every changed fact. Where all that is different is that something cannot be seen, another plan
+    would see no more: then it is a refusal of its own, and this plan is as good as it was."""
+    unseen = [line for line in details if isinstance(line, Vanished)]
+    if details and len(unseen) == len(details):
+        return _unseen(unseen)
     return Refusal(
         code="plan-stale",
         what=what,
         hint="make a new plan and have it reviewed; approvals stay valid where its effects are the same",
         exit_status=Exit.STALE_PLAN,
         details=details,
+    )
+
+
+def _unseen(lines: list[Vanished]) -> Refusal:
+    reasons = "; ".join(dict.fromkeys(line.reason for line in lines))
+    return Refusal(
+        code="world-unseen",
+        what=f"{reasons}: whether the world is still the one that this plan was made for cannot be seen",
+        hint="mend that (`doctor` names what is wrong with a connection), then run the same `apply` again: nothing was "
+        "touched, and plan and approvals stay as they are",
+        details=tuple(lines),
     )
 
 

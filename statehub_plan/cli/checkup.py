@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
+import psycopg
+
 from statehub_plan.abstraction import endpoints_by_role
 from statehub_plan.access import resolve_path
 from statehub_plan.cli.workspace import HOME_ENV, JOURNAL_ENV, Workspace
@@ -78,7 +80,10 @@ def _databases(workspace: Workspace) -> tuple[list[DoctorCheck], PreflightOutput
             found += _endpoint(name, endpoint.database.dsn, workspace, stack, reached)
             if endpoint.database.app_dsn is not None:
                 found.append(_app_connection(name, endpoint.database.app_dsn, workspace, reached.get(name)))
-        if len(reached) == len(spec.endpoints):
+        over = _move_is_over(workspace, reached)
+        if over is not None:
+            found.append(over)
+        if over is None and len(reached) == len(spec.endpoints):
             try:
                 preflight = _together(workspace, reached, stack)
             except StatehubError as error:
@@ -143,6 +148,25 @@ def _worth(session: Connection, owner: Connection | None) -> str:
     if not tables or any(probes.get(table.oid) is not None for table in tables):
         return ""
     return f"; it may write in none of the {counted(len(tables), 'table')}, so they prove nothing beyond that"
+
+
+def _move_is_over(workspace: Workspace, reached: dict[str, Connection]) -> DoctorCheck | None:
+    """Whether the endpoint that the checks would take for a target to be filled is primary by a decision: they would
+    demand that the live primary be emptied."""
+    from statehub_plan.postgres.register import read_decisions
+
+    terms: dict[str, int] = {}
+    for name, connection in reached.items():
+        try:
+            decisions = read_decisions(connection)
+        except psycopg.Error:
+            return None
+        terms[name] = max((one.term for one in decisions if one.primary == name), default=0)
+    old, new = endpoints_by_role(workspace.document)
+    if terms.get(new, 0) <= terms.get(old, 0):
+        return None
+    what = f"{new} is primary by term {terms[new]}: this move is over, so nothing is asked about filling {new}"
+    return _fine("preflight", f"{what}; `switchback` asks the checks about the way back")
 
 
 def _together(workspace: Workspace, reached: dict[str, Connection], stack: ExitStack) -> PreflightOutput:

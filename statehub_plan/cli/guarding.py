@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 from pydantic import JsonValue
 
-from statehub_plan.abstraction import ground
+from statehub_plan.abstraction import ground, read_register
 from statehub_plan.cli.leased import leased_stage
 from statehub_plan.cli.options import document_argument, json_option
 from statehub_plan.cli.output import TerminalReporter, print_json, print_text
@@ -20,6 +20,7 @@ from statehub_plan.model.output import GuardOutput
 from statehub_plan.model.plan import Plan
 from statehub_plan.model.spec import FallbackMode
 from statehub_plan.planning import turned
+from statehub_plan.redact import redact
 from statehub_plan.world import Role, Term
 
 Seen = tuple[Observation, tuple[Evidence, ...]]
@@ -35,6 +36,9 @@ def guard(document: Path, as_json: bool) -> int:
     (exit 6 while a run has it). Changes nothing else. Where the slot could not be looked after, or nobody can tell who
     is primary, exit 1 says so. A journal that is damaged, wherever, is told afterwards, with exit 1: a disk that fills
     waits for nobody. What was dropped is then told there too, as it may not be on record.
+
+    A way back that is not lossless is told on stderr, and leaves exit 0: the disk was looked after, which is what this
+    is for, and a timer that failed each time for what no guard can mend would hide the time when it cannot guard.
     """
     from statehub_plan.render import told_streams
     from statehub_plan.streams import stream_between
@@ -44,6 +48,9 @@ def guard(document: Path, as_json: bool) -> int:
         if dropped is not None:
             seen = workspace.observe(deep=False)
         stream = stream_between(seen[0], plan.old, plan.new)
+        moved = read_register(plan.spec, seen[0]).decided > 0
+        if moved and plan.spec.spec.desired.fallback.mode is FallbackMode.FOLLOWING and not stream.lossless:
+            click.echo(redact(f"statehub-plan: the way back is not lossless: {stream.why}"), err=True)
         if as_json:
             print_json(GuardOutput(fallback=plan.old, stream=stream, dropped=dropped))
         else:
@@ -53,8 +60,6 @@ def guard(document: Path, as_json: bool) -> int:
 
 def _plan(workspace: Workspace, seen: Seen) -> Plan:
     """As if whoever is primary now were wished so: after a switchback, the other side is the fallback."""
-    from statehub_plan.abstraction import read_register
-
     primary = read_register(workspace.document, seen[0]).primary or workspace.document.spec.desired.primary
     return workspace.plan(turned(workspace.document, primary), *seen)
 

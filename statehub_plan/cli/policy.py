@@ -10,7 +10,7 @@ import click
 from statehub_plan.cli.options import json_option, plan_document_option
 from statehub_plan.cli.output import print_json, print_rich, print_text
 from statehub_plan.cli.workspace import Workspace, opened
-from statehub_plan.errors import Exit
+from statehub_plan.errors import Exit, StatehubError
 from statehub_plan.model.output import PolicyCheckOutput, PolicyTestOutput
 from statehub_plan.model.plan import Plan
 
@@ -22,6 +22,17 @@ _bundle = click.argument("bundle", type=click.Path(path_type=Path), default=Path
 _bundle_option = click.option(
     "--bundle", type=click.Path(path_type=Path), default=Path("policies"), show_default=True, help="the bundle's folder"
 )
+
+
+def _there(bundle: Path, command: str) -> Path:
+    """The folder itself; an error that says how this command is told another one. No document is asked here."""
+    if not bundle.is_dir():
+        raise StatehubError(
+            code="policy-bundle-missing",
+            what=f"there is no folder {bundle} here to read policies from",
+            hint=f"name the folder that holds statehub/: `statehub-plan policy {command}`",
+        )
+    return bundle
 
 
 @click.group()
@@ -66,7 +77,7 @@ def test(bundle: Path, as_json: bool) -> int:
     """Run the tests of BUNDLE (default: ./policies) with OPA: none at all, a failed one or an uncovered line fails."""
     from statehub_plan.policy import run_tests
 
-    report = run_tests(bundle)
+    report = run_tests(_there(bundle, "test BUNDLE"))
     if as_json:
         told = {**report.model_dump(), "coverage": report.coverage, "problems": report.problems}
         print_json(PolicyTestOutput.model_validate(told))
@@ -92,7 +103,7 @@ def explain(code: str, bundle: Path, as_json: bool) -> int:
     """Say which incident the rule CODE prevents, how binding it is and what to do about it."""
     from statehub_plan.policy import explain as explained
 
-    found = explained(bundle, code)
+    found = explained(_there(bundle, f"explain {code} --bundle BUNDLE"), code)
     if as_json:
         print_json(found)
     else:
@@ -118,7 +129,7 @@ def list_(bundle: Path, as_json: bool) -> int:
     """List every policy of BUNDLE (default: ./policies) and the codes of its rules."""
     from statehub_plan.policy import list_policies
 
-    found = list_policies(bundle)
+    found = list_policies(_there(bundle, "list BUNDLE"))
     if as_json:
         print_json({"policies": [one.model_dump(mode="json") for one in found]})
         return Exit.DONE

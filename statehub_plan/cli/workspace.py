@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import getpass
 import os
+import re
 import socket
 import subprocess
 from datetime import UTC, datetime
@@ -273,6 +274,12 @@ def load_plan(path: Path) -> Plan:
             what=f"the plan file {path} cannot be read: {error.strerror or error}",
             hint="make one with `statehub-plan plan DOCUMENT -out FILE`",
         ) from None
+    if not text.lstrip().startswith(b"{") and re.search(rb"^apiVersion: *[\"']?statehub-plan/", text, re.MULTILINE):
+        raise StatehubError(
+            code="plan-is-document",
+            what=f"{path} is a plan document, and what is approved and applied is a saved plan of it",
+            hint=f"plan it first: `statehub-plan plan {path} -out FILE`",
+        )
     return read_plan_file(text, str(path), _parse)
 
 

@@ -53,6 +53,16 @@ class Orphan(Frozen):
     retained_bytes: int | None
 
 
+class IdleSlot(Frozen):
+    """A slot of the tool's that nobody reads now: it keeps WAL on its endpoint's disk until somebody does, or drops it.
+    `orphan`: it belongs to no stream that is there or under way."""
+
+    endpoint: str
+    name: str
+    retained_bytes: int | None
+    orphan: bool
+
+
 def stream_name(receiver: Identity) -> str:
     """What slot and subscription of the stream into this database are called; unique among all clusters."""
     if not receiver.known:

@@ -17,7 +17,7 @@ Duration = Annotated[
     str,
     Field(
         pattern=_DURATION.pattern,
-        description="a number and ms, s, m, h or d, such as 30m",
+        description="a number above zero and ms, s, m, h or d, such as 30m",
         examples=["500ms", "5s", "30m", "24h", "7d"],
     ),
 ]
@@ -101,7 +101,7 @@ def duration_s(duration: str) -> float:
     """Seconds of a duration such as `500ms`, `5s`, `30m`, `24h`, `7d`; ValueError for anything else."""
     match = _DURATION.fullmatch(duration)
     if match is None:
-        raise ValueError(f"not a duration: {duration!r}; write a number and ms, s, m, h or d")
+        raise ValueError(f"not a duration: {duration!r}; write a number above zero and ms, s, m, h or d")
     return int(match[1]) * _UNIT_S[match[2]]
 
 

@@ -155,7 +155,7 @@ def long_transactions(connection: Connection, *, at_least_s: float = LONG_TRANSA
         raise StatehubError(
             code="privilege-missing",
             what=f"this role may not see what sessions of {', '.join(hidden)} are doing",
-            hint="as superuser: GRANT pg_read_all_stats to it, or membership in those roles",
+            hint="as superuser: GRANT pg_monitor to it, or membership in those roles",
         )
     return _named(rows, ("pid", "user", "age_s", "state"))
 

@@ -62,7 +62,7 @@ def prepare_schema(
             raise Refusal(
                 code="preflight-failed",
                 what=f"{len(problems)} things stand in the way of copying into {endpoint}; nothing was touched",
-                hint="do what each line says, then run again",
+                hint="do what each line says, then run again; after an edit of the document, with a new plan of it",
                 details=tuple(str(problem) for problem in problems),
             )
         load, post = _read_source(source, target, term, epoch, check)

@@ -5,19 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from statehub_plan.model.plan import Plan
-from statehub_plan.model.preflight import Severity
 from statehub_plan.render.diff import changes
 from statehub_plan.render.plan_words import (
     at_rest,
     expected_gap,
     gate_text,
     next_commands,
+    not_ready,
     summary,
     why,
     wish_text,
 )
 from statehub_plan.render.preflight import remark_lines
-from statehub_plan.render.preflight_words import preparing, remarks_of
+from statehub_plan.render.preflight_words import in_the_way, remarks_of
 from statehub_plan.render.stream_words import told_streams
 from statehub_plan.render.text import RenderableType, columns, hanging, heading, line, stack
 from statehub_plan.render.unknowns import gather_unknown
@@ -56,6 +56,8 @@ def _head(plan: Plan) -> Iterator[RenderableType]:
     yield columns(rows, indent=2)
     for told in told_streams(plan.spec, plan.observation):
         yield line(told, indent=2, style="bold red" if told.startswith("WAY BACK") else "")
+    if (said := not_ready(plan)) is not None:
+        yield line(said, indent=2, style="bold red")
 
 
 def _roles(plan: Plan) -> tuple[tuple[str, str], ...]:
@@ -99,12 +101,12 @@ def _refused(plan: Plan) -> Iterator[RenderableType]:
 
 def _preflight(plan: Plan) -> Iterator[RenderableType]:
     """What the checks object to, while the target is still to be made ready."""
-    remarks = remarks_of(plan.observation, plan.old, plan.new) if preparing(plan) else ()
+    remarks = remarks_of(plan)
     if remarks:
-        errors = sum(1 for one in remarks if one.severity is Severity.ERROR)
-        said = f"{counted(errors, 'thing')} in the way" if errors else f"{counted(len(remarks), 'warning')}"
+        errors = in_the_way(plan)
+        said = f"{counted(errors, 'thing')} in the way" if errors else f"{counted(len(remarks), 'remark')}"
         yield heading(f"Pre-flight: {said} (`doctor` says more)")
-        yield from remark_lines(remarks)
+        yield from remark_lines(remarks, sided=True)
 
 
 def _unknown(plan: Plan) -> Iterator[RenderableType]:
@@ -126,4 +128,5 @@ def _next(plan: Plan, saved_as: str | None) -> Iterator[RenderableType]:
     yield heading("Next")
     for text in next_commands(plan, saved_as):
         yield line(text, indent=2)
-    yield line(f"approvals are bound to effects {plan.effects_digest}", indent=2, style="dim")
+    if plan.steps:
+        yield line(f"approvals are bound to effects {plan.effects_digest}", indent=2, style="dim")

@@ -8,9 +8,11 @@ from datetime import UTC, datetime
 from statehub_plan.model.plan import Direction, Finding, Level, Plan, Step
 from statehub_plan.model.spec import FallbackMode, Gate, TransferMethod
 from statehub_plan.model.steps import StepClass, StepKind
+from statehub_plan.render.preflight_words import in_the_way
 from statehub_plan.render.words import approvals_needed, counted, moment, named
 from statehub_plan.world import Role
 
+_DEFERRED = "deferred_lanes.waiting"
 GRAVITY = (Level.HARD, Level.SOFT, Level.ADVISORY)
 
 
@@ -29,6 +31,14 @@ def at_rest(plan: Plan) -> str:
     """What holds when there is nothing to do."""
     mode = plan.spec.spec.desired.fallback.mode.value
     return f"{plan.new} is primary, clients are pointed at it, and {plan.old} is its {mode} fallback: nothing to do."
+
+
+def not_ready(plan: Plan) -> str | None:
+    """What is in the way although policies, which judge other things, may allow it; None where nothing is."""
+    count = in_the_way(plan)
+    if not count:
+        return None
+    return f"IN THE WAY: {counted(count, 'error')} of the pre-flight checks; `apply` refuses before it touches anything"
 
 
 def summary(plan: Plan) -> str:
@@ -85,6 +95,14 @@ def next_commands(plan: Plan, saved_as: str | None) -> tuple[str, ...]:
         return ("mend what the refusal names, then plan again",)
     if plan.verdict is not None and not plan.verdict.allowed:
         return ("mend what the policies object to, then plan again; `statehub-plan policy explain CODE` says more",)
+    waiting = [one for one in plan.verdict.findings if one.code == _DEFERRED] if plan.verdict is not None else []
+    if waiting:
+        return (f"wait: {waiting[0].message}; `apply` is vetoed before that, and `status` shows each criterion",)
+    if in_the_way(plan):
+        mend = f"mend what pre-flight objects to; `statehub-plan doctor {shlex.quote(plan.spec_path)}` looks again"
+        if saved_as is None:
+            return mend, "then plan again"
+        return mend, "then approve and apply this plan, or plan again if the document had to be changed for it"
     if saved_as is None:
         verb = "plan" if plan.direction is Direction.FORWARD else plan.direction.value
         return (f"save it first: statehub-plan {verb} {shlex.quote(plan.spec_path)} -out FILE",)

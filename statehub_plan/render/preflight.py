@@ -47,13 +47,15 @@ def preflight_view(output: PreflightOutput) -> RenderableType:
     return stack(parts)
 
 
-def remark_lines(remarks: Sequence[Remark]) -> Iterator[RenderableType]:
-    """Two lines for each: what, and the remedy; of one check's many objects some are named and the rest is counted."""
+def remark_lines(remarks: Sequence[Remark], *, sided: bool = False) -> Iterator[RenderableType]:
+    """Two lines for each: what, and the remedy; of one check's many objects some are named and the rest is counted.
+    `sided`: which endpoint it is about comes first, where no heading says so."""
     for (severity, check_id, _), group in groupby(remarks, key=lambda one: (one.severity, one.id, one.where)):
         alike = tuple(group)
         for one in alike[:_NAMED]:
             label = (_WORDS[severity],)
-            yield hanging(label, f"{one.what} [{check_id}]", widths=(7,), indent=2, style=_STYLES[severity])
+            what = f"{one.where}: {one.what}" if sided else one.what
+            yield hanging(label, f"{what} [{check_id}]", widths=(7,), indent=2, style=_STYLES[severity])
             if one.remedy:
                 yield hanging(("",), f"remedy: {one.remedy}", widths=(7,), indent=2)
         if len(alike) > _NAMED:

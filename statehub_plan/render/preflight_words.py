@@ -7,12 +7,14 @@ from dataclasses import dataclass
 
 from pydantic import JsonValue
 
-from statehub_plan.model.facts import Observation
 from statehub_plan.model.plan import Plan
 from statehub_plan.model.preflight import Severity
+from statehub_plan.model.spec import TransferMethod
 from statehub_plan.model.steps import StepKind
 
-__all__ = ["Remark", "preparing", "remarks_of"]
+__all__ = ["Remark", "in_the_way", "preparing", "remarks_of"]
+
+_NOT_EMPTY = "target-not-empty"
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,15 +33,29 @@ def preparing(plan: Plan) -> bool:
     return any(step.kind in (StepKind.PREPARE_TARGET, StepKind.FOLLOW) for step in plan.steps)
 
 
-def remarks_of(observation: Observation, old: str, new: str) -> tuple[Remark, ...]:
-    """Errors and warnings among the facts, if they are about moving `old` to `new`; nothing while they are unknown."""
-    value = observation.value("preflight")
-    if not isinstance(value, dict) or (value.get("source"), value.get("target")) != (old, new):
+def remarks_of(plan: Plan) -> tuple[Remark, ...]:
+    """Errors and warnings of the checks, if they are about this plan's move and its target is still to be made ready;
+    nothing while they are unknown. That the target holds something is none where the plan shows that it is replaced, as
+    a former primary's stale rows are without being asked for."""
+    value = plan.observation.value("preflight")
+    about = (value.get("source"), value.get("target")) if isinstance(value, dict) else ()
+    if not preparing(plan) or not isinstance(value, dict) or about != (plan.old, plan.new):
         return ()
     found = value.get("found")
-    names = {"source": old, "target": new}
+    names = {"source": plan.old, "target": plan.new}
     remarks = tuple(_remark(one, names) for one in found if isinstance(one, dict)) if isinstance(found, list) else ()
-    return tuple(one for one in remarks if one.severity is not Severity.INFO)
+    kept = any(step.params.get("replaces_content") is False for step in plan.steps)
+    return tuple(one for one in remarks if one.severity is not Severity.INFO and (kept or one.id != _NOT_EMPTY))
+
+
+def in_the_way(plan: Plan) -> int:
+    """How many errors `apply` refuses before anything is touched; what hinders replication alone is none of them where
+    rows travel by a dump."""
+    value = plan.observation.value("preflight")
+    hindering = value.get("replication_errors") if isinstance(value, dict) else None
+    dumps = plan.spec.spec.transfer.method is TransferMethod.DUMP
+    harmless = set(map(str, hindering)) if dumps and isinstance(hindering, list) else set()
+    return sum(one.severity is Severity.ERROR and one.id not in harmless for one in remarks_of(plan))
 
 
 def _remark(one: Mapping[str, JsonValue], names: Mapping[str, str]) -> Remark:

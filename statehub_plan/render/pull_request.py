@@ -12,12 +12,13 @@ from statehub_plan.render.plan_words import (
     expected_gap,
     gate_text,
     next_commands,
+    not_ready,
     sorted_findings,
     summary,
     why,
     wish_text,
 )
-from statehub_plan.render.preflight_words import preparing, remarks_of
+from statehub_plan.render.preflight_words import remarks_of
 from statehub_plan.render.stream_words import told_streams
 from statehub_plan.render.unknowns import gather_unknown
 from statehub_plan.render.words import identity_text, mark, moment, named
@@ -29,6 +30,8 @@ def plan_markdown(plan: Plan) -> str:
     head = [f"## Plan {code(meta.name)}: {md(meta.title)}", "", md(wish_text(plan))]
     for told in told_streams(plan.spec, plan.observation):
         head += ["", f"**{md(told)}**" if told.startswith("WAY BACK") else md(told)]
+    if (said := not_ready(plan)) is not None:
+        head += ["", f"**{md(said)}**"]
     if not plan.changes:
         return document([head, [f"**No changes.** {md(at_rest(plan))}"], _unknown(plan), _basis(plan)])
     return document(
@@ -94,8 +97,9 @@ def _verdict(plan: Plan) -> list[str]:
 
 
 def _preflight(plan: Plan) -> list[str]:
-    remarks = remarks_of(plan.observation, plan.old, plan.new) if preparing(plan) else ()
-    rows = [(one.severity.value, code(one.id), code(one.where), md(one.what), md(one.remedy)) for one in remarks]
+    rows = [
+        (one.severity.value, code(one.id), code(one.where), md(one.what), md(one.remedy)) for one in remarks_of(plan)
+    ]
     return ["### Pre-flight", "", *table(("Severity", "Check", "Where", "What", "Remedy"), rows)] if rows else []
 
 
@@ -117,7 +121,8 @@ def _basis_lines(plan: Plan) -> Iterator[str]:
     for role, name in (("old", plan.old), ("new", plan.new)):
         yield f"- {role} {code(name)}: {md(identity_text(plan.identities.get(name)))}"
     yield f"- made {moment(plan.created_at)} by {md(plan.author)} with statehub-plan {md(plan.tool_version)}"
-    yield f"- effects {code(plan.effects_digest)}, to which approvals are bound"
+    if plan.steps:
+        yield f"- effects {code(plan.effects_digest)}, to which approvals are bound"
     yield f"- evidence {code(plan.evidence_digest)}"
     yield f"- document {code(plan.spec_digest)}"
     for command in next_commands(plan, "PLANFILE") if plan.changes else ():

@@ -96,6 +96,9 @@ def _path(lane: LaneStatus, *, named: bool) -> Iterator[str]:
         yield from (f"{number}. {prose(text)}" for number, text in enumerate(lane.pickup, start=1))
         return
     assert lane.primary is not None
+    if not lane.steps_left and lane.to_mend:
+        yield f"No step is left to pick up, but: {prose('; '.join(lane.to_mend))}."
+        return
     if not lane.steps_left:
         yield f"Nothing is left to pick up: {md(lane.because)}."
         return

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from statehub_plan.render.status_words import gate_standing, told
+from statehub_plan.render.status_words import gate_standing, headlines, told
 from statehub_plan.render.text import RenderableType, columns, hanging, line, stack
 from statehub_plan.render.words import moment
 from statehub_plan.status.model import LaneStatus, Status, TaskStanding
@@ -22,7 +22,9 @@ def status_view(status: Status) -> RenderableType:
 def _lane(lane: LaneStatus) -> Iterator[RenderableType]:
     yield line("")
     yield line(f"{lane.name.upper()} {lane.title}: {lane.standing.value.upper()}", style="bold")
-    yield hanging(("state",), " ".join(told(lane)) or lane.because, widths=_LABELS, indent=2)
+    for label, text in headlines(lane):
+        yield hanging((label,), text, widths=_LABELS, indent=2)
+    yield hanging(("state",), " ".join(told(lane, headed=True)) or lane.because, widths=_LABELS, indent=2)
     if lane.tasks:
         rows = [(_MARKS[task.standing], task.id, task.title, task.detail) for task in lane.tasks]
         yield columns(rows, indent=2)

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from statehub_plan.abstraction import BEGUN
 from statehub_plan.model.record import CriterionStatus, DrillRecord
 from statehub_plan.model.steps import StepKind
-from statehub_plan.render.stream_words import of_receiver, stream_text
+from statehub_plan.render.stream_words import of_receiver, size_text, stream_text
 from statehub_plan.render.unknowns import gather_unknown
-from statehub_plan.render.words import counted, moment
+from statehub_plan.render.words import counted, moment, plain
 from statehub_plan.status.model import (
     GateStanding,
     GateStatus,
@@ -22,13 +22,57 @@ from statehub_plan.status.model import (
 _APART = (LaneStanding.DEFERRED, LaneStanding.OBSERVED, LaneStanding.SUPERSEDED)
 
 
-def told(lane: LaneStatus) -> tuple[str, ...]:
-    """Where the lane stands, sentence by sentence; what could not be observed is said, never left out."""
+def headlines(lane: LaneStatus) -> tuple[tuple[str, str], ...]:
+    """(label, text) of what is asked first when something is wrong: who is primary, who accepts writes, where clients
+    are pointed. Nothing for a lane that is not looked at, or stands apart."""
+    primary = lane.primary
+    if primary is None or lane.standing in _APART:
+        return ()
+    if primary.endpoint is None:
+        return (("primary", f"unknown: {primary.basis}"), ("clients", _clients(primary.access)))
+    since = f"since term {primary.term}" if primary.term else "(no decision yet)"
+    when = f", decided {moment(primary.decided_at)}" if primary.decided_at else ""
+    return (
+        ("primary", f"{primary.endpoint} {since}{when}"),
+        ("writes", _writes(lane, primary.endpoint, primary.writes)),
+        ("clients", _clients(primary.access)),
+    )
+
+
+def _writes(lane: LaneStatus, primary: str, writes: str) -> str:
+    states = {primary: writes}
+    if lane.fallback is not None:
+        states[lane.fallback.endpoint] = lane.fallback.writes
+    accepting = [name for name, state in states.items() if state == "open"]
+    nobody = "nobody for sure" if "unknown" in states.values() else "nobody"
+    others = [
+        f"whether by {name} is not known" if state == "unknown" else f"{name} is {state}"
+        for name, state in states.items()
+        if state != "open"
+    ]
+    return "; ".join((f"accepted by {' AND '.join(accepting) or nobody}", *others))
+
+
+def _clients(access: str) -> str:
+    return {"unknown": "could not be observed", "split": "pointed at BOTH sides"}.get(access, f"pointed at {access}")
+
+
+def told(lane: LaneStatus, *, headed: bool = False) -> tuple[str, ...]:
+    """Where the lane stands, sentence by sentence; what could not be observed is said, never left out. `headed`: but
+    for what `headlines` says."""
     sentences = [*_criteria(lane), *_tasks(lane)]
     if lane.standing is LaneStanding.SUPERSEDED:
         sentences.insert(0, f"{_capital(lane.because)}.")
     if lane.standing not in _APART:
-        sentences += [*_primary(lane), *_stabilization(lane), *_fallback(lane), *_drills(lane), *_trouble(lane)]
+        sentences += [
+            *(() if headed else _primary(lane)),
+            *_health(lane),
+            *_stabilization(lane),
+            *_fallback(lane),
+            *_slots(lane),
+            *_drills(lane),
+            *_trouble(lane),
+        ]
     return tuple(sentences)
 
 
@@ -114,8 +158,11 @@ def _primary(lane: LaneStatus) -> Iterator[str]:
         yield "Where clients are pointed could not be observed."
     elif primary.access != primary.endpoint:
         yield f"Clients are pointed at: {primary.access}."
-    if primary.health == "failing":
-        yield "Its API is not healthy."
+
+
+def _health(lane: LaneStatus) -> Iterator[str]:
+    if lane.primary is not None and lane.primary.endpoint is not None and lane.primary.health == "failing":
+        yield f"The API of {lane.primary.endpoint} is not healthy."
 
 
 def _stabilization(lane: LaneStatus) -> Iterator[str]:
@@ -145,7 +192,23 @@ def _fallback(lane: LaneStatus) -> Iterator[str]:
     if one.stream is not None and not one.retired:
         limit = one.retained_limit_bytes or 0
         told = stream_text(one.stream, str(lane.primary.endpoint), retained_limit_bytes=limit, way_back=True)
+        reasons = {fact.reason for fact in lane.unknown if fact.reason is not None}
+        if not one.stream.observed and any(one.stream.why.endswith(reason) for reason in reasons):
+            told = told.partition(": ")[0]  # the reason is told once, with all that it keeps from being observed
         yield f"{of_receiver('It', told)}."
+
+
+def _slots(lane: LaneStatus) -> Iterator[str]:
+    """A run at work has slots that nobody reads for a moment."""
+    for one in lane.slots if lane.standing is not LaneStanding.RUNNING else ():
+        size = f"{size_text(one.retained_bytes)} of" if one.retained_bytes is not None else "an unknown amount of"
+        if lane.standing is LaneStanding.INTERRUPTED:
+            ends = "until the run goes on, or `abort` drops it"
+        elif one.orphan:
+            ends = "and no run is going to: drop it with pg_drop_replication_slot"
+        else:
+            ends = "until its stream goes on, or it is dropped with pg_drop_replication_slot"
+        yield f"{one.endpoint} keeps {size} WAL for slot {one.name}, which nobody reads, {ends}."
 
 
 def _drills(lane: LaneStatus) -> Iterator[str]:
@@ -169,8 +232,11 @@ def _trouble(lane: LaneStatus) -> Iterator[str]:
     }.get(lane.standing)
     if told is not None:
         yield f"{told}: {lane.because.rstrip('.')}."
-    groups = [group.text(most=3) for group in gather_unknown(lane.unknown)]
-    if groups:
+    told_once: dict[str, list[str]] = {}
+    for group in gather_unknown(lane.unknown):
+        told_once.setdefault(plain(group.reason), []).append(group.what(most=3))
+    if told_once:
+        groups = (f"{'; '.join(what)}: {reason}" for reason, what in told_once.items())
         yield f"Could not be observed: {'; '.join(groups)}."
 
 

@@ -19,10 +19,13 @@ class UnknownGroup:
 
     def text(self, most: int = 4) -> str:
         """`wsl2: reach, identity, writes and 20 more: connection refused`."""
+        return f"{self.what(most)}: {plain(self.reason)}"
+
+    def what(self, most: int = 4) -> str:
+        """The same without the reason."""
         named = ", ".join(self.facts[:most])
         more = f" and {len(self.facts) - most} more" if len(self.facts) > most else ""
-        what = f"{self.subject}: {named}{more}" if named else self.subject
-        return f"{what}: {plain(self.reason)}"
+        return f"{self.subject}: {named}{more}" if named else self.subject
 
 
 def gather_unknown(facts: Iterable[Fact]) -> tuple[UnknownGroup, ...]:

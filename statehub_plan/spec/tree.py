@@ -158,8 +158,15 @@ class _Builder:
         mark = error.problem_mark or error.context_mark
         at = Position(mark.line + 1, mark.column + 1) if mark else _START
         said = " ".join(part for part in (error.context, error.problem) if part)
+        if self._is_tab(at):
+            self._problem(at, "this is not YAML: there is a tab where YAML allows blanks only", "indent with blanks")
+            return
         remedy = next((remedy for part, remedy in _SYNTAX_REMEDIES if part in said), "see the lines above it as well")
         self._problem(at, f"this is not YAML: {shown(said) if len(said) < 60 else said}", remedy)
+
+    def _is_tab(self, at: Position) -> bool:
+        lines = _BREAK.split(self.text)
+        return at.line <= len(lines) and lines[at.line - 1][at.column - 1 : at.column] == "\t"
 
     def _event(self, event: Any) -> None:
         mark = event.start_mark

@@ -8,10 +8,11 @@ from pydantic import JsonValue
 
 from statehub_plan.abstraction import Register, identity_of_primary, stabilization_for
 from statehub_plan.model.plan import Plan
+from statehub_plan.model.record import DrillRecord
 from statehub_plan.model.spec import FallbackMode, size_bytes
-from statehub_plan.model.stream import StreamState
+from statehub_plan.model.stream import IdleSlot, StreamState
 from statehub_plan.status.model import FallbackStatus, PrimaryStatus, StabilizationStatus
-from statehub_plan.streams import stream_between
+from statehub_plan.streams import idle_slots, stream_between
 from statehub_plan.world import Role, other, side
 
 
@@ -76,6 +77,22 @@ def fallback_status(plan: Plan) -> FallbackStatus | None:
         stream=stream if told else None,
         retained_limit_bytes=size_bytes(wished.limits.drop_slot_at_retained) if told else None,
     )
+
+
+def to_mend(plan: Plan | None, drills: tuple[DrillRecord, ...]) -> tuple[str, ...]:
+    """What is wrong where the wish holds and no plan has a step against it."""
+    found = []
+    fallback = fallback_status(plan) if plan is not None else None
+    if fallback is not None and not fallback.retired and fallback.stream is not None and not fallback.stream.lossless:
+        found.append(f"mend the way back, which is not lossless ({fallback.stream.why})")
+    found += [f"repeat the {one.kind} drill, the newest of which does not count" for one in drills if not one.passed]
+    return tuple(found)
+
+
+def slots_left(plan: Plan, fallback: FallbackStatus | None, decided: int) -> tuple[IdleSlot, ...]:
+    """Slots that nobody reads, but for the one that is told with the stream into the fallback."""
+    told = fallback.stream.slot if fallback is not None and fallback.stream is not None and decided else None
+    return tuple(one for one in idle_slots(plan.observation, (plan.old, plan.new)) if one.name != told)
 
 
 def stabilization_status(plan: Plan, decided: int) -> StabilizationStatus | None:

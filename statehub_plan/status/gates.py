@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from datetime import datetime
 
+from statehub_plan.history import Unfinished
 from statehub_plan.model.plan import Plan
 from statehub_plan.model.record import ApprovalStatus, GateState, Record, RecordKind
 from statehub_plan.model.spec import Gate
@@ -17,6 +18,15 @@ def gate_status(
     """The gate as the plan made now needs it; `runs` are the lane's runs that still count."""
     standing, detail = _standing(gate, plan, state, records, runs)
     return _told(gate, standing, detail, len(state.fingerprints) if state is not None else 0)
+
+
+def gate_of_run(gate: Gate, begun: Unfinished) -> GateStatus:
+    """The gate as a run that is not over has left it. That run goes by its own plan: what its approvals say would count
+    for nothing of a plan made now, and nothing of that matters to the run."""
+    if gate.name in begun.gates:
+        return _told(gate, GateStanding.PASSED, f"by run {begun.run}, which goes on under its own approvals", 0)
+    asked = f"run {begun.run} has not come to it and goes by its own plan: `approvals PLANFILE` tells what counts there"
+    return _told(gate, GateStanding.UNKNOWN, asked, 0)
 
 
 def idle_gate(gate: Gate, why: str) -> GateStatus:

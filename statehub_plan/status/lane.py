@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from statehub_plan.abstraction import Register, observed_decision, read_register
-from statehub_plan.history import Lane, Unfinished, decided_term, unfinished_run
+from statehub_plan.history import Lane, Unfinished, decided_term, stabilizing_run, unfinished_run
 from statehub_plan.model.facts import Evidence
 from statehub_plan.model.plan import Plan
 from statehub_plan.model.record import CriterionStatus, GateState, History, Record
@@ -14,8 +14,15 @@ from statehub_plan.model.spec import CutoverPlan, ObservedLane
 from statehub_plan.model.spec import Lane as DeclaredLane
 from statehub_plan.model.steps import StepKind
 from statehub_plan.render.words import named
-from statehub_plan.status.facts import decider, fallback_status, primary_status, stabilization_status
-from statehub_plan.status.gates import gate_status, idle_gate
+from statehub_plan.status.facts import (
+    decider,
+    fallback_status,
+    primary_status,
+    slots_left,
+    stabilization_status,
+    to_mend,
+)
+from statehub_plan.status.gates import gate_of_run, gate_status, idle_gate
 from statehub_plan.status.model import (
     CriterionStanding,
     GateStatus,
@@ -24,6 +31,7 @@ from statehub_plan.status.model import (
     TaskStanding,
     TaskStatus,
 )
+from statehub_plan.status.runs import Standing, go_on, run_standing, way_back
 from statehub_plan.status.tasks import current_runs, steps_done, task_status
 from statehub_plan.world import Role, Stable
 
@@ -53,21 +61,29 @@ def lane_status(lane: LaneInput) -> LaneStatus:
     narrative, meta = document.spec.narrative, document.metadata
     register = read_register(lane.plan.spec, lane.plan.observation) if lane.plan is not None else None
     tasks = _tasks(lane, register)
-    standing, because = _standing(lane, tasks)
+    begun = unfinished_run(meta.name, lane.records)
+    waiting = stabilizing_run(meta.name, lane.records)
+    back = _way_back(lane, register, waiting)
+    standing, because = _standing(lane, register, tasks, begun, back)
+    observed = _observed(lane, register)
+    mend = to_mend(lane.plan, lane.history.drills) if standing is LaneStanding.DONE else ()
+    if back is not None and standing is LaneStanding.WAITING:
+        observed["steps_left"] = back
     return LaneStatus(
         name=meta.name,
         title=meta.title,
         kind=document.kind,
         standing=standing,
         because=because,
-        **_observed(lane, register),  # type: ignore[arg-type]
+        **observed,  # type: ignore[arg-type]
         reached=lane.reached.states,
         drills=lane.history.drills,
         tasks_called=narrative.tasks_called,
         tasks=tasks,
         criteria=_criteria(lane),
-        gates=_gates(lane, register, standing),
-        next_action=_next_action(lane, tasks, standing, begun=bool(_runs(lane, register)[0])),
+        gates=_gates(lane, register, standing, begun if back is None else waiting),
+        to_mend=mend,
+        next_action=_next_action(lane, register, tasks, standing, begun, back, mend),
         decision=narrative.decision,
         rationale=narrative.rationale,
         pickup=narrative.pickup,
@@ -80,10 +96,12 @@ def _observed(lane: LaneInput, register: Register | None) -> dict[str, object]:
     if lane.plan is None or register is None or not isinstance(lane.document, CutoverPlan):
         return {}
     plan = lane.plan
+    fallback = fallback_status(plan)
     return {
         "wished_primary": plan.new,
         "primary": primary_status(plan, register),
-        "fallback": fallback_status(plan),
+        "fallback": fallback,
+        "slots": slots_left(plan, fallback, register.decided),
         "stabilization": stabilization_status(plan, register.decided),
         "steps_left": tuple(step.title for step in plan.steps),
         "refused": plan.refused,
@@ -124,11 +142,15 @@ def _criteria(lane: LaneInput) -> tuple[CriterionStanding, ...]:
     return tuple(told)
 
 
-def _gates(lane: LaneInput, register: Register | None, standing: LaneStanding) -> tuple[GateStatus, ...]:
+def _gates(
+    lane: LaneInput, register: Register | None, standing: LaneStanding, begun: Unfinished | None
+) -> tuple[GateStatus, ...]:
     if not isinstance(lane.document, CutoverPlan):
         return ()
     if standing in (LaneStanding.DEFERRED, LaneStanding.SUPERSEDED):
         return tuple(idle_gate(gate, f"the lane is {standing.value}") for gate in lane.document.spec.gates)
+    if begun is not None:
+        return tuple(gate_of_run(gate, begun) for gate in lane.document.spec.gates)
     runs, _ = _runs(lane, register)
     states = {state.gate: state for state in lane.gates}
     return tuple(
@@ -136,7 +158,19 @@ def _gates(lane: LaneInput, register: Register | None, standing: LaneStanding) -
     )
 
 
-def _standing(lane: LaneInput, tasks: tuple[TaskStatus, ...]) -> tuple[LaneStanding, str]:
+def _way_back(lane: LaneInput, register: Register | None, waiting: Unfinished | None) -> tuple[str, ...] | None:
+    if waiting is None or lane.plan is None or register is None:
+        return None
+    return way_back(waiting, lane.plan, register)
+
+
+def _standing(
+    lane: LaneInput,
+    register: Register | None,
+    tasks: tuple[TaskStatus, ...],
+    begun: Unfinished | None,
+    back: tuple[str, ...] | None,
+) -> Standing:
     """The first that holds; a lane that could not be looked at is blocked, never done."""
     meta = lane.document.metadata
     finished = bool(tasks) and all(task.standing is TaskStanding.DONE for task in tasks)
@@ -148,24 +182,14 @@ def _standing(lane: LaneInput, tasks: tuple[TaskStatus, ...]) -> tuple[LaneStand
     unmet = [one.detail for one in lane.history.criteria if one.status is not CriterionStatus.MET]
     if meta.lane is DeclaredLane.DEFERRED and unmet:
         return LaneStanding.DEFERRED, "; ".join(unmet)
-    begun = unfinished_run(meta.name, lane.records)
     if begun is not None:
-        return _begun(begun, lane.lease)
+        return run_standing(begun, lane.plan, register, lane.lease)
+    if back is not None:
+        return LaneStanding.WAITING, "stabilization of the way back runs"
     return _running(lane.plan, lane.problem, tasks, finished)
 
 
-def _begun(begun: Unfinished, lease: LeaseHeld | None) -> tuple[LaneStanding, str]:
-    where = f"run {begun.run} at {begun.step or 'its beginning'}"
-    if lease is not None:
-        who = f"{lease.holder} (process {lease.pid} on {lease.host})" if lease.pid is not None else lease.holder
-        return LaneStanding.RUNNING, f"{where} is under way, carried out by {who}"
-    why = f": {begun.failed}" if begun.failed else "; it ended without a word"
-    return LaneStanding.INTERRUPTED, f"{where} was interrupted{why}"
-
-
-def _running(
-    plan: Plan | None, problem: str | None, tasks: tuple[TaskStatus, ...], finished: bool
-) -> tuple[LaneStanding, str]:
+def _running(plan: Plan | None, problem: str | None, tasks: tuple[TaskStatus, ...], finished: bool) -> Standing:
     if plan is None:
         return LaneStanding.BLOCKED, problem or "it was not observed"
     if plan.refused is not None and not plan.steps:
@@ -183,24 +207,36 @@ def _running(
     return LaneStanding.ACTIVE, f"next: {first.title}, because {named(first.because, plan.old, plan.new)}"
 
 
-def _next_action(lane: LaneInput, tasks: tuple[TaskStatus, ...], standing: LaneStanding, begun: bool) -> str:
+def _next_action(
+    lane: LaneInput,
+    register: Register | None,
+    tasks: tuple[TaskStatus, ...],
+    standing: LaneStanding,
+    begun: Unfinished | None,
+    back: tuple[str, ...] | None,
+    mend: tuple[str, ...],
+) -> str:
     """The document's own sentence until a run of this lane has begun to change the world, else what is left by plan."""
     narrative = lane.document.spec.narrative.next_action or ""
     task = next((one for one in tasks if one.standing is not TaskStanding.DONE), None)
+    if standing is LaneStanding.DONE and mend:
+        return f"No step is left in this lane, but: {'; '.join(mend)}."
     if standing is LaneStanding.DONE:
         return "Nothing is left to do in this lane."
     if standing in (LaneStanding.DEFERRED, LaneStanding.OBSERVED, LaneStanding.SUPERSEDED):
         return narrative or "Nothing to do here now."
     if standing is LaneStanding.RUNNING:
         return "Wait for the run that is under way."
-    if standing is LaneStanding.INTERRUPTED:
-        return "Go on: run `apply` again with the plan of the interrupted run; or keep the present primary: `abort`."
+    if standing is LaneStanding.INTERRUPTED and begun is not None:
+        return go_on(begun, register)
+    if standing is LaneStanding.WAITING and back is not None:
+        return f"Go on with the way back's own plan (`watch`, or `apply` again later): {', then '.join(back)}."
     prefix, plan = f"{task.id}: " if task is not None else "", lane.plan
     if plan is None:
         return f"{prefix}make it observable first: {lane.problem or 'it was not observed'}"
     if plan.refused is not None and not plan.steps:
         return f"Before anything else: {named(plan.refused.remedy, plan.old, plan.new)}"
-    if plan.steps and begun and not _untouched(plan):
+    if plan.steps and _runs(lane, register)[0] and not _untouched(plan):
         return f"{_stepwise(tasks, prefix)}{', then '.join(step.title for step in plan.steps)}."
     if task is not None:
         return f"{prefix}{task.next_action or task.title}"

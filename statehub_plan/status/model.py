@@ -10,7 +10,7 @@ from statehub_plan.model.facts import Fact
 from statehub_plan.model.plan import Refused
 from statehub_plan.model.record import CriterionState, DrillRecord
 from statehub_plan.model.steps import StepKind
-from statehub_plan.model.stream import Stream
+from statehub_plan.model.stream import IdleSlot, Stream
 
 
 class LaneStanding(StrEnum):
@@ -120,7 +120,8 @@ class FallbackStatus(Frozen):
 
 class LaneStatus(Frozen):
     """One lane: what was observed beside what its document says. `steps_left` are titles of the steps that a plan made
-    now would take, `reached` is what criteria of other lanes may rest on, `unknown` what could not be observed."""
+    now would take, `slots` what keeps WAL and nobody reads, `reached` is what criteria of other lanes may rest on,
+    `unknown` what could not be observed, `to_mend` what no step of a plan mends."""
 
     name: str
     title: str
@@ -130,6 +131,7 @@ class LaneStatus(Frozen):
     wished_primary: str | None = None
     primary: PrimaryStatus | None = None
     fallback: FallbackStatus | None = None
+    slots: tuple[IdleSlot, ...] = ()
     stabilization: StabilizationStatus | None = None
     reached: tuple[str, ...] = ()
     drills: tuple[DrillRecord, ...] = ()
@@ -140,6 +142,7 @@ class LaneStatus(Frozen):
     steps_left: tuple[str, ...] = ()
     refused: Refused | None = None
     unknown: tuple[Fact, ...] = ()
+    to_mend: tuple[str, ...] = ()
     next_action: str = ""
     decision: str | None = None
     rationale: str | None = None

@@ -21,6 +21,7 @@ from statehub_plan.postgres.replication import read_subscription, stream_name
 from statehub_plan.postgres.schema import prepare_schema
 from statehub_plan.postgres.state import claim_epoch, identity, read_state, set_transfer, spoil_transfer
 from statehub_plan.postgres.stopping import stop_following
+from statehub_plan.render.words import counted
 from statehub_plan.steps.compare import tell
 from statehub_plan.steps.stage import Stage
 from statehub_plan.world import TransferStage
@@ -106,7 +107,8 @@ def _require_fit(stage: Stage, endpoint: str, replace: bool) -> None:
     if problems:
         raise Refusal(
             code="preflight-failed",
-            what=f"{len(problems)} things stand in the way; nothing was touched",
-            hint="remedy what is listed and run `apply` again",
+            what=f"{counted(len(problems), 'thing')} in the way; nothing was touched",
+            hint="remedy what is listed and run `apply` again; after an edit of the document make a new plan first, as "
+            "this one goes by what it was made from",
             details=problems,
         )

@@ -51,6 +51,32 @@ def nothing() -> Plan:
     return examples.plan(examples.observation(list(examples.after_cutover("passed")), recorded, written))
 
 
+def deferred() -> Plan:
+    """A lane that waits for its entry criteria."""
+    waiting = Finding(
+        code="deferred_lanes.waiting",
+        level=Level.ADVISORY,
+        message="this lane is deferred until: first",
+        remedy="Wait for the entry criteria of the lane; `status` shows each one.",
+    )
+    return examples.judged(examples.plan(), waiting)
+
+
+def test_a_deferred_plan_is_not_offered_to_be_applied() -> None:
+    """Policies allow it to be planned; carried out it would be vetoed, which is said before anybody approves it."""
+    text = on_screen(plan_view(deferred(), saved_as="move.plan"))
+    following = text[text.index("Next\n") :]
+    assert "wait: this lane is deferred until: first; `apply` is vetoed before that" in following
+    assert "statehub-plan apply" not in following
+
+
+def test_no_digest_where_there_is_nothing_to_approve() -> None:
+    """A plan without steps has no effects that anybody could sign."""
+    for made in (nothing(), unreachable()):
+        assert "approvals are bound" not in on_screen(plan_view(made, saved_as="move.plan"))
+        assert "approvals are bound" not in plan_markdown(made)
+
+
 PLANS = {
     "cutover": cutover,
     "unreachable": unreachable,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pydantic import JsonValue
 
+from statehub_plan.model.facts import Fact
 from statehub_plan.model.output import PreflightOutput
 from statehub_plan.model.plan import Direction, Plan
 from statehub_plan.model.preflight import Found, Severity, Side
@@ -71,6 +72,11 @@ def planned(*found: Found, direction: Direction = Direction.FORWARD) -> Plan:
     return examples.judged(examples.plan(seen))
 
 
+def replanned(plan: Plan, fact: Fact) -> Plan:
+    """The same plan with one fact exchanged."""
+    return plan.model_copy(update={"observation": examples.observation(list(plan.observation), fact)})
+
+
 def test_doctor_shows_what_was_found_by_side() -> None:
     """Errors first, each with its remedy; of many alike some are named and the rest counted; nothing escapes."""
     check("render/doctor-preflight.txt", doctor(*FOUND))
@@ -91,6 +97,50 @@ def test_a_plan_shows_what_stands_in_its_way() -> None:
     markdown = plan_markdown(planned(*FOUND))
     assert "### Pre-flight" in markdown
     assert "`no-replica-identity`" in markdown
+
+
+def test_what_is_in_the_way_comes_before_what_policies_allow_and_before_approving() -> None:
+    """They judge other things: whoever reads that they allow a plan must not take it for one that can be applied."""
+    text = on_screen(plan_view(planned(*FOUND), saved_as="cutover.plan"))
+    assert text.index("IN THE WAY: 6 errors") < text.index("Changes") < text.index("Policies allow this")
+    following = text[text.index("Next\n") :].splitlines()
+    assert following[1].startswith("  mend what pre-flight objects to")
+    assert not any("statehub-plan approve" in line for line in following)
+    assert "**IN THE WAY: 6 errors" in plan_markdown(planned(*FOUND))
+    assert "IN THE WAY" not in on_screen(plan_view(planned(FOUND[-2]), saved_as=None))
+
+
+NOT_EMPTY = Found(
+    id="target-not-empty",
+    severity=Severity.ERROR,
+    side=Side.TARGET,
+    subject="",
+    what="the target is not empty: 7 tables",
+    reason="what is there already may be somebody's only copy",
+    remedy="take an empty database, or set transfer.targetContent: replace (it is dumped, then dropped)",
+)
+
+
+def test_what_a_plan_replaces_is_not_in_its_way() -> None:
+    """The checks know the document, the step knows the content: a former primary's stale rows are replaced unasked,
+    and `apply` asks the checks as the step says."""
+    replacing = planned(NOT_EMPTY)
+    assert any(step.params.get("replaces_content") for step in replacing.steps)
+    assert "target-not-empty" not in on_screen(plan_view(replacing, saved_as=None))
+
+
+def test_what_only_hinders_replication_is_not_in_the_way_of_a_dump() -> None:
+    """`auto` took the dump because of it; it is told, and keeps nobody from applying."""
+    plan = planned(*FOUND)
+    fact = plan.observation.get("preflight")
+    assert fact is not None
+    assert isinstance(fact.value, dict)
+    hindered = fact.model_copy(
+        update={"value": {**fact.value, "replication_errors": ["no-replica-identity", "wal-level"]}}
+    )
+    text = on_screen(plan_view(replanned(plan, hindered), saved_as=None))
+    assert "IN THE WAY" not in text
+    assert "no-replica-identity" in text
 
 
 def test_a_plan_says_nothing_about_checks_that_object_to_nothing_or_to_another_move() -> None:

@@ -121,8 +121,9 @@ def test_an_endpoint_that_cannot_be_seen_is_unknown_with_the_reason_and_stops_ev
     expected = "primary-unknown" if name == SOURCE else "new-unreachable"
     assert expected == made.json["plan"]["refused"]["code"]
     applied = ran("apply", file)
-    assert Exit.STALE_PLAN == applied.status
+    assert Exit.ERROR == applied.status
     assert reason in applied.err
+    assert "run the same `apply` again" in applied.err
     assert PASSWORD not in observed.told + made.told + applied.told
     assert_old_primary_serves(world)
 

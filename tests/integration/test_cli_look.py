@@ -19,6 +19,8 @@ from statehub_plan.cli.workspace import Workspace, save_plan
 from statehub_plan.errors import Exit
 from statehub_plan.journal.sqlite import SqliteJournal
 from statehub_plan.model.output import DoctorCheck
+from statehub_plan.postgres import state
+from statehub_plan.postgres.connect import connect
 from statehub_plan.schemas import problems
 from statehub_plan.spec import starter
 from tests.golden import examples
@@ -161,6 +163,32 @@ def test_doctor_checks_both_databases(folder: Path, source_db: str, target_db: s
     assert ("wsl2", "railiance01") == (told["preflight"]["source"], told["preflight"]["target"])
     text = run("doctor", "plans/cust-wp-0011.yaml", cwd=folder, **nowhere() | reached).stdout
     assert "ERROR   the source holds 1 large objects" in text
+
+
+def test_doctor_asks_nothing_about_filling_a_side_that_is_primary(folder: Path, source_db: str, target_db: str) -> None:
+    """The move is over: the live primary is no target that would have to be empty. What the tool's role may do is asked
+    of both all the same; after a switchback the other side is a target again."""
+    reached = {"STATEHUB_WSL2_DSN": source_db, "STATEHUB_RAILIANCE01_DSN": target_db}
+
+    def doctor() -> tuple[dict[str, bool], bool]:
+        told = json.loads(run("doctor", "plans/cust-wp-0011.yaml", "--json", cwd=folder, **nowhere() | reached).stdout)
+        assert () == problems("output-doctor", told)
+        return {one["id"]: one["ok"] for one in told["checks"]}, told["preflight"] is None
+
+    def decide(dsn: str, name: str, term: int) -> None:
+        with closing(connect(dsn, purpose="test")) as session:
+            state.install(session)
+            session.execute(
+                "INSERT INTO statehub_plan.decision (term, primary_endpoint, identity, run) VALUES (%s, %s, '{}', 'r')",
+                [term, name],
+            )
+
+    decide(target_db, "railiance01", 1)
+    checks, not_asked = doctor()
+    assert (True, True) == (checks["preflight"], not_asked)
+    assert {"wsl2.privileges", "railiance01.privileges"} <= set(checks)
+    decide(source_db, "wsl2", 2)
+    assert not doctor()[1]
 
 
 def test_doctor_looks_where_the_service_itself_writes(folder: Path, source_db: str) -> None:
@@ -415,6 +443,19 @@ def test_policy_test(folder: Path) -> None:
     sick = run("policy", "test", cwd=folder)
     assert Exit.ERROR == sick.returncode
     assert "no test was run" in sick.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "how"),
+    [(("list",), "list BUNDLE"), (("test",), "test BUNDLE"), (("explain", "clock.skew"), "--bundle BUNDLE")],
+)
+def test_a_policy_command_outside_of_the_checkout_says_how_to_name_the_bundle(
+    tmp_path: Path, arguments: tuple[str, ...], how: str
+) -> None:
+    """No document is in play there, so none is named as the remedy."""
+    refused = run("policy", *arguments, cwd=tmp_path)
+    assert (Exit.ERROR, True) == (refused.returncode, how in refused.stderr), refused.stderr
+    assert "spec.policy" not in refused.stderr
 
 
 def test_policy_explain_and_list(folder: Path) -> None:

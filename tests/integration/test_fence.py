@@ -460,7 +460,7 @@ def test_every_missing_privilege_is_named_with_its_grant_before_anything_happens
         "schema-not-creatable": f'GRANT CREATE ON DATABASE "{admin}" TO "{stranger}"',
         "table-not-owned": f'GRANT "{served.tool_role}" TO "{stranger}"',
         "sequence-not-owned": f'GRANT "{served.tool_role}" TO "{stranger}"',
-        "sessions-not-endable": f'GRANT pg_signal_backend, pg_read_all_stats TO "{stranger}"',
+        "sessions-not-endable": f'GRANT pg_signal_backend, pg_monitor TO "{stranger}"',
     } == problems
     assert ("privilege-missing", 5) == (caught.value.code, len(caught.value.details))
     assert [(None,)] == served.admin("SELECT to_regnamespace('statehub_plan')")

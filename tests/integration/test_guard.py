@@ -469,6 +469,23 @@ def test_a_timer_guards_for_as_long_as_the_fallback_follows(back: Ends) -> None:
     assert "it kept" in seen.json["streams"]["old"]["why"]
 
 
+def test_a_timer_tells_of_a_table_that_is_not_in_the_stream_and_has_guarded_the_disk(
+    tmp_path: Path, source_db: str, target_db: str
+) -> None:
+    """Exit 0, as its own job is done; what it cannot mend is said where a timer's mail takes it from."""
+    there = ends(tmp_path, source_db, target_db, gates=DOCUMENT["spec"]["gates"])
+    there.make_slot()
+    there.subscribe(enabled=True)
+    document = _guarded(there)
+    with psycopg.connect(there.sender_dsn, autocommit=True) as session:
+        session.execute("CREATE TABLE public.late (id bigint PRIMARY KEY)")
+    for options in ((), ("--json",)):
+        done = ran("guard", document, *options)
+        assert Exit.DONE == done.status
+        assert "the way back is not lossless: 1 table of new is not in the stream: public.late" in done.err
+    there.unsubscribe()
+
+
 def test_a_timer_guards_while_the_fallback_is_away(back: Ends) -> None:
     """Which is when WAL piles up: the workstation is switched off, and cron goes on."""
     document = _guarded(back)

@@ -577,7 +577,7 @@ def test_missing_privileges_are_told_before_anything_is_locked(oldest: Served) -
         with pytest.raises(StatehubError) as caught:
             _take(oldest)
     assert "privilege-missing" == caught.value.code
-    assert f'GRANT pg_signal_backend, pg_read_all_stats TO "{oldest.tool_role}"' in caught.value.details[0]
+    assert f'GRANT pg_signal_backend, pg_monitor TO "{oldest.tool_role}"' in caught.value.details[0]
 
 
 def test_three_hundred_tables_are_held_and_frozen(served: Served) -> None:

@@ -17,10 +17,14 @@ from statehub_plan.components import PgInstallation
 from statehub_plan.demo.cluster import CHEAP_SETTINGS, Cluster
 from statehub_plan.errors import StatehubError
 from statehub_plan.model.facts import FactStatus
+from statehub_plan.model.spec import TransferMethod
 from statehub_plan.model.stream import StreamState
 from statehub_plan.observe import observe
 from statehub_plan.observe.replication import disk_free_bytes
 from statehub_plan.postgres import replication, state
+from statehub_plan.postgres.checks.declare import Move
+from statehub_plan.postgres.checks.registry import CHECKS
+from statehub_plan.postgres.checks.run import End, run_checks
 from statehub_plan.postgres.connect import user_tables
 from statehub_plan.postgres.filling import begin_fill, mark_following, record_timeline
 from statehub_plan.streams import orphans
@@ -253,7 +257,7 @@ def test_a_table_that_is_published_and_not_subscribed_gets_no_rows_and_that_is_t
         replication.publish(session, user_tables(session))
     found = back.stream()
     assert (StreamState.STREAMING, False) == (found.state, found.lossless)
-    assert f"1 tables that {back.sender} publishes are not subscribed by {back.receiver}" in found.why
+    assert f"1 table that {back.sender} publishes is not subscribed by {back.receiver}" in found.why
     assert "public.late" in found.why
     with back.receiving() as session:
         replication.refresh_subscription(session, back.name())
@@ -304,3 +308,16 @@ def test_a_disk_command_prints_one_number(tmp_path: Path) -> None:
     """With or without the line break that most commands end with; it runs in the document's folder, without a shell."""
     (tmp_path / "left").write_text("42\n")
     assert 42 == disk_free_bytes(["cat", "left"], tmp_path)
+
+
+def test_the_worker_of_a_subscription_is_no_superuser_at_work(back: Ends) -> None:
+    """Nobody can be asked to stay out of it: the role that subscribed owns it, up to PostgreSQL 15 a superuser."""
+    back.make_slot()
+    back.subscribe(enabled=True)
+    back.becomes(StreamState.STREAMING)
+    chosen = [one for one in CHECKS if one.id == "superuser-sessions"]
+    with back.receiving() as here, back.sending() as there:
+        assert () == run_checks(End(here), End(there), Move(TransferMethod.REPLICATION), checks=chosen)
+        with psycopg.connect(back.receiver_dsn):
+            (found,) = run_checks(End(here), End(there), Move(TransferMethod.REPLICATION), checks=chosen)
+    assert "superusers have sessions" in found.what

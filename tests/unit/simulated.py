@@ -81,11 +81,12 @@ class Simulated:
     be appended from call `journal_gone_at` on, nor read where it is `unreadable`, and the lease is then `lost`.
     `executed` says at which call each step was carried out, `looks` which of the looks were deep; all of them show
     the backup as it was so long ago (`kept_for`). A quick look keeps the `evidence` of the last deep one; `judged`
-    is what policies were shown of it before each gated step."""
+    is what policies were shown of it before each gated step. The facts `unknown` cannot be seen."""
 
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
         self.values: dict[str, Any] = facts()
+        self.unknown: tuple[str, ...] = ()
         self.journal: list[Record] = []
         self.calls = 0
         self.executed: dict[StepKind, int] = {}
@@ -308,7 +309,7 @@ class Simulated:
         known = self.values | {
             fact.id: fact.value for fact in journal_facts(() if unrecorded else self._records(), NOW)
         }
-        seen = observation(known)
+        seen = observation(known, *self.unknown)
         kept = (
             fact.model_copy(update={"observed_at": NOW - self.kept_for}) if fact.id == "backup" else fact
             for fact in seen.facts

@@ -11,7 +11,8 @@ from typing import Any, NoReturn
 import pytest
 from pydantic import JsonValue
 
-from statehub_plan.apply.staleness import changed_evidence, changed_facts, unexplained
+from statehub_plan.abstraction import ground
+from statehub_plan.apply.staleness import changed_evidence, changed_facts, stale, unexplained
 from statehub_plan.apply.unseen import Unseen
 from statehub_plan.cli.runs import ended_in_order
 from statehub_plan.errors import Exit, LeaveNow, OutcomeUnknown, Refusal, StatehubError
@@ -576,15 +577,60 @@ def test_a_burned_term_makes_a_plan_stale_before_anybody_judges_it() -> None:
 # What has changed
 
 
+def unseen(*gone: str, **changes: Any) -> tuple[str, ...]:
+    """What has changed for a plan when nothing of these endpoints answers any more."""
+    then = facts(home__in_recovery=False, away__in_recovery=False)
+    known = {**then, **{key.replace("__", "."): value for key, value in changes.items()}}
+    away = [key for key in then if key.split(".")[0] in gone]
+    fresh = observation({key: value for key, value in known.items() if key not in away}, *away)
+    return changed_facts(plan(then, REPLACE), fresh, ground(REPLACE, fresh, evidence(), now=NOW).world)
+
+
 def test_facts_that_one_reason_made_unknown_share_a_line() -> None:
-    """Twenty facts of an endpoint that is down are one piece of news."""
-    then = facts(home__in_recovery=False)
-    gone = [key for key in then if key.startswith("home.")]
-    fresh = observation({key: value for key, value in then.items() if key not in gone}, *gone)
-    lines = changed_facts(plan(then, REPLACE), fresh, PLAN.trajectory[0])
+    """Twenty facts of an endpoint that is down are one piece of news, and what they leave open is no news at all."""
     assert (
         "home.identity, home.version_num, home.in_recovery, home.writes, home.register: known → unknown (time-out)",
-    ) == lines
+    ) == unseen("home")
+
+
+@pytest.mark.parametrize("gone", [("home",), ("away",), ("home", "away")], ids=lambda gone: "+".join(gone))
+def test_a_world_that_cannot_be_seen_makes_no_plan_stale(gone: tuple[str, ...]) -> None:
+    """Another plan would see no more: the reason comes first, and the same plan goes on once that is mended."""
+    refused = stale(unseen(*gone))
+    assert ("world-unseen", Exit.ERROR) == (refused.code, refused.exit_status)
+    assert refused.what.startswith("time-out: ")
+    assert "run the same `apply` again" in refused.hint
+    assert "world" not in str(refused.details)
+
+
+def test_a_probe_that_cannot_be_asked_makes_no_plan_stale_and_one_that_fails_does() -> None:
+    """What is not known now was shown when the plan was made; what is shown not to hold is a change."""
+    asked, failed = evidence(EvidenceStatus.UNKNOWN), evidence(EvidenceStatus.FAILED)
+    assert "world-unseen" == stale(changed_evidence(PLAN, asked)).code
+    assert "plan-stale" == stale(changed_evidence(PLAN, failed)).code
+
+
+def test_a_real_change_beside_what_cannot_be_seen_makes_a_plan_stale() -> None:
+    """What is known to be different stays so when the rest can be seen again; both are told."""
+    refused = stale(unseen("home", away__version_num=180000))
+    assert ("plan-stale", Exit.STALE_PLAN) == (refused.code, refused.exit_status)
+    assert ["away.version_num: 150000 → 180000"] == [line for line in refused.details if "unknown" not in line]
+    frozen = stale(unseen("home", away__writes="frozen"))
+    assert ("plan-stale", True) == (frozen.code, "world new.writes: open → frozen" in frozen.details)
+
+
+def test_an_apply_that_cannot_see_its_databases_has_touched_nothing() -> None:
+    """Nothing is on record, and the same apply goes on when they answer again."""
+    world = Simulated(PLAN)
+    there = world.values
+    world.values = {key: value for key, value in there.items() if not key.startswith("home.")}
+    world.unknown = tuple(key for key in there if key.startswith("home."))
+    error = ended(world)
+    assert isinstance(error, StatehubError)
+    assert ("world-unseen", []) == (error.code, world.journal)
+    world.values, world.unknown = there, ()
+    world.run()
+    assert {"away"} == world.open
 
 
 def test_only_evidence_that_changed_is_told() -> None:

@@ -438,3 +438,12 @@ def test_what_was_never_recorded_is_nothing_on_record(recorded: Path) -> None:
     alone.write_text(starter("hub"))
     assert (Exit.DONE, "nothing is on record (0 records checked)\n") == run("history", str(alone))[:2]
     assert [alone] == list(alone.parent.iterdir())
+
+
+def test_a_document_is_not_taken_for_a_plan_that_was_tampered_with(tmp_path: Path) -> None:
+    """Whoever applies a document has missed a step, which is named; nobody has changed anything."""
+    path = tmp_path / "move.yaml"
+    path.write_text("# the move\napiVersion: statehub-plan/v1\nkind: CutoverPlan\n")
+    status, _, err = run("apply", str(path))
+    assert (Exit.ERROR, True) == (status, "plan-is-document" in err)
+    assert f"plan {path} -out FILE" in " ".join(err.split())

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from pydantic import JsonValue
 
 from statehub_plan.abstraction import Decision, ground, read_register
 from statehub_plan.history import (
@@ -48,6 +49,26 @@ def test_a_run_that_failed_is_unfinished_and_says_why() -> None:
     told = unfinished_run("move", (STARTED, INTENT, failed))
     assert told is not None
     assert "disk full" == told.failed
+
+
+def test_a_run_that_policies_vetoed_did_not_end_without_a_word() -> None:
+    """It had taken no step that could have failed; what they objected to is on record."""
+    verdict = record(2, RecordKind.VERDICT, {"phase": "apply", "allowed": False, "findings": ["one_writable.two"]})
+    told = unfinished_run("move", (STARTED, verdict))
+    assert told is not None
+    assert "policies vetoed it at phase apply: one_writable.two" == told.failed
+
+
+def test_a_switch_without_an_outcome_is_all_of_its_steps() -> None:
+    """It has one intent, and what was done of it the register says; once an outcome is on record, steps speak again."""
+    section: list[JsonValue] = ["03-hold", "08-decide", "10-redirect"]
+    intent = record(2, RecordKind.STEP_INTENT, {"kind": "hold", "section": section}, step="03-hold")
+    redirect = record(3, RecordKind.STEP_INTENT, {"kind": "redirect"}, step="10-redirect")
+    held = record(3, RecordKind.STEP_DONE, {"kind": "hold"}, step="03-hold")
+    for records, expected in (((intent,), section), ((intent, redirect), section), ((intent, held), [])):
+        told = unfinished_run("move", (STARTED, *records))
+        assert told is not None
+        assert tuple(expected) == told.section
 
 
 def test_a_redirect_is_interrupted_until_the_newest_one_of_any_run_is_done() -> None:

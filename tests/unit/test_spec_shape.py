@@ -89,14 +89,14 @@ CASES = [
     (
         "lockTimeout: 5s",
         "lockTimeout: ▸5",
-        "lockTimeout must be text, not the number 5; write a number and ms, s, m, h or d",
+        "lockTimeout must be text, not the number 5; write a number above zero and ms, s, m, h or d",
     ),
     (
         "lockTimeout: 5s",
         "lockTimeout: ▸5 seconds",
-        "lockTimeout cannot be `5 seconds`; write a number and ms, s, m, h or d",
+        "lockTimeout cannot be `5 seconds`; write a number above zero and ms, s, m, h or d",
     ),
-    ("lockTimeout: 5s", "lockTimeout: ▸0s", "lockTimeout cannot be `0s`"),
+    ("lockTimeout: 5s", "lockTimeout: ▸0s", "lockTimeout cannot be `0s`; write a number above zero"),
     ("content: true", 'content: ▸"true"', "spec.compare.content must be true or false, not the text `true`"),
     (
         "          kind: http\n",

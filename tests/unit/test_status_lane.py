@@ -7,10 +7,11 @@ from typing import Any
 from pydantic import JsonValue
 
 from statehub_plan.history import Lane, history_of
+from statehub_plan.model.facts import Observation
 from statehub_plan.model.plan import Plan
-from statehub_plan.model.record import ApprovalStatus, DrillRecord, GateState, History
+from statehub_plan.model.record import ApprovalStatus, DrillRecord, GateState, History, Record, RecordKind
 from statehub_plan.model.spec import CutoverPlan, ObservedLane, Task
-from statehub_plan.render.status_words import gate_sentence, told
+from statehub_plan.render.status_words import gate_sentence, headlines, told
 from statehub_plan.status import GateStanding, LaneInput, LaneStanding, LaneStatus, TaskStanding, build_status
 from tests.golden import examples
 
@@ -98,6 +99,30 @@ def test_an_unobservable_fallback_is_not_called_frozen() -> None:
     assert any("could not be observed" in sentence for sentence in told(found))
 
 
+def test_who_is_primary_who_takes_writes_and_where_clients_point_come_first() -> None:
+    """What somebody asks first who comes to a service in trouble; between freeze and decision nobody takes writes."""
+    assert (
+        ("primary", "railiance01 since term 1, decided 2026-06-27 11:00:00 UTC"),
+        ("writes", "accepted by railiance01; wsl2 is frozen"),
+        ("clients", "pointed at railiance01"),
+    ) == headlines(lane(plan=examples.plan(examples.after_cutover())))
+    shut = examples.observation(
+        list(examples.before_cutover()),
+        examples.endpoint_facts(examples.OLD, writes="frozen", term=1),
+        examples.endpoint_facts(examples.NEW, writes="frozen", register=[], term=1),
+    )
+    writes = dict(headlines(lane(plan=examples.plan(shut))))["writes"]
+    assert "accepted by nobody; wsl2 is frozen; railiance01 is frozen" == writes
+
+
+def test_one_reason_is_told_once() -> None:
+    """A database that is down is one piece of news, whatever it keeps from being observed."""
+    down = [fact for fact in examples.after_cutover() if not fact.id.startswith("wsl2.")]
+    gone = [examples.unknown(name, "connection refused") for name in ("wsl2.reach", "wsl2.identity", "preflight")]
+    found = lane(plan=examples.plan(examples.observation(down, *gone)), records=examples.cutover())
+    assert 1 == " ".join(told(found)).count("connection refused")
+
+
 def test_a_drill_whose_evidence_could_not_be_signed_has_not_failed() -> None:
     """It restored what it should; it does not count, and why is told."""
     unsigned = DrillRecord(kind="restore", passed=False, at=examples.NOW, detail={"state": "unsigned"})
@@ -174,6 +199,114 @@ def test_a_gate_that_was_passed() -> None:
     found = lane(plan=examples.plan(examples.after_cutover()), records=examples.cutover())
     assert GateStanding.PASSED is found.gates[0].standing
     assert examples.RUN in found.gates[0].detail
+
+
+# Runs that are not over
+
+
+def interrupted(
+    *steps: str, section: tuple[str, ...] = (), failed: str | None = None, direction: str = "forward"
+) -> Any:
+    """Records of a run that was left after these steps, in a switch or with a failure."""
+    chain = examples.Chain()
+    chain.begin(direction)
+    for step in steps:
+        chain.step(step, "done")
+    if section or failed:
+        chain.add(
+            RecordKind.GATE_PASSED, section[0] if section else "04-hold", gate="CUST-WP-0011-T07", fingerprints=[]
+        )
+    if section:
+        chain.add(RecordKind.STEP_INTENT, section[0], kind="hold", subject=None, section=list(section))
+    if failed:
+        chain.add(RecordKind.STEP_INTENT, "04-hold", kind="hold", subject=None)
+        chain.add(RecordKind.STEP_FAILED, "04-hold", code="some-refusal", what=failed)
+    return tuple(chain.records)
+
+
+SWITCH = ("03-hold", "08-decide", "10-redirect")
+
+
+def test_gates_of_an_interrupted_run_are_told_as_the_run_has_left_them() -> None:
+    """Approvals of its plan say nothing about a plan made now; that they are about other effects is no news."""
+    state = examples.gate_state(examples.approval(ApprovalStatus.OTHER_EFFECTS))
+    passed = lane(records=interrupted("01-check-evidence", section=SWITCH), gates=(state,)).gates[0]
+    assert (GateStanding.PASSED, True) == (passed.standing, examples.RUN in passed.detail)
+    ahead = lane(records=interrupted("01-check-evidence"), gates=(state,)).gates[0]
+    assert (GateStanding.UNKNOWN, True) == (ahead.standing, "goes by its own plan" in ahead.detail)
+
+
+def test_before_its_decision_an_interrupted_run_may_be_given_up() -> None:
+    """Both ways out, and what stopped it first where it said so."""
+    killed = lane(records=interrupted(section=SWITCH))
+    assert "in its switch (03-hold to 10-redirect) was interrupted, before its decision" in killed.because
+    assert killed.next_action.startswith("Go on: run `apply` again with the plan of the interrupted run; or keep")
+    failed = lane(records=interrupted(failed="schema public is not empty"))
+    assert failed.next_action.startswith("Mend what stopped it first: schema public is not empty. Then run `apply`")
+    assert "`abort`" in failed.next_action
+
+
+def test_behind_its_decision_an_interrupted_run_only_goes_on() -> None:
+    """The switch has one intent at its hold; that it has decided is in the register, and there is nothing to abort."""
+    found = lane(records=interrupted(section=SWITCH), plan=examples.plan(examples.after_cutover()))
+    assert "was interrupted, after its decision: railiance01 is primary by term 1" in found.because
+    assert found.next_action.endswith("the interrupted run; railiance01 is primary already.")
+
+
+def test_an_interrupted_run_whose_decision_nobody_can_see_is_not_given_up() -> None:
+    """Whether it decided is to be known before anybody keeps the present primary."""
+    seen = examples.observation(
+        [fact for fact in examples.after_cutover() if not fact.id.startswith("railiance01.")],
+        examples.unknown("railiance01.register", "timed out"),
+    )
+    for plan in (None, examples.plan(seen)):
+        found = lane(records=interrupted(section=SWITCH), plan=plan)
+        assert "whether it has decided could not be observed" in found.because
+        assert "abort" not in found.next_action
+
+
+def test_a_slot_that_a_killed_fill_has_left_is_told() -> None:
+    """It keeps WAL on the primary's disk, which is what fills it."""
+    slot: dict[str, JsonValue] = {"name": "statehub_plan_1_2", "database": "statehub", "active": False, "ours": True}
+    seen = examples.observation(
+        list(examples.before_cutover()), examples.known("wsl2.slots", [{**slot, "retained_bytes": 12 << 20}])
+    )
+    found = lane(records=interrupted("01-check-evidence"), plan=examples.plan(seen))
+    (sentence,) = (one for one in told(found) if "slot" in one)
+    assert sentence.startswith("wsl2 keeps 12 MB of WAL for slot statehub_plan_1_2, which nobody reads, until the run")
+    assert "pg_drop_replication_slot" in " ".join(told(lane(plan=examples.plan(seen))))
+
+
+def went_back() -> tuple[tuple[Record, ...], Observation]:
+    """The way back has decided and is stabilizing: its records, and what is seen then."""
+    chain = examples.Chain("back")
+    chain.begin("switchback", term=2)
+    looked: dict[str, JsonValue] = {"endpoint": examples.OLD, "term": 2, "looks": 1, "failures": 0}
+    looked |= {"identity": examples.identity_of(examples.OLD), "last": "healthy"}
+    chain.add(RecordKind.STEP_INTENT, "12-stabilize", kind="stabilize", subject=examples.OLD)
+    chain.fact("stabilize", "running", "switchback", **looked)
+    chain.add(RecordKind.STEP_WAITING, "12-stabilize", **looked)
+    decided: dict[str, JsonValue] = {"term": 2, "primary": examples.OLD, "run": "back", "decided_at": 1782560000}
+    seen = examples.observation(
+        list(examples.after_cutover()),
+        examples.endpoint_facts(examples.OLD, writes="open", register=[decided]),
+        examples.endpoint_facts(examples.NEW, writes="frozen", term=2),
+        examples.access_facts(examples.OLD),
+        examples.known("stabilization", looked | {"state": "running"}),
+    )
+    return tuple(chain.records), seen
+
+
+def test_while_the_way_back_stabilizes_the_way_there_is_not_begun_again() -> None:
+    """What comes next is the rest of the way back, by its own plan."""
+    records, seen = went_back()
+    found = lane(records=records, plan=examples.plan(seen))
+    assert LaneStanding.WAITING is found.standing
+    assert found.next_action.startswith(
+        "Go on with the way back's own plan (`watch`, or `apply` again later): watch wsl2"
+    )
+    assert found.steps_left[0].startswith("watch wsl2")
+    assert "goes by its own plan" in found.gates[0].detail
 
 
 def test_a_decision_outside_of_this_journal() -> None:

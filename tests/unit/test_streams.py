@@ -235,7 +235,7 @@ def test_a_table_that_is_published_and_not_subscribed_makes_the_way_back_not_los
     published = ["public.new", "public.t"]
     found = stream([slot()], [subscription(subscribed=["public.t", "public.gone"])], away__published=published)
     assert (StreamState.STREAMING, False) == (found.state, found.lossless)
-    assert "1 tables that away publishes are not subscribed by home" in found.why
+    assert "1 table that away publishes is not subscribed by home" in found.why
     assert "public.new" in found.why
     assert stream([slot()], [subscription(subscribed=published)], away__published=published).lossless
     assert stream([slot()], [subscription(subscribed=None)], away__published=published).lossless

@@ -185,7 +185,7 @@ def _endable(look: Look) -> Iterator[Seen]:
     if names and not mine.superuser:
         yield Seen(
             f"role {mine.name} may not see and end sessions of {', '.join(names)}",
-            f"GRANT pg_signal_backend, pg_read_all_stats TO {ident(mine.name)}",
+            f"GRANT pg_signal_backend, pg_monitor TO {ident(mine.name)}",
         )
 
 

@@ -68,6 +68,7 @@ _SUPERUSERS_HERE = Query(
     "SELECT DISTINCT a.usename FROM pg_stat_activity a JOIN pg_roles r ON r.oid = a.usesysid "
     "WHERE a.datname = current_database() AND r.rolsuper "
     f"AND NOT coalesce(starts_with(a.application_name, '{APPLICATION_PREFIX}'), false) "
+    "AND NOT coalesce(starts_with(a.backend_type, 'logical replication'), false) "
     "AND a.pid NOT IN (SELECT s.pid FROM pg_stat_get_wal_senders() s) ORDER BY 1"
 )
 _BYPASSING = Query(

@@ -104,5 +104,5 @@ def _hidden(look: Look) -> Iterator[Seen]:
     if names:
         yield Seen(
             f"role {look.here.info.role} may not see what sessions of {', '.join(names)} are doing on the {look.side}",
-            f"GRANT pg_read_all_stats TO {ident(look.here.info.role)}",
+            f"GRANT pg_monitor TO {ident(look.here.info.role)}",
         )
