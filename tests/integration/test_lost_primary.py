@@ -14,6 +14,15 @@ from tests.integration.applying import approved, demo_world, planned, ran
 from tests.integration.replicating import carried_out, writable
 
 
+def assert_a_backup_restores(world: DemoWorld) -> None:
+    """Of the new primary as the move has left it: fenced once, and publishing to a fallback where that follows."""
+    with psycopg.connect(world.sites[TARGET].cluster.dsn(), autocommit=True) as connection:
+        connection.execute("ALTER ROLE statehub_cutover CREATEDB")
+    for command in (("backup", world.plan_file), ("drill", "restore", world.plan_file, "--endpoint", TARGET)):
+        done = ran(*command)
+        assert Exit.DONE == done.status, done.told
+
+
 def lose(world: DemoWorld) -> None:
     """The target's database is gone with everything in it; nothing answers under its name."""
     with psycopg.connect(world.sites[TARGET].cluster.dsn(), autocommit=True) as connection:
@@ -51,6 +60,7 @@ def test_a_fallback_serves_again_once_a_person_has_said_that_the_primary_is_gone
     journal that begins anew are that word."""
     with demo_world(stabilization="1s", method=method, fallback=fallback) as world:
         carried_out(approved(world, "there"))
+        assert_a_backup_restores(world)
         lose(world)
         for way in ("abort", "switchback"):
             refused = ran(way, world.plan_file)
