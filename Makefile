@@ -59,7 +59,7 @@ policies: components
 
 # Last, so that its "N passed" closes the run.
 test: components
-	@$(BIN)/pytest --numprocesses=2 --dist=loadfile --no-loadscope-reorder --cov --cov-report=term
+	@TMPDIR=$$($(BIN)/python tools/memory_folder.py) $(BIN)/pytest --numprocesses=2 --dist=loadfile --no-loadscope-reorder --cov --cov-report=term
 
 components: .venv/.complete
 	@$(BIN)/python tools/get_components.py

@@ -17,12 +17,18 @@ ENOUGH_BYTES = 8 * 1024**3
 
 
 def available_bytes() -> int:
-    """Memory that could be used without swapping; 0 where the system does not say."""
+    """Memory that could be used without swapping; 0 where the system does not say. A container may have less than that
+    (cgroups, version 2): what is in such a folder counts for it."""
     try:
         lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
     except OSError:
         return 0
-    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")), 0)
+    system = next((int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")), 0)
+    try:
+        allowed, used = (Path("/sys/fs/cgroup", name).read_text().strip() for name in ("memory.max", "memory.current"))
+        return min(system, int(allowed) - int(used))
+    except (OSError, ValueError):  # no such limit, or "max"
+        return system
 
 
 def runs_programs(folder: Path) -> bool:
