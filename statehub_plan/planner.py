@@ -161,7 +161,7 @@ def _access_known(world: World) -> Refused | None:
 
 def _turn_streams(world: World, wish: Wish) -> Next | None:
     """The primary follows nobody; the fallback follows it where that is wished, and if it did, until it is retired.
-    What an abort finds half made or lost is cleared away. Waits for a side out of sight."""
+    What an abort finds lost is cleared away. Waits for a side out of sight."""
     if world.old.reach is Reach.UNREACHABLE:
         return None
     if world.new.follows is not Follows.NOBODY:
@@ -170,7 +170,7 @@ def _turn_streams(world: World, wish: Wish) -> Next | None:
     if wish.fallback is FallbackMode.FOLLOWING:
         if world.old.follows in (Follows.READY, Follows.BROKEN):
             return Next(StepKind.REVERSE_FOLLOW, Role.OLD, _FALLBACK, _told(world.old.follows, "the old"))
-        if world.old.follows in (Follows.COPYING, Follows.LOST) and not wish.settle:
+        if world.old.follows is Follows.LOST and not wish.settle:
             because = f"{_told(world.old.follows, 'the old')}, which leads nowhere, and may keep WAL"
             return Next(StepKind.UNFOLLOW, Role.OLD, _FALLBACK, because)
     elif wish.fallback is FallbackMode.FROZEN or world.retired:

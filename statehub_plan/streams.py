@@ -107,6 +107,12 @@ def stream_between(observation: Observation, receiver: str, sender: str) -> Stre
     return _before_subscription(ends) if ends.subscription is None else _subscribed(ends, ends.subscription)
 
 
+def fill_under_way(observation: Observation, receiver: str) -> bool:
+    """Whether a side was being filled online and does not follow yet, as far as can be seen."""
+    transfer = observation.value(f"{receiver}.transfer")
+    return isinstance(transfer, dict) and transfer.get("fill_stage") in FILLING
+
+
 def orphans(observation: Observation, endpoints: tuple[str, str]) -> tuple[Orphan, ...]:
     """Slots of the tool's in both endpoints' databases that nobody reads and nobody is going to, sorted. What cannot be
     seen makes no slot an orphan; `stream_between` says that it cannot."""

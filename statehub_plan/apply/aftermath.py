@@ -58,10 +58,12 @@ def end_pending(
     try:
         glance = look()
         world = glance.world
-        if others := changed_identities(plan, glance.observation, plan.identities):
-            return (f"nothing was done about {plan.old}: another database answers than the plan's", *others, _ELSEWHERE)
-        if world.primary is Role.NEW or world.old.writes is Writes.OPEN:
+        changed = {name: changed_identities(plan, glance.observation, [name]) for name in (plan.old, plan.new)}
+        serves = world.old.writes is Writes.OPEN and not changed[plan.old]
+        if serves or (world.primary is Role.NEW and not changed[plan.new]):
             return ()
+        if others := (*changed[plan.old], *changed[plan.new]):
+            return (f"nothing was done about {plan.old}: another database answers than the plan's", *others, _ELSEWHERE)
         if world.primary is Role.UNKNOWN or world.term not in (Term.PENDING, Term.BURNED):
             return (_unseen(plan, glance), _REMEDY)
         stage.require_not_taken()

@@ -87,6 +87,10 @@ _BEFORE_REHEARSAL = (
 )
 
 
+_SERVING = (StepKind.OPEN, StepKind.REDIRECT)
+"""What ends the outage that a decision began."""
+
+
 class Applying:
     """One run of one plan under one lease."""
 
@@ -275,16 +279,34 @@ class Applying:
         step = self._planned(found, glance)
         self._step = step
         self._pass_gate(step, glance)
-        self.stage.checkpoint()
+        serving = step.kind in _SERVING and glance.world.primary is Role.NEW
+        self.stage.require_not_taken() if serving else self.stage.checkpoint()
         self._touched = True
-        self.around.append(RecordKind.STEP_INTENT, step.id, {"kind": step.kind.value, "subject": step.subject})
+        intent: dict[str, JsonValue] = {"kind": step.kind.value, "subject": step.subject}
+        self._record(RecordKind.STEP_INTENT, step.id, intent, waits=not serving)
         try:
-            return self._execute(step, found, glance)
+            return self._execute(step, found, glance, waits=not serving and step.kind is not StepKind.DECIDE)
         except Waiting as waiting:
             self.around.append(RecordKind.STEP_WAITING, step.id, waiting.payload)
             raise
 
-    def _execute(self, step: Step, found: Next, glance: Glance) -> Glance:
+    def _record(self, kind: RecordKind, step: str, payload: dict[str, JsonValue], *, waits: bool) -> None:
+        """Between a decision and clients that are served again nobody `waits` for a journal that is away."""
+        if waits:
+            self.around.append(kind, step, payload)
+            return
+        for told in recorded(self.around, kind, step, payload):
+            self.stage.later(told)
+
+    def _look_after(self, kind: StepKind, *, waits: bool) -> Glance:
+        try:
+            return self.look(deep=kind in _LOOK_DEEP_AFTER)
+        except StatehubError:
+            if waits:
+                raise
+            return self._look_unrecorded()
+
+    def _execute(self, step: Step, found: Next, glance: Glance, *, waits: bool) -> Glance:
         self._step_count += 1
         remaining = len(unfold(glance.world, self.wish).steps)
         self.stage.reporter.step_started(step, self._step_count, self._step_count + remaining - 1)
@@ -293,13 +315,13 @@ class Applying:
         self._decided |= step.kind is StepKind.DECIDE
         self.stage.tell_later()
         elapsed_s = time.monotonic() - started
-        after = self.look(deep=step.kind in _LOOK_DEEP_AFTER)
+        after = self._look_after(step.kind, waits=waits)
         expected = effect(found.kind, glance.world, found.role)
         surprises = unexplained(expected, after.world)
         if surprises:
             raise world_differs(step, surprises)
         done = {**payload, "kind": step.kind.value, "elapsed_ms": round(elapsed_s * 1000)}
-        self.around.append(RecordKind.STEP_DONE, step.id, done)
+        self._record(RecordKind.STEP_DONE, step.id, done, waits=waits)
         self._step = None
         self.stage.reporter.step_ended(step, str(payload.get("summary", "done")), elapsed_s)
         return after

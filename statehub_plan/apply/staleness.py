@@ -75,7 +75,8 @@ def changed_identities(plan: Plan, fresh: Observation, endpoints: Iterable[str])
 
 def changed_facts(plan: Plan, fresh: Observation, world: World) -> tuple[str, ...]:
     """`fact: then → now` for every decisive fact that differs between the plan and a fresh look. Those that one reason
-    made unknown share a line, Vanished; what the model makes of their absence is no change of the world."""
+    made unknown share a line, Vanished, also others if the world looks otherwise without them; what the model makes of
+    their absence is no change of the world."""
     ids = [f"{name}.{fact}" for name in sorted(plan.spec.spec.endpoints) for fact in DECISIVE] + _access_ids(plan)
     lines: list[str] = []
     vanished: dict[str, list[str]] = {}
@@ -85,11 +86,17 @@ def changed_facts(plan: Plan, fresh: Observation, world: World) -> tuple[str, ..
             vanished.setdefault(fact.reason, []).append(fact_id)
         elif then != now:
             lines.append(f"{fact_id}: {then} → {now}")
+    masked = _as_far_as_seen(plan, fresh)
+    if not vanished and _decisive(difference(plan.trajectory[0], masked)):
+        for fact in fresh.unknown():
+            if plan.observation.value(fact.id) is not None:
+                vanished.setdefault(str(fact.reason), []).append(fact.id)
     lines += [Vanished(f"{', '.join(facts)}: known", reason) for reason, facts in vanished.items()]
-    for line in difference(_as_far_as_seen(plan, fresh), world):
-        if line.split(":")[0].split(".")[-1] in _WORLD_FIELDS:
-            lines.append(f"world {line}")
-    return tuple(lines)
+    return (*lines, *(f"world {line}" for line in _decisive(difference(masked, world))))
+
+
+def _decisive(lines: Iterable[str]) -> list[str]:
+    return [line for line in lines if line.split(":")[0].split(".")[-1] in _WORLD_FIELDS]
 
 
 def _as_far_as_seen(plan: Plan, fresh: Observation) -> World:

@@ -75,8 +75,9 @@ def approve(planfile: Path, named: Path | None, **given: Unpack[_Given]) -> int:
 def revoke(planfile: Path, named: Path | None, **given: Unpack[_Given]) -> int:
     """Sign a revocation: approvals of this gate for these effects no longer count.
 
-    It is kept in any case; where approvals count nevertheless it says which, and ends with 4. Approvals that are signed
-    within a minute after it are taken back, too: clocks differ. Approve anew once that has passed.
+    It is kept in any case; where approvals count nevertheless it says which, and ends with 4. So it does in another
+    checkout than the one where the plan was made: it has to be handed to whoever applies, as an approval. Approvals
+    that are signed within a minute after it are taken back, too: clocks differ. Approve anew once that has passed.
     """
     return _sign("revoke", planfile, named, **given)
 
@@ -136,10 +137,27 @@ def _sign(
         done = "approved" if state.satisfied else "not approved"
         print_text(f"stored {plain(str(path))}")
         print_text(f"gate {state.gate}: {len(state.fingerprints)} of {state.quorum} keys, {done}")
+    if (elsewhere := _to_be_delivered(workspace, plan, path)) is not None:
+        if act == "revoke":
+            print_error(elsewhere, as_json=False)
+            return elsewhere.exit_status
+        print_note(f"note: {elsewhere.hint}")
     if act == "revoke" and (left := _left_counting(state)) is not None:
         print_error(left, as_json=False)
         return left.exit_status
     return Exit.DONE
+
+
+def _to_be_delivered(workspace: Workspace, plan: Plan, stored: Path) -> Refusal | None:
+    """In another checkout than the one where the plan was made, what was stored is known to nobody else yet."""
+    if workspace.path == Path(plan.spec_path):
+        return None
+    return Refusal(
+        code="revocation-to-deliver",
+        what="this revocation counts where this file lies, which is not where the plan was made",
+        hint=f"hand {plain(str(stored))} to whoever applies, into the approvals folder there",
+        exit_status=Exit.APPROVAL_MISSING,
+    )
 
 
 def _left_counting(state: GateState) -> Refusal | None:

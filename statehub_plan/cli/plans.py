@@ -59,6 +59,7 @@ def _require_begun(forward: Plan, plan: Plan) -> None:
 def _document(workspace: Workspace, direction: Direction, forward: Plan) -> CutoverPlan:
     """The document itself, or turned towards the other endpoint (switchback) or the present primary (abort)."""
     from statehub_plan.abstraction import read_register
+    from statehub_plan.streams import fill_under_way
 
     if direction is Direction.FORWARD:
         return workspace.document
@@ -80,7 +81,9 @@ def _document(workspace: Workspace, direction: Direction, forward: Plan) -> Cuto
     away = next(name for name in workspace.document.spec.endpoints if name != register.primary)
     if direction is Direction.SWITCHBACK:
         return turned(workspace.document, away)
-    return turned(workspace.document, register.primary, alone=register.decided == 0)
+    # A fill under way is given up with the move that it belongs to; a stream that has been there is kept.
+    alone = register.decided == 0 or fill_under_way(forward.observation, away)
+    return turned(workspace.document, register.primary, alone=alone)
 
 
 def _present(plan: Plan, out: Path | None, as_json: bool, detailed: bool) -> int:

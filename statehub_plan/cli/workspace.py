@@ -303,9 +303,11 @@ def opened(planfile: Path, named: Path | None) -> tuple[Plan, Workspace]:
     workspace = Workspace.of_plan(plan, named)
     near = (Path.cwd(), planfile.absolute().parent)
     expected = any(workspace.base_dir.is_relative_to(one) or one.is_relative_to(workspace.base_dir) for one in near)
-    if named is None and not expected:
+    made_here = workspace.path == Path(plan.spec_path)
+    if named is None and not (expected and made_here):
+        where = "where this plan was made" if made_here else "and so is the journal unless another is named"
         folder = plain(str(workspace.base_dir))
-        print_note(f"note: policies, signers and approvals are those of {folder}, where this plan was made")
+        print_note(f"note: policies, signers and approvals are those of {folder}, {where}")
     return plan, workspace
 
 

@@ -54,7 +54,8 @@ def _writes(lane: LaneStatus, primary: str, writes: str) -> str:
 
 
 def _clients(access: str) -> str:
-    return {"unknown": "could not be observed", "split": "pointed at BOTH sides"}.get(access, f"pointed at {access}")
+    split = "NOT ALL known to be pointed at the same side"
+    return {"unknown": "could not be observed", "split": split}.get(access, f"pointed at {access}")
 
 
 def told(lane: LaneStatus, *, headed: bool = False) -> tuple[str, ...]:
@@ -202,10 +203,10 @@ def _slots(lane: LaneStatus) -> Iterator[str]:
     """A run at work has slots that nobody reads for a moment."""
     for one in lane.slots if lane.standing is not LaneStanding.RUNNING else ():
         size = f"{size_text(one.retained_bytes)} of" if one.retained_bytes is not None else "an unknown amount of"
-        if lane.standing is LaneStanding.INTERRUPTED:
-            ends = "until the run goes on, or `abort` drops it"
-        elif one.orphan:
+        if one.orphan:
             ends = "and no run is going to: drop it with pg_drop_replication_slot"
+        elif lane.standing is LaneStanding.INTERRUPTED:
+            ends = "until the run goes on, or `abort` drops it"
         else:
             ends = "until its stream goes on, or it is dropped with pg_drop_replication_slot"
         yield f"{one.endpoint} keeps {size} WAL for slot {one.name}, which nobody reads, {ends}."

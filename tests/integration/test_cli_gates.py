@@ -209,6 +209,13 @@ def test_an_approval_given_in_another_checkout_counts_where_the_plan_was_made(de
     assert f"gate {GATE}: approved, 1 of 1 keys" in desk.run("approvals", "cutover.plan").stdout
 
 
+def test_a_revocation_given_in_another_checkout_says_that_it_has_to_be_delivered(elsewhere: Desk) -> None:
+    """Where the plan is applied the approval counts until the file is there: no word of success, and status 4."""
+    revoked = elsewhere.sign("revoke", "--yes")
+    assert Exit.APPROVAL_MISSING == revoked.returncode
+    assert f"hand {elsewhere.stored[0]} to whoever applies" in revoked.stderr
+
+
 def test_the_document_of_another_checkout_can_be_named(elsewhere: Desk) -> None:
     """From a folder below which it is not; its folder's signers are asked then."""
     (elsewhere.folder / "desk").mkdir()

@@ -31,6 +31,7 @@ from statehub_plan.postgres.replication import enable_subscription
 from statehub_plan.steps import executor
 from statehub_plan.steps.stage import Stage
 from statehub_plan.steps.switching import begin_switch, carry_out_part
+from statehub_plan.streams import fill_under_way
 from statehub_plan.world import Role, World
 from tests.integration.forking import forked
 from tests.integration.killed_apply import Killer
@@ -80,7 +81,8 @@ class Ground:
                 observation, _ = workspace.observe(deep=False)
                 register = read_register(self._document, observation)
             assert register.primary is not None
-            return Wished(turned(self._document, register.primary, alone=register.decided == 0), Direction.ABORT)
+            alone = register.decided == 0 or fill_under_way(observation, away_from(register.primary))
+            return Wished(turned(self._document, register.primary, alone=alone), Direction.ABORT)
         direction = Direction.FORWARD if primary == TARGET else Direction.SWITCHBACK
         return Wished(turned(self._document, primary), direction)
 

@@ -43,7 +43,7 @@ from tests.unit.facts import (
     restored,
     switched,
 )
-from tests.unit.simulated import PLAN, REPLACE, Simulated, assert_nobody_waits, ended, raising
+from tests.unit.simulated import PLAN, REPLACE, Simulated, Switching, assert_nobody_waits, ended, raising
 
 
 def undisturbed() -> Simulated:
@@ -62,7 +62,7 @@ def test_whatever_fails_at_whatever_call_nobody_is_left_waiting_before_the_decis
     for at in range(1, undisturbed().calls + 1):
         world = Simulated(PLAN)
         world.after, world.mishaps = after, {at: raising(at)}
-        assert ended(world) is not None, at
+        ended(world)  # behind the decision a record that fails is a note
         assert_nobody_waits(world)
         again = ended(world)
         assert_nobody_waits(world)
@@ -591,6 +591,16 @@ def test_facts_that_one_reason_made_unknown_share_a_line() -> None:
     assert (
         "home.identity, home.version_num, home.in_recovery, home.writes, home.register: known → unknown (time-out)",
     ) == unseen("home")
+
+
+def test_a_fact_that_no_plan_names_and_the_world_rests_on_is_missed_too() -> None:
+    """Without the record of the transfer the target looks unprepared: the run does not begin on what it cannot see."""
+    world = Switching()
+    seen = {key: value for key, value in world.values.items() if key != "away.transfer"}
+    fresh = observation(seen, "away.transfer")
+    now = ground(world.plan.spec, fresh, evidence(), now=NOW).world
+    refused = stale(changed_facts(world.plan, fresh, now))
+    assert ("world-unseen", ("away.transfer: known → unknown (time-out)",)) == (refused.code, refused.details)
 
 
 @pytest.mark.parametrize("gone", [("home",), ("away",), ("home", "away")], ids=lambda gone: "+".join(gone))

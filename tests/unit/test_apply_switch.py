@@ -132,6 +132,38 @@ def test_an_unknown_decision_stays_unknown_where_the_journal_is_away_too(fallen:
     assert {"away"} == world.open
 
 
+@by_each_method
+@pytest.mark.parametrize("unreadable", [False, True])
+def test_a_journal_that_goes_away_behind_the_decision_keeps_nobody_from_the_new_primary(
+    move: Callable[[], Simulated], unreadable: bool
+) -> None:
+    """From any call on between decision and redirect nothing can be put on record, or even read: it is opened, clients
+    are pointed at it, and only then the run ends."""
+    whole = undisturbed(move)
+    for at in range(whole.executed[StepKind.DECIDE] + 1, whole.executed[StepKind.REDIRECT] + 1):
+        world = move()
+        world.journal_gone_at, world.unreadable = at, unreadable
+        world.lost = StatehubError(code="journal-unreachable", what="the journal's server is away", hint="wait for it")
+        error = ended(world)
+        assert isinstance(error, StatehubError), at
+        assert ({"away"}, "away") == (world.open, world.values["access.mcp"]["endpoint"]), (at, error)
+
+
+def test_a_run_that_fails_while_its_primary_serves_tells_of_no_outage() -> None:
+    """Neither where the other side was exchanged before the decision, nor where the fallback was rebuilt after it."""
+    for at, exchanged, serving in ((StepKind.CHECK_EVIDENCE, "away", "home"), (StepKind.REDIRECT, "home", "away")):
+        world = Switching()
+
+        def rebuilt(world: Simulated = world, name: str = exchanged) -> NoReturn:
+            world.values[f"{name}.identity"] = identity("somebody else's")
+            raise StatehubError(code="x", what="something else", hint="mend it")
+
+        world.after, world.mishaps = True, {undisturbed(Switching).executed[at]: rebuilt}
+        error = ended(world)
+        assert isinstance(error, StatehubError)
+        assert ({serving}, ()) == (world.open, error.details)
+
+
 def test_a_redirect_that_fails_is_told_where_the_journal_is_away_too() -> None:
     """Whoever reads it has to know which path still leads to the frozen side."""
     world = Switching()

@@ -273,13 +273,15 @@ def test_an_abort_before_the_decision_ends_with_nobody_following(explored: Explo
 
 def test_an_abort_of_a_later_move_keeps_a_fallback_that_follows(explored: Exploration) -> None:
     """Once a decision has fallen the present primary has a fallback: giving up a move away from it costs neither its
-    stream nor leaves another one, a half-made fill or a slot that nobody reads."""
+    stream nor leaves another one. Where that was being filled anew nothing is wished to follow."""
     abort = Wish(method=explored.wish.method, fallback=FallbackMode.FOLLOWING, document=False, settle=False)
     for world in explored.worlds:
         if world.primary is not Role.OLD:
             continue
         here = exchange(hold_lost(world))
         streamed = here.old.follows in (Follows.STREAMING, Follows.BROKEN, Follows.READY)
+        if here.old.follows is Follows.COPYING:
+            continue
         for _ in range(MAX_STEPS):
             step = next_step(here, abort)
             if not isinstance(step, Next):
