@@ -151,7 +151,7 @@ def _primary(
     best: int,
     named: JsonValue,
 ) -> tuple[str | None, str]:
-    doubt = _misplaced(rows) or _forgotten(observation, rows, best)
+    doubt = _misplaced(rows) or _frozen_for_itself(plan, observation) or _forgotten(observation, rows, best)
     if doubt is not None:
         return None, doubt
     unread = [name for name, found in rows.items() if found is None]
@@ -170,6 +170,15 @@ def _misplaced(rows: Mapping[str, list[Mapping[str, JsonValue]] | None]) -> str 
         for row in found or []:
             if row.get("primary") not in (None, name):
                 return f"the register of {name} names {row.get('primary')}: are their connection strings exchanged?"
+    return None
+
+
+def _frozen_for_itself(plan: CutoverPlan, observation: Observation) -> str | None:
+    """A freeze names the endpoint that was, or was to become, primary instead: always the other one."""
+    for name in plan.spec.endpoints:
+        mark = _mapping(observation, f"{name}.fence")
+        if _number(mark.get("term")) > 0 and mark.get("primary") == name:
+            return f"{name} is frozen in favour of {name}: are their connection strings exchanged?"
     return None
 
 

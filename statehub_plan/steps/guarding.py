@@ -41,6 +41,8 @@ def guard_fallback(
     moved = grounded.world.primary is Role.NEW and grounded.world.term is Term.SETTLED
     if not moved or fallback.mode is FallbackMode.FROZEN:  # one that is to be retired follows until it is
         return None
+    if remembered and not grounded.register.decided:  # a first fill under way: there is no fallback yet
+        return None
     names = _names(stage, observation)
     if names and not remembered and not grounded.register.decided:
         why = f"that {stage.plan.new} is primary rests on no decision ({grounded.register.basis}), and the journal, "

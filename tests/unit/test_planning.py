@@ -585,3 +585,16 @@ def test_a_move_that_fills_its_target_anew_rehearses_anew() -> None:
     lost = plan(fine | {"home.slots": []}, doc)
     expected = ["prepare-target", "follow", "rehearse", "hold"]
     assert expected == [kind for kind in kinds(lost) if kind in expected]
+
+
+def test_connection_strings_that_were_exchanged_while_the_target_was_filled_make_nobody_primary() -> None:
+    """Under the name of the old side the fenced target answers: its mark says in whose favour it was frozen, and that
+    is never its own. Without that, the desired side would pass for the primary, and clients be sent to the target."""
+    values = facts(home__writes="frozen", home__fence=fenced(1, primary="home")) | {
+        "home.identity": identity("away"),
+        "away.identity": identity("home"),
+    }
+    register = read_register(document(), observation(values))
+    assert (None, True) == (register.primary, "are their connection strings exchanged?" in register.basis)
+    right = facts(away__writes="frozen", away__fence=fenced(1, primary="home"))
+    assert "home" == read_register(document(), observation(right)).primary
