@@ -17,6 +17,18 @@ from statehub_plan.model.facts import Evidence as ProbeEvidence
 from statehub_plan.model.facts import EvidenceStatus, FactStatus, Observation
 from statehub_plan.model.plan import Identity
 from statehub_plan.model.spec import CutoverPlan, FailoverDrill, Stabilization, duration_s
+from statehub_plan.registers import (
+    Register,
+    decisions_of,
+    endpoints_by_role,
+    fence_term,
+    frozen_by_a_hold,
+    identity_of,
+    mapping_of,
+    number_of,
+    observed_decision,
+    read_register,
+)
 from statehub_plan.streams import stream_between
 from statehub_plan.world import (
     Access,
@@ -41,28 +53,6 @@ BEGUN = "begun"
 
 
 @dataclass(frozen=True, slots=True)
-class Register:
-    """Both sides' decision registers read together. `primary` is None when it cannot be known; `basis` says why it is
-    believed. `decided` is the highest decided term, `next_term` the first one free on both sides."""
-
-    primary: str | None
-    basis: str
-    decided: int
-    next_term: int
-    burned: frozenset[int]
-
-
-@dataclass(frozen=True, slots=True)
-class Decision:
-    """The newest decision that the registers know, as observed: its term (0: none yet), which database is primary (all
-    None where that is not known), and the run that made it."""
-
-    term: int
-    identity: Identity
-    run: str | None
-
-
-@dataclass(frozen=True, slots=True)
 class Grounded:
     """The world as seen from the wish, and what it stands on."""
 
@@ -79,195 +69,16 @@ class Grounded:
         return self.register.next_term
 
 
-def endpoints_by_role(plan: CutoverPlan) -> tuple[str, str]:
-    """(old, new): `new` is the desired primary, `old` the other endpoint."""
-    new = plan.spec.desired.primary
-    return next(name for name in plan.spec.endpoints if name != new), new
-
-
-def identity_of(observation: Observation, endpoint: str) -> Identity:
-    """Who the endpoint is, all None when that is not known."""
-    value = observation.value(f"{endpoint}.identity")
-    if not isinstance(value, dict):
-        return Identity()
-    return Identity.model_validate(value)
-
-
-def identity_of_primary(plan: CutoverPlan, observation: Observation) -> Identity:
-    """Which database is primary now, all None when that is not known."""
-    primary = read_register(plan, observation).primary
-    return Identity() if primary is None else identity_of(observation, primary)
-
-
-def observed_decision(plan: CutoverPlan, observation: Observation) -> Decision | None:
-    """None where a register that may know a later decision could not be read."""
-    register = read_register(plan, observation)
-    rows = [row for name in plan.spec.endpoints for row in _decisions(observation, name) or []]
-    if register.primary is None and any(_decisions(observation, name) is None for name in plan.spec.endpoints):
-        return None
-    made = [row.get("run") for row in rows if row.get("term") == register.decided and row.get("primary") is not None]
-    run = made[0] if made and isinstance(made[0], str) else None
-    return Decision(register.decided, identity_of_primary(plan, observation), run)
-
-
-def _mapping(observation: Observation, fact_id: str) -> Mapping[str, JsonValue]:
-    value = observation.value(fact_id)
-    return value if isinstance(value, dict) else {}
-
-
-def _decisions(observation: Observation, endpoint: str) -> list[Mapping[str, JsonValue]] | None:
-    fact = observation.get(f"{endpoint}.register")
-    if fact is None or fact.status is FactStatus.UNKNOWN:
-        return None
-    return [row for row in fact.value if isinstance(row, dict)] if isinstance(fact.value, list) else []
-
-
-def _number(value: JsonValue) -> int:
-    return value if isinstance(value, int) and not isinstance(value, bool) else 0
-
-
-def _fence_term(observation: Observation, endpoint: str) -> int:
-    return _number(_mapping(observation, f"{endpoint}.fence").get("term"))
-
-
-def read_register(plan: CutoverPlan, observation: Observation) -> Register:
-    """Who is primary, by the registers of both sides; before any decision by what the world shows."""
-    names = tuple(plan.spec.endpoints)
-    rows = {name: _decisions(observation, name) for name in names}
-    known = [row for name in names for row in rows[name] or []]
-    decided = {_number(row.get("term")): row.get("primary") for row in known if row.get("primary") is not None}
-    burned = frozenset(_number(row.get("term")) for row in known if row.get("primary") is None)
-    best = max(decided, default=0)
-    highest = max([best, *burned, *(_fence_term(observation, name) for name in names)], default=0)
-    free = highest if highest > best and highest not in burned else highest + 1
-    primary, basis = _primary(plan, observation, rows, best, decided.get(best))
-    return Register(primary, basis, best, free, burned)
-
-
-def _primary(
-    plan: CutoverPlan,
-    observation: Observation,
-    rows: Mapping[str, list[Mapping[str, JsonValue]] | None],
-    best: int,
-    named: JsonValue,
-) -> tuple[str | None, str]:
-    doubt = _misplaced(rows) or _frozen_for_itself(plan, observation) or _forgotten(observation, rows, best)
-    if doubt is not None:
-        return None, doubt
-    unread = [name for name, found in rows.items() if found is None]
-    if len(unread) == len(rows):
-        return None, "neither decision register could be read"
-    if unread:
-        return _primary_of_one(plan, observation, next(name for name in rows if name not in unread), best, named)
-    if isinstance(named, str):
-        return named, f"decision term {best}"
-    return _primary_before_any_decision(plan, observation)
-
-
-def _misplaced(rows: Mapping[str, list[Mapping[str, JsonValue]] | None]) -> str | None:
-    """A decision stands in the register of the endpoint that it names, and nowhere else."""
-    for name, found in rows.items():
-        for row in found or []:
-            if row.get("primary") not in (None, name):
-                return f"the register of {name} names {row.get('primary')}: are their connection strings exchanged?"
-    return None
-
-
-def _frozen_for_itself(plan: CutoverPlan, observation: Observation) -> str | None:
-    """A freeze names the endpoint that was, or was to become, primary instead: always the other one."""
-    for name in plan.spec.endpoints:
-        mark = _mapping(observation, f"{name}.fence")
-        if _number(mark.get("term")) > 0 and mark.get("primary") == name:
-            return f"{name} is frozen in favour of {name}: are their connection strings exchanged?"
-    return None
-
-
-def _forgotten(
-    observation: Observation, rows: Mapping[str, list[Mapping[str, JsonValue]] | None], best: int
-) -> str | None:
-    """A decision that this journal knows of and the register where it fell does not: whatever answers there is not what
-    was decided on, and the frozen side must not be opened again beside what was."""
-    known = _mapping(observation, "decided")
-    term, primary = _number(known.get("term")), known.get("primary")
-    if term <= best or not isinstance(primary, str) or rows.get(primary) is None:
-        return None
-    return (
-        f"the journal knows that term {term} made {primary} primary, and the register of {primary} does not: its "
-        "connection string leads to another database, or that one was made anew or restored. Another environment needs "
-        "a journal of its own (STATEHUB_PLAN_JOURNAL), and so does a beginning without a database that is lost for "
-        "good: where it lives after all, two sides would accept writes"
-    )
-
-
-def _primary_of_one(
-    plan: CutoverPlan, observation: Observation, seen: str, best: int, named: JsonValue
-) -> tuple[str | None, str]:
-    """With one register out of reach a side is known to be primary if it was decided and not frozen since, or if it
-    serves the clients before any decision: a source is always frozen before a decision falls elsewhere. That a side
-    merely accepts writes says nothing: it may be an earlier restore, or opened by hand."""
-    if named == seen and _fence_term(observation, seen) <= best:
-        return seen, f"decision term {best}, and no later freeze"
-    if best == 0 and observation.value(f"{seen}.writes") == "open" and _pointed(plan, observation) == {seen}:
-        return seen, "it accepts writes and every access path points at it; no decision could have fallen elsewhere"
-    known = _mapping(observation, "decided")
-    if known.get("primary") not in (None, seen):
-        told = f"decision term {known.get('term')} on record made {known.get('primary')} primary"
-        return None, f"{told}, and its register could not be read"
-    return None, "the other decision register could not be read"
-
-
-def _pointed(plan: CutoverPlan, observation: Observation) -> set[str]:
-    return {str(_mapping(observation, f"access.{path.name}").get("endpoint")) for path in plan.spec.access}
-
-
-def _primary_before_any_decision(plan: CutoverPlan, observation: Observation) -> tuple[str | None, str]:
-    names = tuple(plan.spec.endpoints)
-    held = [name for name in names if _frozen_by_a_hold(observation, name)]
-    if len(held) == 1:
-        return held[0], "no decision yet; it was primary when a hold froze it"
-    for name, away in (names, names[::-1]):
-        if observation.value(f"{name}.writes") == "open" and _frozen_by_this_tool(observation, away):
-            return name, f"no decision yet; it accepts writes, and {away} is frozen by this tool"
-    pointed = _pointed(plan, observation)
-    if len(pointed) == 1 and (only := next(iter(pointed))) in plan.spec.endpoints:
-        away = next(name for name in plan.spec.endpoints if name != only)
-        if only == plan.spec.desired.primary and observation.value(f"{away}.writes") not in ("frozen", None):
-            return None, (
-                f"no decision is recorded, every access path points at {only} already, and {away} accepts writes too: "
-                "point the clients at the side that is primary now"
-            )
-        return only, "no decision yet; every access path points at it"
-    serving = [
-        name
-        for name in plan.spec.endpoints
-        if observation.value(f"{name}.writes") == "open" and _number(observation.value(f"{name}.tables")) > 0
-    ]
-    if not plan.spec.access and len(serving) == 1:
-        return serving[0], "no decision yet; it is the only side with content that accepts writes"
-    return None, "no decision is recorded and the access paths do not agree on one endpoint"
-
-
-def _frozen_by_this_tool(observation: Observation, endpoint: str) -> bool:
-    return observation.value(f"{endpoint}.writes") == "frozen" and _fence_term(observation, endpoint) > 0
-
-
-def _frozen_by_a_hold(observation: Observation, endpoint: str) -> bool:
-    """Only a primary is ever held, and only a hold leaves its name in the mark."""
-    fence = _mapping(observation, f"{endpoint}.fence")
-    frozen = observation.value(f"{endpoint}.writes") == "frozen"
-    return frozen and fence.get("hold") is not None and _number(fence.get("term")) > 0
-
-
 def _writes(observation: Observation, endpoint: str, hold: str | None) -> Writes:
     value = observation.value(f"{endpoint}.writes")
     if value == "held":
-        holder = _mapping(observation, f"{endpoint}.fence").get("hold")
+        holder = mapping_of(observation, f"{endpoint}.fence").get("hold")
         return Writes.HELD if hold is not None and holder == hold else Writes.UNKNOWN
     return {"open": Writes.OPEN, "frozen": Writes.FROZEN}.get(str(value), Writes.UNKNOWN)
 
 
 def _health(observation: Observation, endpoint: str) -> Health:
-    healthy = _mapping(observation, f"{endpoint}.api.health").get("healthy")
+    healthy = mapping_of(observation, f"{endpoint}.api.health").get("healthy")
     return {True: Health.OK, False: Health.FAILING}.get(healthy, Health.UNKNOWN)  # type: ignore[call-overload, no-any-return]
 
 
@@ -287,8 +98,8 @@ def _reached(plan: CutoverPlan, observation: Observation, register: Register, ho
     """How far the transfer has come, if its record may be believed: same source, same term, target still fenced, and
     beyond `prepared` only under the hold or freeze under which it was reached."""
     old, new = endpoints_by_role(plan)
-    row = _mapping(observation, f"{new}.transfer")
-    fence = _mapping(observation, f"{old}.fence")
+    row = mapping_of(observation, f"{new}.transfer")
+    fence = mapping_of(observation, f"{old}.fence")
     stage = row.get("stage")
     believable = (
         stage in set(TransferStage)
@@ -316,23 +127,23 @@ def _data(observation: Observation, endpoint: str, register: Register, stage: Tr
     tables = observation.get(f"{endpoint}.tables")
     if tables is None or tables.status is FactStatus.UNKNOWN:
         return Data.UNKNOWN
-    if not _number(tables.value):
+    if not number_of(tables.value):
         return Data.ABSENT
     if stage is TransferStage.PROVED:
         return Data.EQUAL
-    fenced = _fence_term(observation, endpoint)
+    fenced = fence_term(observation, endpoint)
     primary_frozen = (
         register.primary is not None
         and observation.value(f"{register.primary}.writes") == "frozen"
         and fenced == register.decided != 0
-        and _frozen_by_a_hold(observation, endpoint)
+        and frozen_by_a_hold(observation, endpoint)
     )
     if primary_frozen:
         return Data.EQUAL
     # A source keeps the name of its hold, a target what was transferred into it for a later term. Frozen without
     # either: it was open when it should not have been, and may hold rows of its own.
-    transferred = _mapping(observation, f"{endpoint}.transfer").get("term") is not None
-    kept_in_order = _frozen_by_a_hold(observation, endpoint) or (fenced > register.decided and transferred)
+    transferred = mapping_of(observation, f"{endpoint}.transfer").get("term") is not None
+    kept_in_order = frozen_by_a_hold(observation, endpoint) or (fenced > register.decided and transferred)
     in_order = kept_in_order and observation.value(f"{endpoint}.writes") == "frozen"
     return Data.STALE if in_order else Data.DIVERGED
 
@@ -340,7 +151,7 @@ def _data(observation: Observation, endpoint: str, register: Register, stage: Tr
 def _term(observation: Observation, register: Register) -> Term:
     if register.primary is None:
         return Term.UNKNOWN
-    fenced = _fence_term(observation, register.primary)
+    fenced = fence_term(observation, register.primary)
     frozen = observation.value(f"{register.primary}.writes") == "frozen"
     if not frozen or fenced <= register.decided:
         return Term.SETTLED
@@ -355,7 +166,7 @@ def _access(plan: CutoverPlan, observation: Observation, primary: Role, *, redir
     old, new = endpoints_by_role(plan)
     if not plan.spec.access:
         return Access.NEW if primary is Role.NEW else Access.OLD
-    pointed = [_mapping(observation, f"access.{path.name}").get("endpoint") for path in plan.spec.access]
+    pointed = [mapping_of(observation, f"access.{path.name}").get("endpoint") for path in plan.spec.access]
     if any(name not in (old, new) for name in pointed):
         return Access.SPLIT if primary is Role.NEW and old in pointed else Access.UNKNOWN
     if len(set(pointed)) > 1:
@@ -369,7 +180,7 @@ def _access(plan: CutoverPlan, observation: Observation, primary: Role, *, redir
 def redirect_is_due(plan: CutoverPlan, observation: Observation) -> bool:
     """Whether the journal knows of a redirect that did not come to a good end, whatever the paths' files say; or of a
     switch of which nothing more is on record, if the decision that stands is its own."""
-    left = _mapping(observation, "redirect")
+    left = mapping_of(observation, "redirect")
     if left.get("interrupted") is not True or left.get("if_decided") is not True:
         return left.get("interrupted") is True
     decision = observed_decision(plan, observation)
@@ -400,7 +211,7 @@ def _backup(plan: CutoverPlan, observation: Observation, primary: str | None, no
 
 def _fresh(at: JsonValue, max_age: str, now: datetime) -> bool:
     """Not too long ago, and not in the future either: by a clock that was wrong it would stay fresh until then."""
-    return -SKEW.total_seconds() <= epoch_s(now) - _number(at) <= duration_s(max_age)
+    return -SKEW.total_seconds() <= epoch_s(now) - number_of(at) <= duration_s(max_age)
 
 
 def of_database(value: JsonValue | Mapping[str, JsonValue], identity: Identity) -> bool:
@@ -416,7 +227,7 @@ def _is_identity(value: JsonValue | Mapping[str, JsonValue], identity: Identity)
 
 
 def _drill(observation: Observation, name: str, max_age: str, now: datetime) -> Due:
-    value = _mapping(observation, f"drill.{name}")
+    value = mapping_of(observation, f"drill.{name}")
     if value.get("passed") is not True:
         return Due.FAILED
     return Due.DONE if _fresh(value.get("at"), max_age, now) else Due.DUE
@@ -427,7 +238,7 @@ def _restore_drill(plan: CutoverPlan, observation: Observation, register: Regist
     taken since it is primary (or is the newest one), encrypted as the newest one is, and not restored on the very
     fallback whose loss the drill is to make bearable. One that could not be signed has yet to be made."""
     settings, primary = plan.spec.drills.restore, register.primary
-    value, newest = _mapping(observation, "drill.restore"), _mapping(observation, "backup")
+    value, newest = mapping_of(observation, "drill.restore"), mapping_of(observation, "backup")
     report = value.get("report")
     if settings is None or primary is None or not isinstance(report, dict):
         return Due.DUE
@@ -457,8 +268,8 @@ def _seconds(value: JsonValue) -> int:
 
 def _decided_s(observation: Observation, register: Register) -> int:
     """When the present primary was decided on; 0 before any decision."""
-    rows = _decisions(observation, register.primary or "") or []
-    return max((_number(row.get("decided_at")) for row in rows if row.get("term") == register.decided), default=0)
+    rows = decisions_of(observation, register.primary or "") or []
+    return max((number_of(row.get("decided_at")) for row in rows if row.get("term") == register.decided), default=0)
 
 
 def _restored_elsewhere(
@@ -480,7 +291,7 @@ def _restored_elsewhere(
 def _failover_drill(observation: Observation, drill: FailoverDrill | None, now: datetime, primary: str | None) -> Due:
     """It counts for the endpoint that failed over, the database that this was (a failover keeps its identity), and for
     what the plan has people do and look at now. One that was only begun does not count, nor does any before it."""
-    value = _mapping(observation, "drill.failover")
+    value = mapping_of(observation, "drill.failover")
     shown = (value.get("endpoint"), value.get("definition"))
     if drill is None or primary is None or shown != (primary, drill.definition):
         return Due.DUE
@@ -520,7 +331,7 @@ def looks_at(value: JsonValue, decided: int, primary: Identity) -> list[Mapping[
 def _passes(wanted: Stabilization, look: Mapping[str, JsonValue]) -> bool:
     observed_s, failures = look.get("observed_s"), look.get("failures")
     known = isinstance(observed_s, int) and isinstance(failures, int)
-    enough = known and _number(observed_s) >= watched_s(wanted) and _number(failures) <= wanted.max_failures
+    enough = known and number_of(observed_s) >= watched_s(wanted) and number_of(failures) <= wanted.max_failures
     return look.get("state") == "passed" and enough
 
 
@@ -540,10 +351,10 @@ def _document(plan: CutoverPlan, observation: Observation, register: Register) -
         return Due.DONE
     if plan.spec.operating_model is None:
         return Due.DUE
-    recorded = _mapping(observation, "document.recorded")
+    recorded = mapping_of(observation, "document.recorded")
     identity = Identity() if register.primary is None else identity_of(observation, register.primary)
     written = recorded.get("term") == register.decided and of_database(recorded, identity)
-    exists = _mapping(observation, "document").get("exists") is True
+    exists = mapping_of(observation, "document").get("exists") is True
     return Due.DONE if written and exists else Due.DUE
 
 
@@ -561,12 +372,12 @@ def compared_as(plan: CutoverPlan) -> str:
 def _rehearsal(plan: CutoverPlan, observation: Observation, register: Register, new: str, now: datetime) -> Due:
     """A rehearsal counts for one decision, one stream, the definitions that both sides had then, and a comparison that
     looked at what this plan wants looked at."""
-    value = _mapping(observation, "rehearsal")
+    value = mapping_of(observation, "rehearsal")
     if not value or value.get("term") != register.next_term:
         return Due.DUE
     if value.get("passed") is not True:
         return Due.FAILED
-    transfer = _mapping(observation, f"{new}.transfer")
+    transfer = mapping_of(observation, f"{new}.transfer")
     stream = [transfer.get("fill_slot"), transfer.get("fill_point")]
     seen = {name: observation.value(f"{name}.definitions") for name in plan.spec.endpoints}
     fresh = _fresh(value.get("at"), plan.spec.transfer.rehearsal.max_age, now)
@@ -621,7 +432,7 @@ def ground(
         rehearsal=_rehearsal(plan, observation, register, new, now),
         stabilization=_stabilization(plan, observation, register),
         document=_document(plan, observation, register),
-        retired=_mapping(observation, f"{fallback}.fence").get("retired") is True,
+        retired=mapping_of(observation, f"{fallback}.fence").get("retired") is True,
     )
     return Grounded(world, old, new, register, redirect_is_due(plan, observation))
 

@@ -12,12 +12,13 @@ from typing import NamedTuple
 
 from pydantic import JsonValue
 
-from statehub_plan.abstraction import Decision, of_database
+from statehub_plan.abstraction import of_database
 from statehub_plan.model.base import digest, epoch_s
 from statehub_plan.model.facts import Evidence, EvidenceStatus, Fact, FactStatus
 from statehub_plan.model.record import CriterionState, CriterionStatus, DrillRecord, History, Record, RecordKind
 from statehub_plan.model.spec import CutoverPlan, EntryCriterion, LaneState, ObservedLane
 from statehub_plan.model.steps import StepKind
+from statehub_plan.registers import Decision
 from statehub_plan.streams import SLOT_DROPPED, SLOT_DROPPED_KIND
 
 FORWARD = "forward"

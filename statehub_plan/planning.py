@@ -11,7 +11,7 @@ from datetime import datetime
 
 from pydantic import JsonValue
 
-from statehub_plan.abstraction import Grounded, ground, identity_of
+from statehub_plan.abstraction import Grounded, ground
 from statehub_plan.errors import Exit, StatehubError
 from statehub_plan.model.base import digest
 from statehub_plan.model.facts import Evidence, Observation
@@ -27,6 +27,7 @@ from statehub_plan.model.spec import (
 )
 from statehub_plan.model.steps import StepKind
 from statehub_plan.planner import Next, Wish, unfold
+from statehub_plan.registers import identity_of
 from statehub_plan.transitions import TRANSITIONS
 from statehub_plan.world import Access, Data, Role, World
 

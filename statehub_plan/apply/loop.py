@@ -13,7 +13,7 @@ from datetime import timedelta
 import psycopg
 from pydantic import JsonValue
 
-from statehub_plan.abstraction import facts_age, ground, identity_of_primary, observed_decision
+from statehub_plan.abstraction import facts_age, ground
 from statehub_plan.apply.aftermath import end_pending, not_on_record, recorded
 from statehub_plan.apply.around import Glance, Surroundings
 from statehub_plan.apply.refusals import (
@@ -38,6 +38,7 @@ from statehub_plan.model.steps import StepKind
 from statehub_plan.planner import Next, implied, next_step, unfold
 from statehub_plan.planning import REDIRECT_AGAIN, SAFETY_KINDS, dress, effect_key, wish_of
 from statehub_plan.postgres.switch import Switch
+from statehub_plan.registers import identity_of_primary, observed_decision
 from statehub_plan.steps.stage import Stage, Waiting
 from statehub_plan.steps.switching import OUTDATED
 from statehub_plan.transitions import effect

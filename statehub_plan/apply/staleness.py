@@ -7,10 +7,11 @@ from collections.abc import Iterable
 
 from pydantic import JsonValue
 
-from statehub_plan.abstraction import ground, identity_of
+from statehub_plan.abstraction import ground
 from statehub_plan.errors import Exit, Refusal
 from statehub_plan.model.facts import Evidence, EvidenceStatus, Observation
 from statehub_plan.model.plan import Plan
+from statehub_plan.registers import identity_of
 from statehub_plan.world import Access, Data, Due, Follows, Role, World, difference
 
 DECISIVE = (

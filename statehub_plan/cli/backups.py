@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 import click
 
-from statehub_plan.abstraction import read_register
 from statehub_plan.cli.options import document_argument, json_option
 from statehub_plan.cli.output import TerminalReporter, print_error, print_json, print_text
 from statehub_plan.cli.workspace import Workspace, utc_now
 from statehub_plan.errors import Exit, StatehubError
+from statehub_plan.registers import read_register
 
 if TYPE_CHECKING:
     from statehub_plan.postgres.backup_check import BackupCheck

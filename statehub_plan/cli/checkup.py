@@ -11,7 +11,6 @@ from pathlib import Path
 
 import psycopg
 
-from statehub_plan.abstraction import endpoints_by_role
 from statehub_plan.access import resolve_path
 from statehub_plan.cli.workspace import HOME_ENV, JOURNAL_ENV, Workspace
 from statehub_plan.components import client_tool, find_opa, find_ssh_keygen, postgres_installations
@@ -21,6 +20,7 @@ from statehub_plan.model.spec import Gate, SecretRef
 from statehub_plan.postgres.connect import Connection, connect, resolve_dsn, user_tables
 from statehub_plan.postgres.privileges import check_privileges
 from statehub_plan.postgres.scratch import abandoned
+from statehub_plan.registers import endpoints_by_role
 from statehub_plan.render.words import counted
 
 

@@ -47,11 +47,11 @@ def drill() -> None:
 def restore(document: Path, endpoint: str | None, key: Path | None, as_json: bool) -> int:
     """Restore the primary's newest backup into a scratch database, compare it with its manifest, drop it, record the
     outcome; the evidence is kept beside the backup, signed where a key is given."""
-    from statehub_plan.abstraction import identity_of_primary
     from statehub_plan.cli.leased import appending
     from statehub_plan.cli.runs import ended_in_order
     from statehub_plan.postgres.connect import resolve_dsn
     from statehub_plan.postgres.evidence import DrillOutput
+    from statehub_plan.registers import identity_of_primary
     from statehub_plan.steps.restore_drill import drill_fact, drill_failed, drill_newest
 
     with Workspace.load(document) as workspace:

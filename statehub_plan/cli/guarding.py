@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 from pydantic import JsonValue
 
-from statehub_plan.abstraction import ground, read_register
+from statehub_plan.abstraction import ground
 from statehub_plan.cli.leased import leased_stage
 from statehub_plan.cli.options import document_argument, json_option
 from statehub_plan.cli.output import TerminalReporter, print_json, print_text
@@ -21,6 +21,7 @@ from statehub_plan.model.plan import Plan
 from statehub_plan.model.spec import FallbackMode
 from statehub_plan.planning import turned
 from statehub_plan.redact import redact
+from statehub_plan.registers import read_register
 from statehub_plan.world import Role, Term
 
 Seen = tuple[Observation, tuple[Evidence, ...]]

@@ -30,7 +30,7 @@ def observe(document: Path, as_json: bool, only_unknown: bool) -> int:
         observation, evidence = workspace.observe()
         document_seen = workspace.document
     if as_json:
-        from statehub_plan.abstraction import endpoints_by_role
+        from statehub_plan.registers import endpoints_by_role
         from statehub_plan.streams import stream_between
 
         ends = endpoints_by_role(document_seen)
@@ -108,9 +108,9 @@ def _two_sides(
     document: Path | None, source: str | None, target: str | None
 ) -> tuple[tuple[str, str], tuple[str, str], Compare]:
     """Both sides' names and DSNs, and how they are to be compared."""
-    from statehub_plan.abstraction import endpoints_by_role
     from statehub_plan.model.spec import Compare
     from statehub_plan.postgres.connect import resolve_dsn
+    from statehub_plan.registers import endpoints_by_role
 
     if document is None and source and target:
         refs = _secret_ref(source, "--source"), _secret_ref(target, "--target")

@@ -58,7 +58,7 @@ def _require_begun(forward: Plan, plan: Plan) -> None:
 
 def _document(workspace: Workspace, direction: Direction, forward: Plan) -> CutoverPlan:
     """The document itself, or turned towards the other endpoint (switchback) or the present primary (abort)."""
-    from statehub_plan.abstraction import read_register
+    from statehub_plan.registers import read_register
     from statehub_plan.streams import fill_under_way
 
     if direction is Direction.FORWARD:

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 
 import click
 
-from statehub_plan.abstraction import observed_decision
 from statehub_plan.cli.options import json_option
 from statehub_plan.cli.output import print_json, print_rich, print_text
 from statehub_plan.cli.workspace import Workspace, utc_now
@@ -22,6 +21,7 @@ from statehub_plan.history import history_of, lane_states
 from statehub_plan.model.record import Record
 from statehub_plan.model.spec import CutoverPlan, ObservedLane
 from statehub_plan.redact import redact
+from statehub_plan.registers import observed_decision
 from statehub_plan.render.words import plain
 
 if TYPE_CHECKING:

@@ -12,7 +12,6 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from statehub_plan import __version__
-from statehub_plan.abstraction import observed_decision, read_register
 from statehub_plan.cli.elsewhere import document_of
 from statehub_plan.cli.output import print_note
 from statehub_plan.errors import Exit, StatehubError
@@ -23,6 +22,7 @@ from statehub_plan.model.plan import Direction, Plan, PlanFile
 from statehub_plan.model.record import GateState, History, Record
 from statehub_plan.model.spec import CutoverPlan, ObservedLane, Probe
 from statehub_plan.planning import make_plan, probe_digests, read_plan_file
+from statehub_plan.registers import observed_decision, read_register
 from statehub_plan.render.words import plain
 
 AUTHOR_ENV = "STATEHUB_PLAN_AUTHOR"

@@ -8,7 +8,6 @@ from pathlib import Path
 
 from pydantic import JsonValue
 
-from statehub_plan.abstraction import endpoints_by_role
 from statehub_plan.model.preflight import Severity
 from statehub_plan.model.spec import CutoverPlan
 from statehub_plan.observe.gather import Answers, Source
@@ -18,6 +17,7 @@ from statehub_plan.postgres.checks.ends import end_of, move_of
 from statehub_plan.postgres.checks.registry import CHECKS
 from statehub_plan.postgres.checks.run import run_checks
 from statehub_plan.postgres.connect import Connection, resolve_dsn
+from statehub_plan.registers import endpoints_by_role
 
 _MARGIN_S = 0.5  # the driver's own time-out, which knows the cause, is to come before ours
 _HOW = "the read-only checks of both sides (`doctor --list`)"

@@ -8,13 +8,14 @@ from pathlib import PurePath
 
 from pydantic import JsonValue
 
-from statehub_plan.abstraction import BEGUN, Register, identity_of_primary, read_register, stabilization_for
+from statehub_plan.abstraction import BEGUN, stabilization_for
 from statehub_plan.history import journal_facts
 from statehub_plan.model.facts import Fact, Observation
 from statehub_plan.model.plan import Plan
 from statehub_plan.model.record import Record, RecordKind
 from statehub_plan.model.spec import AccessPath, FallbackMode, SecretRef
 from statehub_plan.model.steps import StepKind
+from statehub_plan.registers import Register, identity_of_primary, read_register
 from statehub_plan.render.markdown import code, document, md, table
 from statehub_plan.render.unknowns import gather_unknown
 from statehub_plan.render.words import approvals_needed, counted, identity_text, moment, moment_of, shown

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import UTC, datetime
 
-from statehub_plan.abstraction import read_register
 from statehub_plan.model.facts import Observation
 from statehub_plan.model.spec import CutoverPlan, FallbackMode, size_bytes
 from statehub_plan.model.stream import Stream, StreamState
+from statehub_plan.registers import read_register
 from statehub_plan.render.words import moment, shown
 from statehub_plan.streams import stream_between
 

@@ -6,11 +6,12 @@ from datetime import UTC, datetime
 
 from pydantic import JsonValue
 
-from statehub_plan.abstraction import Register, identity_of_primary, stabilization_for
+from statehub_plan.abstraction import stabilization_for
 from statehub_plan.model.plan import Plan
 from statehub_plan.model.record import DrillRecord
 from statehub_plan.model.spec import FallbackMode, size_bytes
 from statehub_plan.model.stream import IdleSlot, StreamState
+from statehub_plan.registers import Register, identity_of_primary
 from statehub_plan.status.model import FallbackStatus, PrimaryStatus, StabilizationStatus
 from statehub_plan.streams import idle_slots, stream_between
 from statehub_plan.world import Role, other, side

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from statehub_plan.abstraction import Register, observed_decision, read_register
 from statehub_plan.history import Lane, Unfinished, decided_term, stabilizing_run, unfinished_run
 from statehub_plan.model.facts import Evidence
 from statehub_plan.model.plan import Plan
@@ -13,6 +12,7 @@ from statehub_plan.model.record import Lease as LeaseHeld
 from statehub_plan.model.spec import CutoverPlan, ObservedLane
 from statehub_plan.model.spec import Lane as DeclaredLane
 from statehub_plan.model.steps import StepKind
+from statehub_plan.registers import Register, observed_decision, read_register
 from statehub_plan.render.words import named
 from statehub_plan.status.facts import (
     decider,

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from statehub_plan.abstraction import Register
 from statehub_plan.history import FORWARD, Unfinished
 from statehub_plan.model.plan import Direction, Plan
 from statehub_plan.model.record import Lease
 from statehub_plan.planning import make_plan, turned
+from statehub_plan.registers import Register
 from statehub_plan.status.facts import decider
 from statehub_plan.status.model import LaneStanding
 

@@ -6,11 +6,11 @@ import os
 
 from pydantic import JsonValue
 
-from statehub_plan.abstraction import Register, identity_of, read_register
 from statehub_plan.errors import Refusal, StatehubError
 from statehub_plan.model.facts import Observation
 from statehub_plan.model.plan import Step
 from statehub_plan.model.steps import StepKind
+from statehub_plan.registers import Register, identity_of, read_register
 from statehub_plan.render import operating_model_markdown
 from statehub_plan.steps.stage import Stage
 

@@ -6,7 +6,7 @@ import time
 
 from pydantic import JsonValue
 
-from statehub_plan.abstraction import BEGUN, identity_of
+from statehub_plan.abstraction import BEGUN
 from statehub_plan.errors import Refusal, StatehubError
 from statehub_plan.model.facts import Evidence, EvidenceStatus
 from statehub_plan.model.plan import Step
@@ -14,6 +14,7 @@ from statehub_plan.model.record import CriterionState, CriterionStatus
 from statehub_plan.model.spec import CommandProbe, CutoverPlan, FailoverDrill, Lane, Task, duration_s
 from statehub_plan.model.steps import StepKind
 from statehub_plan.observe import observe_evidence
+from statehub_plan.registers import identity_of
 from statehub_plan.steps.stage import Stage
 from statehub_plan.world import Role, Term, World, Writes
 

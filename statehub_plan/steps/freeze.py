@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pydantic import JsonValue
 
-from statehub_plan.abstraction import read_register
 from statehub_plan.errors import StatehubError
 from statehub_plan.model.plan import Step
 from statehub_plan.postgres.connect import connect
@@ -14,6 +13,7 @@ from statehub_plan.postgres.proof import prove_frozen
 from statehub_plan.postgres.standbys import await_standbys, close_standbys
 from statehub_plan.postgres.state import claim_epoch, read_state, set_transfer
 from statehub_plan.postgres.transaction import LEAST_STANDBY_WAIT_S
+from statehub_plan.registers import read_register
 from statehub_plan.steps.stage import Stage
 from statehub_plan.world import TransferStage
 

@@ -7,7 +7,7 @@ from contextlib import closing
 import psycopg
 from pydantic import JsonValue
 
-from statehub_plan.abstraction import Grounded, identity_of
+from statehub_plan.abstraction import Grounded
 from statehub_plan.errors import Exit, StatehubError
 from statehub_plan.model.facts import Observation
 from statehub_plan.model.spec import FallbackMode, size_bytes
@@ -17,6 +17,7 @@ from statehub_plan.postgres import state
 from statehub_plan.postgres.connect import connect
 from statehub_plan.postgres.guard import Dropped, guard_slot
 from statehub_plan.redact import redact
+from statehub_plan.registers import identity_of
 from statehub_plan.steps.stage import Stage
 from statehub_plan.streams import SLOT_DROPPED_KIND, slots_into_others
 from statehub_plan.world import Role, Term

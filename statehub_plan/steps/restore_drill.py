@@ -9,7 +9,6 @@ from typing import NamedTuple
 
 from pydantic import JsonValue
 
-from statehub_plan.abstraction import identity_of_primary
 from statehub_plan.access import resolve_path
 from statehub_plan.errors import Refusal, StatehubError
 from statehub_plan.model.plan import Identity, Step
@@ -21,6 +20,7 @@ from statehub_plan.postgres.drill import Disk, DrillReport, restore_drill
 from statehub_plan.postgres.evidence import DRILL, StoredEvidence, check_key, keep_evidence, signing_key
 from statehub_plan.postgres.manifest import find_backups
 from statehub_plan.postgres.workers import OnProgress
+from statehub_plan.registers import identity_of_primary
 from statehub_plan.steps.compare import tell
 from statehub_plan.steps.stage import Stage
 

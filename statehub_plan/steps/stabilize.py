@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import JsonValue
 
-from statehub_plan.abstraction import Grounded, ground, identity_of, looks_at, watched_s
+from statehub_plan.abstraction import Grounded, ground, looks_at, watched_s
 from statehub_plan.errors import StatehubError
 from statehub_plan.history import decided_term, journal_facts
 from statehub_plan.model.base import epoch_s
@@ -12,6 +12,7 @@ from statehub_plan.model.facts import Observation
 from statehub_plan.model.plan import Identity, Step
 from statehub_plan.model.spec import duration_s
 from statehub_plan.model.steps import StepKind
+from statehub_plan.registers import identity_of
 from statehub_plan.steps.guarding import guard_fallback
 from statehub_plan.steps.stage import Stage, Waiting
 from statehub_plan.world import Access, Health, Role, World, Writes

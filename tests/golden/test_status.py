@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 from pydantic import JsonValue
 
-from statehub_plan.abstraction import observed_decision
 from statehub_plan.history import history_of, lane_states
 from statehub_plan.model.facts import Evidence, EvidenceStatus, Observation
 from statehub_plan.model.record import Record
 from statehub_plan.model.spec import CutoverPlan, ObservedLane
 from statehub_plan.planning import make_plan
+from statehub_plan.registers import observed_decision
 from statehub_plan.render import status_markdown, status_view
 from statehub_plan.spec import load_folder
 from statehub_plan.status import LaneInput, LaneStanding, Status, build_status

@@ -18,7 +18,7 @@ import pytest
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
-from statehub_plan.abstraction import Grounded, Register
+from statehub_plan.abstraction import Grounded
 from statehub_plan.cli.workspace import Workspace
 from statehub_plan.errors import Exit, StatehubError
 from statehub_plan.history import journal_facts
@@ -31,6 +31,7 @@ from statehub_plan.planning import make_plan
 from statehub_plan.postgres import state
 from statehub_plan.postgres.connect import Connection, connect
 from statehub_plan.postgres.guard import Dropped, guard_slot
+from statehub_plan.registers import Register
 from statehub_plan.schemas import problems
 from statehub_plan.steps import stabilize
 from statehub_plan.steps.guarding import guard_fallback

@@ -11,7 +11,7 @@ import psycopg
 from psycopg import sql
 from pydantic import JsonValue
 
-from statehub_plan.abstraction import ground, read_register
+from statehub_plan.abstraction import ground
 from statehub_plan.apply.loop import SECTION_KINDS
 from statehub_plan.cli.leased import appending, leased
 from statehub_plan.cli.workspace import Workspace, utc_now
@@ -28,6 +28,7 @@ from statehub_plan.planner import Wish
 from statehub_plan.planning import turned, wish_of
 from statehub_plan.postgres.connect import connect
 from statehub_plan.postgres.replication import enable_subscription
+from statehub_plan.registers import read_register
 from statehub_plan.steps import executor
 from statehub_plan.steps.stage import Stage
 from statehub_plan.steps.switching import begin_switch, carry_out_part

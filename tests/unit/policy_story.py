@@ -6,7 +6,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from statehub_plan.abstraction import Grounded, Register
+from statehub_plan.abstraction import Grounded
 from statehub_plan.model.base import JsonValue, epoch_s
 from statehub_plan.model.facts import Fact, FactStatus, Observation
 from statehub_plan.model.plan import Identity, Phase, Plan
@@ -22,6 +22,7 @@ from statehub_plan.model.spec import CutoverPlan
 from statehub_plan.planner import Wish, unfold
 from statehub_plan.planning import dress
 from statehub_plan.policy import BundleInfo, build_input
+from statehub_plan.registers import Register
 from statehub_plan.world import Due, Reach, Role, World, Writes
 from tests.unit.facts import NOW, document, evidence, identity
 

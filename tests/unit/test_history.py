@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from pydantic import JsonValue
 
-from statehub_plan.abstraction import Decision, ground, read_register
+from statehub_plan.abstraction import ground
 from statehub_plan.history import (
     DECIDED,
     history_of,
@@ -19,6 +19,7 @@ from statehub_plan.history import (
 )
 from statehub_plan.model.plan import Identity
 from statehub_plan.model.record import CriterionStatus, Record, RecordKind
+from statehub_plan.registers import Decision, read_register
 from statehub_plan.world import Access
 from tests.unit.facts import NOW, document, identity, observation, record, switched
 

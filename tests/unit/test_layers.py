@@ -17,6 +17,7 @@ PURE = {
     "planning",
     "history",
     "abstraction",
+    "registers",
     "status",
     "render",
     "jsonpointer",

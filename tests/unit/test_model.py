@@ -254,20 +254,25 @@ def test_a_lost_stream_never_counts_as_prepared(explored: Exploration) -> None:
                 assert left.old.writes is Writes.FROZEN or TransferStage.NONE is left.transfer
 
 
+def aborted(world: World, abort: Wish) -> World:
+    """Where an abort leads: the primary open, the other side shut, each step allowed where it is taken."""
+    for _ in range(MAX_STEPS):
+        step = next_step(world, abort)
+        if not isinstance(step, Next):
+            break
+        assert unmet_requirement(step, world) is None
+        world = effect(step.kind, world, step.role)
+    assert (Writes.OPEN, Writes.FROZEN) == (world.new.writes, world.old.writes)
+    return world
+
+
 def test_an_abort_before_the_decision_ends_with_nobody_following(explored: Exploration) -> None:
     """From every world: the old primary open, the other side shut, no stream in either direction."""
     abort = Wish(method=explored.wish.method, document=False, settle=False)
     for world in explored.worlds:
         if world.primary is not Role.OLD:
             continue
-        here = exchange(hold_lost(world))
-        for _ in range(MAX_STEPS):
-            step = next_step(here, abort)
-            if not isinstance(step, Next):
-                break
-            assert unmet_requirement(step, here) is None
-            here = effect(step.kind, here, step.role)
-        assert (Writes.OPEN, Writes.FROZEN) == (here.new.writes, here.old.writes)
+        here = aborted(exchange(hold_lost(world)), abort)
         assert (Follows.NOBODY, Follows.NOBODY) == (here.new.follows, here.old.follows)
 
 
@@ -282,13 +287,7 @@ def test_an_abort_of_a_later_move_keeps_a_fallback_that_follows(explored: Explor
         streamed = here.old.follows in (Follows.STREAMING, Follows.BROKEN, Follows.READY)
         if here.old.follows is Follows.COPYING:
             continue
-        for _ in range(MAX_STEPS):
-            step = next_step(here, abort)
-            if not isinstance(step, Next):
-                break
-            assert unmet_requirement(step, here) is None
-            here = effect(step.kind, here, step.role)
-        assert (Writes.OPEN, Writes.FROZEN) == (here.new.writes, here.old.writes)
+        here = aborted(here, abort)
         assert Follows.NOBODY is here.new.follows
         assert (Follows.STREAMING if streamed else Follows.NOBODY) is here.old.follows
 

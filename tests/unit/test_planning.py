@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from statehub_plan.abstraction import compared_as, ground, observed_decision, read_register
+from statehub_plan.abstraction import compared_as, ground
 from statehub_plan.apply.staleness import changed_facts
 from statehub_plan.errors import Exit, StatehubError
 from statehub_plan.model.base import canonical
@@ -18,6 +18,7 @@ from statehub_plan.model.spec import FallbackMode
 from statehub_plan.model.steps import StepKind
 from statehub_plan.planner import Wish, unfold
 from statehub_plan.planning import read_plan_file, turned
+from statehub_plan.registers import observed_decision, read_register
 from statehub_plan.world import Access, Data, Due, Follows, Role, Term, TransferStage, Writes, with_side
 from tests.unit.facts import (
     DOCUMENT,
