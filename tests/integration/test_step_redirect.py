@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import pytest
 
@@ -12,8 +12,8 @@ from statehub_plan.errors import OutcomeUnknown, StatehubError
 from statehub_plan.journal import LeaseLost
 from statehub_plan.model.steps import StepKind
 from statehub_plan.steps import redirect
-from statehub_plan.steps.stage import Stage
-from tests.unit.facts import LEASE, NOW, document, plan, switched
+from tests.unit.facts import LEASE, document, plan, switched
+from tests.unit.simulated import staged
 
 VALUES = {"home": "http://127.0.0.1:1", "away": "http://127.0.0.1:2"}
 
@@ -39,20 +39,7 @@ def _redirected(directory: Path, *paths: dict[str, Any], check_lease: Any = lamb
     known = {f"access.{one['name']}": {"endpoint": "home"} for one in paths}
     made = plan({**switched(), "access.mcp": None, **known}, document(access=list(paths)))
     (step,) = (one for one in made.steps if one.kind is StepKind.REDIRECT)
-    stage = Stage(
-        plan=made,
-        base_dir=directory,
-        home=directory,
-        run="r",
-        epoch=1,
-        owner="o",
-        now=lambda: NOW,
-        record_fact=cast(Any, None),
-        check_lease=check_lease,
-        look=cast(Any, None),
-        records=tuple,
-        reporter=cast(Any, None),
-    )
+    stage = staged(made, directory, check_lease=check_lease)
     return redirect.execute(stage, step)
 
 

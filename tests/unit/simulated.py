@@ -397,6 +397,19 @@ def following(doc: CutoverPlan) -> dict[str, Any]:
     )
 
 
+def staged(plan: Plan, directory: Path, **given: Any) -> Stage:
+    """What a step is carried out with, but for what a test gives itself; whatever else it asks for is not there."""
+    means: dict[str, Any] = {
+        "now": lambda: NOW,
+        "record_fact": None,
+        "check_lease": lambda: None,
+        "look": None,
+        "records": tuple,
+        "reporter": Silent(),
+    }
+    return Stage(plan=plan, base_dir=directory, home=directory, run="r", epoch=1, owner="o", **(means | given))
+
+
 class Silent:
     """A reporter that only keeps the kinds of the steps that it is told."""
 

@@ -18,10 +18,10 @@ from statehub_plan.model.spec import CutoverPlan
 from statehub_plan.model.steps import StepKind
 from statehub_plan.status.facts import stabilization_status
 from statehub_plan.steps import stabilize
-from statehub_plan.steps.stage import Stage, Waiting
+from statehub_plan.steps.stage import Waiting
 from statehub_plan.world import Stable
 from tests.unit.facts import NOW, document, facts, identity, observation, plan, record, switched
-from tests.unit.simulated import Silent
+from tests.unit.simulated import staged
 
 
 def lane(duration: str, max_failures: int = 0) -> CutoverPlan:
@@ -84,19 +84,12 @@ class Journal:
     def looked(self, wanted: CutoverPlan) -> dict[str, Any]:
         """The record of one look by this lane's step."""
         moved = plan(switched(away__writes="open"), wanted)
-        stage = Stage(
-            plan=moved,
-            base_dir=Path(),
-            home=Path(),
-            run="r",
-            epoch=1,
-            owner="r.1",
-            now=lambda: NOW,
+        stage = staged(
+            moved,
+            Path(),
             record_fact=lambda kind, state, payload: self.add({**payload, "kind": kind, "state": state}),
-            check_lease=lambda: None,
             look=lambda: (self.seen(), ()),
             records=lambda: tuple(self.records),
-            reporter=Silent(),
         )
         step = next(step for step in moved.steps if step.kind is StepKind.STABILIZE)
         with suppress(Waiting):

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import pytest
 
 from statehub_plan.errors import StatehubError
 from statehub_plan.model.steps import StepKind
 from statehub_plan.steps import executor
-from statehub_plan.steps.stage import Stage
-from tests.unit.facts import NOW, PASSED, observation, plan, switched
+from tests.unit.facts import PASSED, observation, plan, switched
+from tests.unit.simulated import staged
 
 AFTER = switched(
     stabilization=PASSED,
@@ -27,19 +27,11 @@ def test_nothing_is_written_about_a_term_that_could_not_be_read(tmp_path: Path, 
     recorded: list[dict[str, Any]] = []
     made = plan(AFTER)
     (step,) = (one for one in made.steps if one.kind is StepKind.DOCUMENT)
-    stage = Stage(
-        plan=made,
-        base_dir=tmp_path,
-        home=tmp_path,
-        run="r",
-        epoch=1,
-        owner="o",
-        now=lambda: NOW,
+    stage = staged(
+        made,
+        tmp_path,
         record_fact=lambda _kind, _state, payload: recorded.append(payload),
-        check_lease=lambda: None,
         look=lambda: (observation(AFTER, *(["away.register"] if next(looks) < slow else [])), ()),
-        records=tuple,
-        reporter=cast(Any, None),
     )
     given_up = slow > 2
     if given_up:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NoReturn, cast
+from typing import NoReturn
 
 import pytest
 
@@ -14,9 +14,10 @@ from statehub_plan.history import history_of, journal_facts
 from statehub_plan.model.record import Record, RecordKind
 from statehub_plan.model.steps import StepKind
 from statehub_plan.steps import executor
-from statehub_plan.steps.stage import FactWriter, Stage
+from statehub_plan.steps.stage import FactWriter
 from statehub_plan.world import Due
 from tests.unit.facts import NOW, PASSED, document, identity, observation, plan, record, restored, switched
+from tests.unit.simulated import staged
 
 RETIRING = document(
     desired={"primary": "away", "fallback": {"endpoint": "home", "mode": "retired"}},
@@ -40,20 +41,8 @@ def drilled(directory: Path, record_fact: FactWriter, check_lease: Callable[[], 
     """Carries the drill out."""
     made = plan(SWITCHED, RETIRING)
     (step,) = (one for one in made.steps if one.kind is StepKind.FAILOVER_DRILL)
-    stage = Stage(
-        plan=made,
-        base_dir=directory,
-        home=directory,
-        run="r",
-        epoch=1,
-        owner="o",
-        now=lambda: NOW,
-        record_fact=record_fact,
-        check_lease=check_lease,
-        look=lambda: (observation(SWITCHED), ()),
-        records=tuple,
-        reporter=cast(Any, None),
-    )
+    looked = observation(SWITCHED), ()
+    stage = staged(made, directory, record_fact=record_fact, check_lease=check_lease, look=lambda: looked)
     executor(StepKind.FAILOVER_DRILL)(stage, step)
 
 

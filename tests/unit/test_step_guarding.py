@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
-from typing import Any, cast
+from pathlib import Path
 
 from statehub_plan.abstraction import ground
 from statehub_plan.planning import turned
 from statehub_plan.steps.guarding import guard_fallback
 from tests.unit.facts import NOW, document, observation, plan
-from tests.unit.simulated import following
+from tests.unit.simulated import following, staged
 
 
 def test_the_slot_of_a_first_move_under_way_is_nobodys_fallback() -> None:
@@ -21,5 +20,5 @@ def test_the_slot_of_a_first_move_under_way_is_nobodys_fallback() -> None:
     )
     seen = observation(following(doc))
     here = turned(doc, "home")
-    stage = cast(Any, SimpleNamespace(plan=plan(following(doc), here, evidence=())))
+    stage = staged(plan(following(doc), here, evidence=()), Path())
     assert guard_fallback(stage, seen, ground(here, seen, (), now=NOW)) is None
