@@ -232,12 +232,7 @@ class Applying:
         decision = observed_decision(self.plan.spec, glance.observation)
         mine = decision is not None and decision.term == self.plan.term and decision.run == self.stage.run
         if mine and decided_term(self.around.records()) < self.plan.term:
-            self._record_decision()
-
-    def _record_decision(self) -> None:
-        about = self.plan.identities[self.plan.new].model_dump(mode="json")
-        decided: dict[str, JsonValue] = {"term": self.plan.term, "primary": self.plan.new, "identity": about}
-        self.stage.record_fact(StepKind.DECIDE.value, "passed", decided)
+            self.stage.record_decision()
 
     def _refuse_stale(self, glance: Glance) -> None:
         details = changed_facts(self.plan, glance.observation, glance.world)
@@ -434,7 +429,7 @@ class Applying:
 
     def _record_part(self, step: Step, payload: dict[str, JsonValue], elapsed_s: float) -> None:
         if step.kind is StepKind.DECIDE:
-            self._record_decision()
+            self.stage.record_decision()
         done = {**payload, "kind": step.kind.value, "elapsed_ms": round(elapsed_s * 1000, 1)}
         self.around.append(RecordKind.STEP_DONE, step.id, done)
 
@@ -481,14 +476,20 @@ class Applying:
             now=self.around.now(),
             hold=self.stage.hold_id,
             evidence_recorded=recorded,
-            redirecting=self._step is not None and self._step.kind is StepKind.REDIRECT,
+            redirecting=self._redirecting,
         )
         return Glance(observation, evidence, grounded)
 
     def _look_unrecorded(self) -> Glance:
         """A quick look that asks no journal: what ends an outage rests on the databases alone."""
         observation, evidence = self.around.observe_unrecorded()
-        return Glance(observation, evidence, ground(self.plan.spec, observation, evidence, now=self.around.now()))
+        now, redirecting = self.around.now(), self._redirecting
+        grounded = ground(self.plan.spec, observation, evidence, now=now, redirecting=redirecting)
+        return Glance(observation, evidence, grounded)
+
+    @property
+    def _redirecting(self) -> bool:
+        return self._step is not None and self._step.kind is StepKind.REDIRECT
 
     # Gates and verdicts
 

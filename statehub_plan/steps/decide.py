@@ -8,7 +8,6 @@ from pydantic import JsonValue
 
 from statehub_plan.errors import Exit, StatehubError
 from statehub_plan.model.plan import Step
-from statehub_plan.model.steps import StepKind
 from statehub_plan.postgres.connect import connect
 from statehub_plan.postgres.proof import prove_frozen
 from statehub_plan.postgres.register import Outcome, decide
@@ -49,9 +48,8 @@ def execute(stage: Stage, step: Step) -> dict[str, JsonValue]:
             exit_status=Exit.STALE_PLAN,
         )
     stage.reporter.note(f"the decision register says: term {term}, {endpoint} ({outcome.value})")
-    about = stage.plan.identities[endpoint].model_dump(mode="json")
     try:
-        stage.record_fact(StepKind.DECIDE.value, "passed", {"term": term, "primary": endpoint, "identity": about})
+        stage.record_decision()
     except StatehubError as error:  # nobody accepts writes now: the opening does not wait for a record
         stage.later(f"the decision is not on record: {error.what}")
     return {"summary": f"term {term}: {endpoint} is primary", "outcome": outcome.value, "term": term}

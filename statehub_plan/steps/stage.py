@@ -14,6 +14,7 @@ from statehub_plan.journal import LeaseLost
 from statehub_plan.model.facts import Evidence, Observation
 from statehub_plan.model.plan import Plan, Step
 from statehub_plan.model.record import Record
+from statehub_plan.model.steps import StepKind
 from statehub_plan.moments import Moment, passed_by
 from statehub_plan.postgres.baseline import Baseline
 from statehub_plan.postgres.connect import owned_by, resolve_dsn
@@ -109,6 +110,12 @@ class Stage:
         except StatehubError as lost:
             if isinstance(lost, LeaseLost) and not lost.unanswered:
                 raise
+
+    def record_decision(self) -> None:
+        """Puts on record that the decision of this plan stands, for the database that was decided for."""
+        about = self.plan.identities[self.plan.new].model_dump(mode="json")
+        decided: dict[str, JsonValue] = {"term": self.plan.term, "primary": self.plan.new, "identity": about}
+        self.record_fact(StepKind.DECIDE.value, "passed", decided)
 
     def later(self, text: str) -> None:
         """A note that waits until nobody waits for this process any more; see `tell_later`. Any thread may call it."""

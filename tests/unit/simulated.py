@@ -105,6 +105,7 @@ class Simulated:
         self.evidence = self.after_failover = evidence()
         self.judged: dict[StepKind, tuple[Evidence, ...]] = {}
         self._kept = self.evidence
+        self._read_last: tuple[Record, ...] = ()
 
     # What a step does
 
@@ -300,14 +301,15 @@ class Simulated:
     def _records(self) -> tuple[Record, ...]:
         if self._journal_gone and self.unreadable:
             raise StatehubError(code="journal-unreachable", what="the journal's server is away", hint="wait for it")
-        return tuple(self.journal)
+        self._read_last = tuple(self.journal)
+        return self._read_last
 
     def _seen(self, deep: bool, *, unrecorded: bool = False) -> tuple[Observation, tuple[Evidence, ...]]:
         self.looks.append(deep)
         if deep:
             self._kept = self.evidence
         known = self.values | {
-            fact.id: fact.value for fact in journal_facts(() if unrecorded else self._records(), NOW)
+            fact.id: fact.value for fact in journal_facts(self._read_last if unrecorded else self._records(), NOW)
         }
         seen = observation(known, *self.unknown)
         kept = (

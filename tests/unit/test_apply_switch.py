@@ -11,7 +11,7 @@ from statehub_plan.errors import Exit, OutcomeUnknown, StatehubError
 from statehub_plan.model.record import RecordKind
 from statehub_plan.model.steps import StepKind
 from statehub_plan.render.diff import changes
-from tests.unit.facts import fenced, identity
+from tests.unit.facts import fenced, identity, record
 from tests.unit.simulated import PLAN, WHATEVER, Simulated, Switching, assert_nobody_waits, ended, raising
 
 MOVES: dict[str, Callable[[], Simulated]] = {"dump": lambda: Simulated(PLAN), "replication": Switching}
@@ -202,3 +202,21 @@ def test_what_was_done_is_told_in_order_where_the_journal_takes_nothing() -> Non
     assert isinstance(error, StatehubError)
     assert (Exit.ERROR, {"away"}) == (error.exit_status, world.open)
     assert ["hold", "drain", "sync-sequences", "compare", "freeze", "decide", "open", "redirect"] == world.told[-8:]
+
+
+def test_a_redirect_that_is_done_again_without_a_journal_is_no_surprise() -> None:
+    """What was last read of the journal says that it was interrupted; whoever has just done it knows better."""
+    world = Simulated(PLAN)
+    world.journal = [record(1, RecordKind.STEP_INTENT, {"kind": "redirect"}, run="killed", step="08-redirect")]
+    world.after = True
+    world.mishaps = {undisturbed(MOVES["dump"]).executed[StepKind.OPEN]: lambda: away_for_good(world)}
+    error = ended(world)
+    assert isinstance(error, StatehubError)
+    assert ("journal-unreachable", {"away"}) == (error.code, world.open)
+    assert "away" == world.values["access.mcp"]["endpoint"]
+
+
+def away_for_good(world: Simulated) -> None:
+    """The journal neither takes nor tells anything any more."""
+    world.journal_gone_at, world.unreadable = world.calls, True
+    world.lost = StatehubError(code="journal-unreachable", what="the journal's server is away", hint="wait for it")
