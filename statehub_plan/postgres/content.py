@@ -9,6 +9,7 @@ from psycopg import sql
 
 from statehub_plan.postgres.connect import Connection
 from statehub_plan.postgres.relations import Column, PageRange, Relation
+from statehub_plan.postgres.row_hash import RowHash, row_hash
 
 __all__ = [
     "Buckets",
@@ -24,9 +25,6 @@ __all__ = [
 ]
 
 _LANE_BITS = 64
-_SEEDS = (0x5354415445485542, 0x2D504C414E2D7631)
-"""Two independent 64-bit hashes. Fixed, because a backup's digest must mean the same years later."""
-_BYTEA_HASH_SINCE = 180000
 _CHARACTERS_SHOWN = 300
 
 
@@ -69,16 +67,16 @@ def row_hash_text(lanes: Sequence[int]) -> str:
 def digest_rows(connection: Connection, relation: Relation, pages: PageRange) -> ContentDigest:
     """The digest of the rows in these pages; blocks while the server reads and hashes them.
 
-    A row is hashed as the binary form of its record, columns sorted by name: lengths and NULLs are explicit, and scale,
-    sign of zero, trailing blanks, json's text and bit lengths are in it, while time zone, locale and float digits are
-    not. It is hashed as one value: hashing columns one by one and adding up (as `hash_record` would) loses which
-    values stood in one row. The session must have been pinned (`pin_rendering`).
+    Every value counts with its scale, sign of zero, trailing blanks, json's text and bit length, while time zone,
+    locale and float digits do not; which values stood in one row counts, too (`row_hash`). The session must have been
+    pinned (`pin_rendering`).
     """
     if not relation.columns:
         return ContentDigest(count_rows(connection, relation, pages), (0, 0))
-    # OFFSET 0 keeps the planner from rendering the row once per hash.
+    found = _row_hash(connection, relation)
+    # OFFSET 0 keeps the planner from making a row's values once per hash.
     query = sql.SQL("SELECT count(*), coalesce(sum({}), 0), coalesce(sum({}), 0) FROM ({} OFFSET 0) s").format(
-        *_hashes(connection), _rendered(connection, relation, pages)
+        *found.hashes, _rendered(found, relation, pages)
     )
     row = connection.execute(query).fetchone()
     if row is None:
@@ -92,19 +90,19 @@ def bucket_digests(
     """The digest of each bucket with rows in these pages; a table without columns has one bucket."""
     if not relation.columns:
         return {0: digest_rows(connection, relation, pages)}
-    hashes = _hashes(connection)
+    found = _row_hash(connection, relation)
     if buckets.keyed:
         key = key_hash(relation)
         number = sql.SQL("{} AS b").format(_number(buckets.bits, key))
-        inner = _rendered(connection, relation, pages, number, _chosen(buckets, key))
+        inner = _rendered(found, relation, pages, number, _chosen(buckets, key))
         summed = sql.SQL("SELECT b, count(*), sum({})::text, sum({})::text FROM ({} OFFSET 0) s GROUP BY b")
-        query = summed.format(*hashes, inner)
+        query = summed.format(*found.hashes, inner)
     else:
         by = sql.SQL("h0")
         query = sql.SQL(
             "SELECT b, count(*), sum(h0)::text, sum(h1)::text "
             "FROM (SELECT {} AS b, h0, h1 FROM ({}) h{} OFFSET 0) g GROUP BY b"
-        ).format(_number(buckets.bits, by), _hashed(connection, relation, pages), _where(_chosen(buckets, by)))
+        ).format(_number(buckets.bits, by), _hashed(found, relation, pages), _where(_chosen(buckets, by)))
     rows = connection.execute(query)
     return {row[0]: ContentDigest(row[1], (int(row[2]), int(row[3]))) for row in rows}
 
@@ -113,14 +111,14 @@ def row_hashes(
     connection: Connection, relation: Relation, pages: PageRange, buckets: Buckets
 ) -> list[tuple[str | None, int, int, int]]:
     """The chosen rows: key as text (None without one), both hashes, and how many rows have them."""
-    hashes = _hashes(connection)
+    found = _row_hash(connection, relation)
     if buckets.keyed:
         key = sql.SQL("{} AS k").format(key_text(relation))
-        inner = _rendered(connection, relation, pages, key, _chosen(buckets, key_hash(relation)))
-        query = sql.SQL("SELECT k, {}, {}, 1::pg_catalog.int8 FROM ({} OFFSET 0) s").format(*hashes, inner)
+        inner = _rendered(found, relation, pages, key, _chosen(buckets, key_hash(relation)))
+        query = sql.SQL("SELECT k, {}, {}, 1::pg_catalog.int8 FROM ({} OFFSET 0) s").format(*found.hashes, inner)
     else:
         query = sql.SQL("SELECT NULL::pg_catalog.text, h0, h1, count(*) FROM ({}) h{} GROUP BY h0, h1").format(
-            _hashed(connection, relation, pages), _where(_chosen(buckets, sql.SQL("h0")))
+            _hashed(found, relation, pages), _where(_chosen(buckets, sql.SQL("h0")))
         )
     return connection.execute(query).fetchall()
 
@@ -138,20 +136,22 @@ def row_values(
         where = _where([*pages.bounds, *conditions])
         keyed = sql.SQL("SELECT {}, {} FROM {}{}").format(key, values, relation.rows, where)
         return connection.execute(keyed).fetchall()
-    inner = _rendered(connection, relation, pages, values)
+    found = _row_hash(connection, relation)
+    inner = _rendered(found, relation, pages, values)
     chosen = sql.SQL("h0 = ANY ({})").format(_integers(_signed(int(each[:16], 16)) for each in wanted))
     query = sql.SQL(
         "SELECT DISTINCT ON (h0, h1) h0, h1, v FROM "
         "(SELECT {} AS h0, {} AS h1, v FROM ({} OFFSET 0) s OFFSET 0) h WHERE {}"
     )
-    found = connection.execute(query.format(*_hashes(connection), inner, chosen))
-    return [(row_hash_text((one, other)), texts_of) for one, other, texts_of in found]
+    rows = connection.execute(query.format(*found.hashes, inner, chosen))
+    return [(row_hash_text((one, other)), texts_of) for one, other, texts_of in rows]
 
 
 def key_digest(connection: Connection, relation: Relation, keys: Sequence[Sequence[str]]) -> ContentDigest:
     """The digest of the rows with these keys (texts in the order of `relation.key`); looked up by the key's index."""
+    found = _row_hash(connection, relation)
     query = sql.SQL("SELECT count(*), coalesce(sum({}), 0), coalesce(sum({}), 0) FROM ({} OFFSET 0) s").format(
-        *_hashes(connection), _looked_up(connection, relation, keys)
+        *found.hashes, _looked_up(found, relation, keys)
     )
     row = connection.execute(query).fetchone()
     if row is None:
@@ -163,9 +163,10 @@ def key_hashes(
     connection: Connection, relation: Relation, keys: Sequence[Sequence[str]]
 ) -> list[tuple[str | None, int, int, int]]:
     """The same row by row, as `row_hashes`."""
-    rendered = _looked_up(connection, relation, keys, sql.SQL(", {} AS k").format(key_text(relation)))
+    found = _row_hash(connection, relation)
+    rendered = _looked_up(found, relation, keys, sql.SQL(", {} AS k").format(key_text(relation)))
     query = sql.SQL("SELECT DISTINCT k, {}, {}, 1::pg_catalog.int8 FROM ({} OFFSET 0) s")
-    return connection.execute(query.format(*_hashes(connection), rendered)).fetchall()
+    return connection.execute(query.format(*found.hashes, rendered)).fetchall()
 
 
 def count_rows(connection: Connection, relation: Relation, pages: PageRange) -> int:
@@ -185,8 +186,8 @@ def key_text(relation: Relation) -> sql.Composed:
 def key_hash(relation: Relation) -> sql.Composed:
     """A 64-bit hash of the key that is the same on every server."""
     columns = relation.key_columns
-    if len(columns) == 1 and columns[0].base in _PLAIN_HASHES:
-        return sql.SQL("{}({}, 0)").format(sql.SQL(_PLAIN_HASHES[columns[0].base]), columns[0].exact)
+    if len(columns) == 1 and columns[0].exact_type in _PLAIN_HASHES:
+        return sql.SQL("{}({}, 0)").format(sql.SQL(_PLAIN_HASHES[columns[0].exact_type]), columns[0].exact)
     return sql.SQL("hash_record_extended(ROW(record_send(ROW({}))), 0)").format(_exact(columns))
 
 
@@ -201,31 +202,20 @@ _PLAIN_HASHES = {
 }
 
 
-def _hashes(connection: Connection) -> tuple[sql.Composed, sql.Composed]:
-    call = sql.SQL("hashbyteaextended(r, {})" if _has_bytea_hash(connection) else "hash_record_extended(r, {})")
-    return call.format(sql.Literal(_SEEDS[0])), call.format(sql.Literal(_SEEDS[1]))
+def _row_hash(connection: Connection, relation: Relation) -> RowHash:
+    # Where a server knows no encoding its texts are taken as they are.
+    utf8 = connection.info.parameter_status("server_encoding") in ("UTF8", "SQL_ASCII")
+    return row_hash(relation.columns, relation.seeds, utf8=utf8, wide=relation.wide)
 
 
-def _row(connection: Connection, columns: Iterable[Column]) -> sql.Composed:
-    """The row as one value that `_hashes` takes, named r."""
-    # The hash of bytea has no SQL name before 18; a record of one bytea gives exactly it (rowtypes.c: 31 · 0 + h), at
-    # the price of making a record, once for both hashes, and taking it apart.
-    made = sql.SQL("record_send(ROW({})) AS r" if _has_bytea_hash(connection) else "ROW(record_send(ROW({}))) AS r")
-    return made.format(_exact(sorted(columns, key=lambda column: column.name)))
-
-
-def _has_bytea_hash(connection: Connection) -> bool:
-    return connection.info.server_version >= _BYTEA_HASH_SINCE
-
-
-def _hashed(connection: Connection, relation: Relation, pages: PageRange) -> sql.Composed:
+def _hashed(found: RowHash, relation: Relation, pages: PageRange) -> sql.Composed:
     return sql.SQL("SELECT {} AS h0, {} AS h1 FROM ({} OFFSET 0) s OFFSET 0").format(
-        *_hashes(connection), _rendered(connection, relation, pages)
+        *found.hashes, _rendered(found, relation, pages)
     )
 
 
 def _rendered(
-    connection: Connection,
+    found: RowHash,
     relation: Relation,
     pages: PageRange,
     more: sql.Composable | None = None,
@@ -233,12 +223,12 @@ def _rendered(
 ) -> sql.Composed:
     also = sql.SQL("") if more is None else sql.SQL(", {}").format(more)
     return sql.SQL("SELECT {}{} FROM {}{}").format(
-        _row(connection, relation.columns), also, relation.rows, _where([*pages.bounds, *conditions])
+        found.values, also, relation.rows, _where([*pages.bounds, *conditions])
     )
 
 
 def _looked_up(
-    connection: Connection, relation: Relation, keys: Sequence[Sequence[str]], more: sql.Composable | None = None
+    found: RowHash, relation: Relation, keys: Sequence[Sequence[str]], more: sql.Composable | None = None
 ) -> sql.Composed:
     # A name that no column has: columns stand unqualified in `exact`.
     names = [sql.Identifier(f"statehub_plan key {place}") for place in range(len(relation.key))]
@@ -248,7 +238,7 @@ def _looked_up(
     )
     arrays = sql.SQL(", ").join(_texts([key[place] for key in keys]) for place in range(len(relation.key)))
     return sql.SQL("SELECT {}{} FROM unnest({}) AS wanted({}), {} WHERE {}").format(
-        _row(connection, relation.columns),
+        found.values,
         more or sql.SQL(""),
         arrays,
         sql.SQL(", ").join(names),

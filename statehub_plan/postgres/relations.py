@@ -10,6 +10,7 @@ from psycopg import sql
 from statehub_plan.postgres.connect import USER_TABLES, Connection
 
 __all__ = [
+    "SEEDS",
     "Column",
     "PageRange",
     "Relation",
@@ -19,21 +20,27 @@ __all__ = [
     "rewritten_tables",
 ]
 
+SEEDS = (0x5354415445485542, 0x2D504C414E2D7631)
+"""What rows are hashed with where hashes are kept: a backup's digest must mean the same years later."""
 _FIRST_UNPINNED_OID = 10000
 """Objects below have the same OID in every cluster and major version (access/transam.h: FirstGenbkiObjectId)."""
+_FLOATS = ("float4", "float8")
+_GEOMETRIC = ("box", "circle", "line", "lseg", "path", "point", "polygon")
+_WIDE_ROW_BYTES = 512
+"""Servers compress and move values of rows of more than 2 kB; tables of such rows have more bytes a row than this."""
 
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A live column. `portable`: its binary form means the same on any server. `exact`: an SQL expression whose binary
-    form identifies the value and is the same on any server. `base`: the built-in type behind any domain, or empty."""
+    """A live column. `portable`: its binary form means the same on any server. `exact`: an SQL expression of the
+    built-in type `exact_type` whose binary form identifies the value and is the same on any server."""
 
     name: str
     type_name: str
     generated: bool
     portable: bool
     exact: sql.Composable
-    base: str = ""
+    exact_type: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +70,8 @@ class Relation:
     """A table with rows of its own (a leaf where it is partitioned), its columns in their order, key columns by name.
 
     `bytes` counts heap and TOAST, `pages` the heap's alone; `key` is the primary key, or a unique key over NOT NULL
-    columns, or empty."""
+    columns, or empty. `wide`: its values may be stored compressed or out of line. `seeds`: what its rows are hashed
+    with, alike on both sides of a comparison."""
 
     schema: str
     name: str
@@ -74,6 +82,8 @@ class Relation:
     bytes: int
     columns: tuple[Column, ...]
     key: tuple[str, ...]
+    wide: bool = True
+    seeds: tuple[int, int] = SEEDS
 
     @property
     def qualified(self) -> str:
@@ -148,7 +158,9 @@ SELECT t.nspname, t.relname, t.oid, t.persistence = 'unlogged', coalesce(am.amna
        pg_catalog.pg_table_size(t.oid::oid),
        coalesce((SELECT array_agg(a.attname ORDER BY a.attname COLLATE "C")
                  FROM pg_catalog.pg_attribute a
-                 WHERE a.attrelid = t.oid::oid AND a.attnum = ANY (k.indkey)), '{{}}')
+                 WHERE a.attrelid = t.oid::oid AND a.attnum = ANY (k.indkey)), '{{}}'),
+       c.reltoastrelid <> 0 AND (c.reltuples <= 0
+         OR pg_catalog.pg_table_size(t.oid::oid) > {_WIDE_ROW_BYTES} * c.reltuples)
 FROM t
 JOIN pg_catalog.pg_class c ON c.oid = t.oid::oid
 LEFT JOIN pg_catalog.pg_am am ON am.oid = c.relam
@@ -193,18 +205,18 @@ WHERE t.oid = ANY (%s::oid[])
 """
 
 
-def read_relations(connection: Connection) -> tuple[Relation, ...]:
+def read_relations(connection: Connection, seeds: tuple[int, int] = SEEDS) -> tuple[Relation, ...]:
     """Every user table that holds rows, sorted by name; of a partitioned one its partitions instead."""
     rows = connection.execute(_RELATIONS).fetchall()
     columns = _read_columns(connection, [row[2] for row in rows])
     relations = [
-        Relation(schema, name, oid, unlogged, heap, pages, size, tuple(columns.get(oid, ())), tuple(key))
-        for schema, name, oid, unlogged, heap, pages, size, key in rows
+        Relation(schema, name, oid, unlogged, heap, pages, size, tuple(columns.get(oid, ())), tuple(key), wide, seeds)
+        for schema, name, oid, unlogged, heap, pages, size, key, wide in rows
     ]
     return tuple(sorted(relations, key=lambda relation: (relation.schema, relation.name)))
 
 
-def read_large_objects(connection: Connection) -> Relation | None:
+def read_large_objects(connection: Connection, seeds: tuple[int, int] = SEEDS) -> Relation | None:
     """All large objects as one relation; None where there are none."""
     row = connection.execute(
         "SELECT pg_catalog.pg_table_size('pg_catalog.pg_largeobject') "
@@ -216,15 +228,17 @@ def read_large_objects(connection: Connection) -> Relation | None:
         Column("loid", "oid", False, True, sql.Identifier("loid"), "oid"),
         Column("data", "bytea", False, True, sql.Identifier("data"), "bytea"),
     )
-    return LargeObjects("pg_catalog", "pg_largeobject", 0, False, False, 0, row[0], columns, ("loid",))
+    return LargeObjects("pg_catalog", "pg_largeobject", 0, False, False, 0, row[0], columns, ("loid",), seeds=seeds)
 
 
-def read_extension_tables(connection: Connection) -> tuple[Relation, ...]:
+def read_extension_tables(connection: Connection, seeds: tuple[int, int] = SEEDS) -> tuple[Relation, ...]:
     """The tables of extensions that hold rows of the user."""
     rows = connection.execute(_EXTENSION_TABLES).fetchall()
     columns = _read_columns(connection, [row[2] for row in rows])
     return tuple(
-        ExtensionTable(schema, name, oid, False, False, 0, size, tuple(columns.get(oid, ())), (), condition)
+        ExtensionTable(
+            schema, name, oid, False, False, 0, size, tuple(columns.get(oid, ())), (), seeds=seeds, condition=condition
+        )
         for schema, name, oid, size, condition in rows
     )
 
@@ -247,14 +261,8 @@ def _read_columns(connection: Connection, tables: list[int]) -> dict[int, list[C
         base = types[type_oid]
         while base.kind == "d":
             base = types[base.base]
-        column = Column(
-            name,
-            type_name,
-            generated,
-            _portable(base, types.get),
-            _exact(name, types[type_oid], base),
-            base.name if _built_in(base) else "",
-        )
+        exact, exact_type = _exact(name, types[type_oid], base)
+        column = Column(name, type_name, generated, _portable(base, types.get), exact, exact_type)
         columns.setdefault(table, []).append(column)
     return columns
 
@@ -281,12 +289,16 @@ def _built_in(each: _Type) -> bool:
     return each.oid < _FIRST_UNPINNED_OID and each.kind in ("b", "r", "m") and each.sendable
 
 
-def _exact(name: str, declared: _Type, base: _Type) -> sql.Composable:
-    column = sql.Identifier(name)
-    if not _built_in(base):
-        # Their OIDs differ between clusters and would be part of the record's binary form.
-        return sql.SQL("{}::pg_catalog.text").format(column)
+def _exact(name: str, declared: _Type, base: _Type) -> tuple[sql.Composable, str]:
+    column: sql.Composable = sql.Identifier(name)
+    if not _built_in(base) or base.element or base.name in _GEOMETRIC:
+        # OIDs of types differ between clusters and would be part of a binary form. An array's tells whether it ever
+        # held a NULL, a float's the sign of NaN; neither is part of the value.
+        return sql.SQL("{}::pg_catalog.text").format(column), "text"
     if declared is not base:
         # Quoted and without a length: `bpchar` and `bit` by their SQL names would mean character(1) and bit(1).
-        return sql.SQL("{}::{}").format(column, sql.Identifier("pg_catalog", base.name))
-    return column
+        column = sql.SQL("{}::{}").format(column, sql.Identifier("pg_catalog", base.name))
+    if base.name in _FLOATS:
+        nan = sql.SQL("'NaN'::pg_catalog.{}").format(sql.Identifier(base.name))
+        column = sql.SQL("CASE WHEN {} = {} THEN {} ELSE {} END").format(column, nan, nan, column)
+    return column, base.name
