@@ -17,6 +17,7 @@ from statehub_plan.render.words import plain
 
 if TYPE_CHECKING:
     from statehub_plan.model.spec import Compare, SecretRef
+    from statehub_plan.postgres.seeds import Seeds
     from statehub_plan.postgres.workers import Progress
 
 
@@ -61,6 +62,7 @@ _ROWS = 10_000
 @click.option("--values", is_flag=True, help="also what both sides hold in those rows, redacted")
 @click.option("--without-sequences", is_flag=True, help="for a side that follows: its sequences wait for the switch")
 @click.option("--expect-differences", is_flag=True, help="read an eighth slower, and find differing rows at once")
+@click.option("--seeds", metavar="HEX", help="those of an earlier comparison, to see whether its digests come again")
 def compare(
     document: Path | None,
     as_json: bool,
@@ -71,6 +73,7 @@ def compare(
     values: bool,
     without_sequences: bool,
     expect_differences: bool,
+    seeds: str | None,
 ) -> int:
     """Compare both databases of DOCUMENT, or any two: catalog, row counts, sequences, large objects, every value.
     Reads only.
@@ -92,6 +95,7 @@ def compare(
         values=values,
         sequences=not without_sequences,
         expect_differences=expect_differences,
+        seeds=_seeds(seeds),
         on_progress=progress.tell,
     )
     progress.end()
@@ -102,6 +106,16 @@ def compare(
 
         print_rich(comparison_view(found, source=names[0], target=names[1]))
     return {Answer.EQUAL: Exit.DONE, Answer.DIFFERENT: Exit.ERROR}.get(found.answer, Exit.OUTCOME_UNKNOWN)
+
+
+def _seeds(text: str | None) -> Seeds | None:
+    from statehub_plan.postgres.seeds import Seeds
+
+    try:
+        return None if text is None else Seeds.parse(text)
+    except ValueError as error:
+        hint = "take them from `compare --json` or from the run's report"
+        raise click.BadParameter(f"{error}; {hint}", param_hint="--seeds") from error
 
 
 def _two_sides(

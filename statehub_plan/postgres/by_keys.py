@@ -22,6 +22,7 @@ from statehub_plan.postgres.connect import Connection
 from statehub_plan.postgres.content import key_digest, key_hashes
 from statehub_plan.postgres.locate import matched
 from statehub_plan.postgres.relations import Relation, read_relations
+from statehub_plan.postgres.seeds import Seeds
 from statehub_plan.postgres.sides import Labour, Side, Sides, attempt
 from statehub_plan.postgres.snapshot import Snapshot
 from statehub_plan.postgres.workers import Crew, run_crews
@@ -152,7 +153,8 @@ def settle(source_dsn: str, target_dsn: str, changes: Changes, labour: Labour) -
 
 
 def _settle(snapshots: tuple[Snapshot, Snapshot], changes: Changes, labour: Labour) -> None:
-    sides = tuple(_side(name, snapshot) for name, snapshot in zip(("source", "target"), snapshots, strict=True))
+    seeds = Seeds.fresh()
+    sides = tuple(_side(name, snapshot, seeds) for name, snapshot in zip(("source", "target"), snapshots, strict=True))
     both = sides[0].relations.keys() & sides[1].relations.keys()
     known = {table for log in (changes.source, changes.target) for table in log.keys}
     keys = {table: changes.keys(table) for table in sorted(known & both) if changes.reason_to_doubt(table) is None}
@@ -162,8 +164,8 @@ def _settle(snapshots: tuple[Snapshot, Snapshot], changes: Changes, labour: Labo
     changes.target.forget(settled)
 
 
-def _side(name: str, snapshot: Snapshot) -> Side:
-    relations = {relation.qualified: relation for relation in read_relations(snapshot.leader)}
+def _side(name: str, snapshot: Snapshot, seeds: Seeds) -> Side:
+    relations = {relation.qualified: relation for relation in read_relations(snapshot.leader, seeds)}
     return Side(name, snapshot, Identity(), snapshot.leader.info.server_version, None, relations, {})
 
 

@@ -31,6 +31,7 @@ from statehub_plan.postgres.relations import (
     rewritten_tables,
 )
 from statehub_plan.postgres.replication import follows_by_stream
+from statehub_plan.postgres.seeds import Seeds
 from statehub_plan.postgres.sequences import SequenceValue, read_sequences
 from statehub_plan.postgres.sides import CHUNK_BYTES, CannotTell, Labour, Side, Sides, ask_both
 from statehub_plan.postgres.snapshot import Snapshot
@@ -64,6 +65,7 @@ def compare(
     values: bool = False,
     expect_differences: bool = False,
     changes: Changes | None = None,
+    seeds: Seeds | None = None,
     timeout_s: float | None = None,
     chunk_bytes: int = CHUNK_BYTES,
     on_progress: OnProgress = nobody_looks,
@@ -84,6 +86,9 @@ def compare(
     strong a proof. Tables of which the logs are in doubt are read whole, catalogs that changed on either side are
     compared anew, and the notes say which and why.
 
+    `seeds`: what rows are hashed with. Leave them to chance (with known ones, rows could be made up that seem equal)
+    unless they are those of an earlier comparison, whose digests are to be seen again.
+
     Reads only. Whatever cannot be read makes the answer `unknown`, unless a difference was found anyway. Only what
     `check` raises (called every 50 ms) comes out as an exception.
     """
@@ -98,7 +103,8 @@ def compare(
     try:
         with ExitStack() as stack:
             stamps = changes.stamps if changes is not None else (None, None)
-            source, target = _open_sides((source_dsn, target_dsn), snapshots, sequences, stamps, stack)
+            seeds = seeds or Seeds.fresh()
+            source, target = _open_sides((source_dsn, target_dsn), snapshots, sequences, stamps, seeds, stack)
             differences, notes = _compare_catalogs(source, target, stack, (source_dsn, target_dsn))
             behind = _compare_sequences(source, target)
             differences += behind
@@ -119,7 +125,7 @@ def compare(
             differing = [table for table in tables if table.answer is Answer.DIFFERENT]
             differences += tuple(_table_difference(table, located.get(table.table)) for table in differing)
             kept, hidden = _waive(differences, waive)
-            return _conclude(source, target, content, tables, kept, hidden, notes, started)
+            return _conclude(source, target, seeds if content else None, tables, kept, hidden, notes, started)
     except (psycopg.Error, CannotTell) as error:
         return _nothing_known(redact(str(error).strip()), content, started)
 
@@ -129,13 +135,14 @@ def _open_sides(
     given: tuple[Snapshot, Snapshot] | None,
     sequences: bool,
     stamps: tuple[str | None, str | None],
+    seeds: Seeds,
     stack: ExitStack,
 ) -> Sides:
     """Both at once: what is done under a hold is waited for. Catalogs that are both still what these stamps say are not
     read: `catalog` is None then."""
     with ThreadPoolExecutor(max_workers=2, thread_name_prefix="statehub-plan") as pool:
         snapshots = given or _open_snapshots(dsns, pool, stack)
-        source, target = pool.map(_read_side, ("source", "target"), snapshots, [sequences] * 2)
+        source, target = pool.map(_read_side, ("source", "target"), snapshots, [sequences] * 2, [seeds] * 2)
         same = list(pool.map(_is_stamped, (source, target), stamps))
         if not all(same):
             versions = target.version, source.version
@@ -151,9 +158,10 @@ def _open_snapshots(dsns: tuple[str, str], pool: ThreadPoolExecutor, stack: Exit
     return opening[0].result(), opening[1].result()
 
 
-def _read_side(name: str, snapshot: Snapshot, sequences: bool) -> Side:
+def _read_side(name: str, snapshot: Snapshot, sequences: bool, seeds: Seeds) -> Side:
     leader = snapshot.leader
-    relations = [*read_relations(leader), *read_extension_tables(leader), *filter(None, [read_large_objects(leader)])]
+    objects = read_large_objects(leader, seeds)
+    relations = [*read_relations(leader, seeds), *read_extension_tables(leader, seeds), *filter(None, [objects])]
     return Side(
         name=name,
         snapshot=snapshot,
@@ -385,7 +393,7 @@ def _covers(one: Waiver, difference: Difference) -> bool:
 def _conclude(
     source: Side,
     target: Side,
-    content: bool,
+    seeds: Seeds | None,
     tables: tuple[TableProof, ...],
     differences: tuple[Difference, ...],
     waived: tuple[Waived, ...],
@@ -396,14 +404,16 @@ def _conclude(
     answer = Answer.DIFFERENT if differences else Answer.UNKNOWN if unknown else Answer.EQUAL
     proof = {
         "answer": answer.value,
-        "content": content,
+        "content": seeds is not None,
+        "seeds": None if seeds is None else str(seeds),
         "tables": [table.model_dump(mode="json") for table in tables],
         "sides": [_side_digest(side) for side in (source, target)],
         "waived": [each.model_dump(mode="json") for each in waived],
     }
     return Comparison(
         answer=answer,
-        content=content,
+        content=seeds is not None,
+        seeds=None if seeds is None else str(seeds),
         source=source.identity,
         target=target.identity,
         tables=tables,

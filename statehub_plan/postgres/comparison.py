@@ -92,11 +92,13 @@ class Waived(Frozen):
 class Comparison(Frozen):
     """The proof. `content` False: rows were counted, values not looked at. `unknown`: what could not be looked at and
     why. `notes`: what was passed over by a rule of the tool. `digest` covers identities, tables, catalogs, sequences
-    and the answer, not the times."""
+    and the answer, not the times. `seeds`: what rows were hashed with; with them the same contents have the same
+    digests again."""
 
     schema_version: str = "statehub-plan/comparison/v1"
     answer: Answer
     content: bool
+    seeds: str | None = None
     source: Identity
     target: Identity
     tables: tuple[TableProof, ...] = ()

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from psycopg import sql
 
 from statehub_plan.postgres.connect import USER_TABLES, Connection
+from statehub_plan.postgres.seeds import SEEDS, Seeds
 
 __all__ = [
-    "SEEDS",
     "Column",
     "PageRange",
     "Relation",
@@ -20,8 +20,6 @@ __all__ = [
     "rewritten_tables",
 ]
 
-SEEDS = (0x5354415445485542, 0x2D504C414E2D7631)
-"""What rows are hashed with where hashes are kept: a backup's digest must mean the same years later."""
 _FIRST_UNPINNED_OID = 10000
 """Objects below have the same OID in every cluster and major version (access/transam.h: FirstGenbkiObjectId)."""
 _FLOATS = ("float4", "float8")
@@ -83,7 +81,7 @@ class Relation:
     columns: tuple[Column, ...]
     key: tuple[str, ...]
     wide: bool = True
-    seeds: tuple[int, int] = SEEDS
+    seeds: Seeds = SEEDS
 
     @property
     def qualified(self) -> str:
@@ -205,7 +203,7 @@ WHERE t.oid = ANY (%s::oid[])
 """
 
 
-def read_relations(connection: Connection, seeds: tuple[int, int] = SEEDS) -> tuple[Relation, ...]:
+def read_relations(connection: Connection, seeds: Seeds = SEEDS) -> tuple[Relation, ...]:
     """Every user table that holds rows, sorted by name; of a partitioned one its partitions instead."""
     rows = connection.execute(_RELATIONS).fetchall()
     columns = _read_columns(connection, [row[2] for row in rows])
@@ -216,7 +214,7 @@ def read_relations(connection: Connection, seeds: tuple[int, int] = SEEDS) -> tu
     return tuple(sorted(relations, key=lambda relation: (relation.schema, relation.name)))
 
 
-def read_large_objects(connection: Connection, seeds: tuple[int, int] = SEEDS) -> Relation | None:
+def read_large_objects(connection: Connection, seeds: Seeds = SEEDS) -> Relation | None:
     """All large objects as one relation; None where there are none."""
     row = connection.execute(
         "SELECT pg_catalog.pg_table_size('pg_catalog.pg_largeobject') "
@@ -231,7 +229,7 @@ def read_large_objects(connection: Connection, seeds: tuple[int, int] = SEEDS) -
     return LargeObjects("pg_catalog", "pg_largeobject", 0, False, False, 0, row[0], columns, ("loid",), seeds=seeds)
 
 
-def read_extension_tables(connection: Connection, seeds: tuple[int, int] = SEEDS) -> tuple[Relation, ...]:
+def read_extension_tables(connection: Connection, seeds: Seeds = SEEDS) -> tuple[Relation, ...]:
     """The tables of extensions that hold rows of the user."""
     rows = connection.execute(_EXTENSION_TABLES).fetchall()
     columns = _read_columns(connection, [row[2] for row in rows])

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from psycopg import sql
 
 from statehub_plan.postgres.relations import Column
+from statehub_plan.postgres.seeds import Seeds
 
 __all__ = ["RowHash", "row_hash"]
 
@@ -46,7 +47,7 @@ class RowHash:
     hashes: tuple[sql.Composed, sql.Composed]
 
 
-def row_hash(columns: Iterable[Column], seeds: tuple[int, int], *, utf8: bool, wide: bool) -> RowHash:
+def row_hash(columns: Iterable[Column], seeds: Seeds, *, utf8: bool, wide: bool) -> RowHash:
     """How a row of these columns (at least one) is hashed with each of two seeds; columns count by name, not by order.
 
     `utf8`: texts are stored as they are hashed. `wide`: values may be stored compressed or elsewhere; they are fetched

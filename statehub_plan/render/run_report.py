@@ -156,6 +156,7 @@ def _proof(tried: tuple[Attempt, ...]) -> Html:
         ("Answer", _judged(proof.get("answer") == "equal", shown(proof.get("answer")))),
         ("Compared", what),
         ("Digest", el("code", shown(proof.get("digest")))),
+        ("Seeds of the content digests", el("code", shown(proof.get("seeds") or _NOT_ON_RECORD))),
         ("Left out by the plan", ", ".join(map(str, waived)) if isinstance(waived, list) and waived else "nothing"),
         ("Frozen under this proof", el("code", shown(frozen.get("proof") or _NOT_ON_RECORD))),
     ]

@@ -51,6 +51,7 @@ def proof_payload(found: Comparison) -> dict[str, JsonValue]:
         "answer": found.answer.value,
         "digest": found.digest,
         "content": found.content,
+        "seeds": found.seeds,
         "tables": tables,
         "waived": [one.name for one in found.waived],
     }

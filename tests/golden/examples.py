@@ -246,6 +246,7 @@ PROOF: dict[str, JsonValue] = {
     "answer": "equal",
     "digest": "sha256:" + "66" * 32,
     "content": True,
+    "seeds": "5e" * 16,
     "tables": {
         "public.task": {"rows": 8211, "digest": "a1:b2"},
         "public.work_plan": {"rows": 1204, "digest": "c3:d4"},

@@ -340,6 +340,11 @@ def test_compare_of_any_two_databases(source_db: str, target_db: str, tmp_path: 
     equal = run("compare", "--source", "env:OLD", "--target", "env:OLD", cwd=tmp_path, OLD=source_db)
     assert Exit.DONE == equal.returncode, equal.stderr
     assert "equal" in equal.stdout
+    again = json.loads(run(*both, "--json", "--seeds", told["seeds"], cwd=tmp_path, OLD=source_db).stdout)
+    assert (told["tables"], told["digest"]) == (again["tables"], again["digest"])
+    assert told["tables"] != json.loads(run(*both, "--json", cwd=tmp_path, OLD=source_db).stdout)["tables"]
+    wrong = run(*both, "--seeds", "12", cwd=tmp_path, OLD=source_db)
+    assert (Exit.USAGE, True) == (wrong.returncode, "32 hexadecimal digits" in wrong.stderr)
     unknown = run(*both, cwd=tmp_path, OLD=source_db + "_absent")
     assert Exit.OUTCOME_UNKNOWN == unknown.returncode, unknown.stderr
 

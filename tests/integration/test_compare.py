@@ -15,6 +15,7 @@ from statehub_plan.postgres.compare import Answer, compare
 from statehub_plan.postgres.connect import connect
 from statehub_plan.postgres.content import ContentDigest, digest_rows
 from statehub_plan.postgres.relations import PageRange, read_relations
+from statehub_plan.postgres.seeds import Seeds
 from statehub_plan.postgres.snapshot import Snapshot, pin_rendering
 from tests.integration.moving import (
     EVERYTHING,
@@ -365,10 +366,16 @@ def test_a_lost_hold_is_not_an_answer(moved: tuple[str, str]) -> None:
 
 
 def test_the_digest_names_what_was_proved(moved: tuple[str, str], copy_of_target: str) -> None:
-    """The same proof twice has one digest; any other content or database has another."""
-    first, again, other = compare(*moved), compare(*moved), compare(moved[0], copy_of_target)
+    """The same proof twice has one digest; any other content or database has another, and so has another's seeds."""
+    first = compare(*moved)
+    seeds = Seeds.parse(str(first.seeds))
+    again, other = compare(*moved, seeds=seeds), compare(moved[0], copy_of_target, seeds=seeds)
     assert first.digest == again.digest
     assert first.digest != other.digest
+    anew = compare(*moved)
+    assert (first.answer, first.seeds == anew.seeds) == (anew.answer, False)
+    old, new = ({table.table: table.digest_source for table in one.tables} for one in (first, anew))
+    assert old["hub.person"] != new["hub.person"]
     assert (Answer.EQUAL, Answer.EQUAL) == (first.answer, other.answer)
 
 
