@@ -81,8 +81,8 @@ def compare(
     search next to nothing.
 
     `changes`: of tables that their baseline found equal only the rows are read whose keys changed since, which is as
-    strong a proof. Tables of which the logs are in doubt are read whole, catalogs that changed on either side are
-    compared anew, and the notes say which and why.
+    strong a proof. Tables of which the logs are in doubt, or whose keys cannot be looked up, are read whole, catalogs
+    that changed on either side are compared anew, and the notes say which and why.
 
     Reads only. Whatever cannot be read makes the answer `unknown`, unless a difference was found anyway. Only what
     `check` raises (called every 50 ms) comes out as an exception.
@@ -253,19 +253,20 @@ def _compare_tables(
 def _compare_changed_keys(
     sides: Sides, names: Sequence[str], labour: Labour, changes: Changes | None
 ) -> tuple[dict[str, KeyProof], dict[str, str]]:
-    """The proofs of tables that a baseline vouches for, and why it does not for others."""
+    """The proofs of tables that a baseline vouches for, and of the others, which are to be read whole, why it does
+    not or why that could not be used."""
     if changes is None:
         return {}, {}
     # After the snapshots were taken: so the logs hold all that these see, and what is later does no harm.
     changes.catch_up()
     changes.verify()
-    doubts = {name: reason for name in names if (reason := changes.reason_to_doubt(name)) is not None}
-    keys = {name: changes.keys(name) for name in names if name not in doubts}
-    proofs = compare_keys(sides, keys, labour)
+    doubts = {name: reason for name in names if (reason := changes.reason_to_doubt(name, sides)) is not None}
+    proofs = compare_keys(sides, {name: changes.keys(name) for name in names if name not in doubts}, labour)
+    unread = {name: f"its changed keys: {proof.reason}" for name, proof in proofs.items() if proof.reason}
     # One that was truncated since the logs were verified looks empty to both snapshots, and so equal.
-    for name in set().union(*(rewritten_tables(side.snapshot.leader) for side in sides)) & proofs.keys():
-        proofs[name] = replace(proofs[name], reason=_REWRITTEN)
-    return proofs, doubts
+    rewritten = set().union(*(rewritten_tables(side.snapshot.leader) for side in sides)) & proofs.keys()
+    doubts |= unread | dict.fromkeys(rewritten, _REWRITTEN)
+    return {name: proof for name, proof in proofs.items() if name not in doubts}, doubts
 
 
 def _merged(tables: tuple[TableProof, ...], by_keys: dict[str, KeyProof], changes: Changes) -> tuple[TableProof, ...]:
