@@ -11,9 +11,11 @@ import psycopg
 import pytest
 
 from statehub_plan.demo.cluster import Cluster
+from statehub_plan.postgres.baseline import Baseline
 from statehub_plan.postgres.by_keys import Changes, settle
 from statehub_plan.postgres.changes import ChangeLog
 from statehub_plan.postgres.compare import Answer, Comparison, compare
+from statehub_plan.postgres.replication import PUBLICATION
 from statehub_plan.postgres.sides import CHUNK_BYTES, Labour
 from statehub_plan.postgres.workers import nobody_looks, nothing_to_lose
 from tests.integration.moving import database, run_script
@@ -382,3 +384,18 @@ def test_keys_that_cannot_be_looked_up_are_no_last_word(both: tuple[str, str]) -
     assert Answer.EQUAL is found.answer
     (note,) = (note for note in found.notes if "table s.t was read whole" in note)
     assert "value for domain s.d violates check constraint" in note
+
+
+def test_what_was_redefined_is_known_before_the_hold(both: tuple[str, str]) -> None:
+    """While there is time for another baseline, which would not have the doubt."""
+    for dsn in both:
+        make_in_s(dsn, PLAIN, "FOR ALL TABLES")
+        run_script(dsn, f"ALTER PUBLICATION changed RENAME TO {PUBLICATION}")
+    with Baseline(*both) as baseline:
+        baseline.proved_by(compare(*both))
+        assert (0, ()) == (baseline.settle(1, nothing_to_lose), baseline.curable())
+        run_in("s", both[0], "ALTER TABLE t RENAME TO q; ALTER TABLE q RENAME TO t")
+        baseline.settle(1, nothing_to_lose)
+        assert ("s.t: it was dropped, truncated, rewritten or redefined since the baseline",) == baseline.curable()
+    for dsn in both:
+        run_script(dsn, f"DROP PUBLICATION {PUBLICATION}")
