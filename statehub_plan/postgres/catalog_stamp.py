@@ -40,10 +40,10 @@ _TEXTS = {
     "WHERE s !~ '^default_transaction_read_only='",
 }
 _SCHEMAS_SINCE = 150000
-# A table's own row, its columns and the indexes that may be its key or its identity; what it is a part of, which
-# decides by whom it is published; and, through domains, arrays, ranges and composite types, whatever spells a value of
-# it: a label can be renamed, and an attribute dropped, without a row being written. Other indexes, triggers, defaults
-# and comments say nothing of rows. 16384 is the first number of what users create (access/transam.h).
+# A table's own row and its schema's, its columns, the indexes that may be its key or identity; what it is a part of,
+# which decides by whom it is published; and, through domains, arrays, ranges and composite types, whatever spells a
+# value of it: a label can be renamed, and an attribute dropped, without a row being written. Other indexes, triggers,
+# defaults and comments say nothing of rows. 16384 is the first number of what users create (access/transam.h).
 _TABLES = f"""
 WITH RECURSIVE t AS MATERIALIZED ({USER_TABLES}), parents(oid, parent, version) AS (
     SELECT i.inhrelid, i.inhparent, i.xmin FROM t JOIN pg_inherits i ON i.inhrelid = t.oid::oid
@@ -58,6 +58,7 @@ WITH RECURSIVE t AS MATERIALIZED ({USER_TABLES}), parents(oid, parent, version) 
     WHERE x.type >= 16384
 ), versions(oid, version) AS (
     SELECT c.oid, c.xmin FROM t JOIN pg_class c ON c.oid = t.oid::oid
+    UNION ALL SELECT t.oid::oid, n.xmin FROM t JOIN pg_namespace n ON n.nspname = t.nspname
     UNION ALL SELECT a.attrelid, a.xmin FROM t JOIN pg_attribute a ON a.attrelid = t.oid::oid WHERE a.attnum > 0
     UNION ALL SELECT i.indrelid, i.xmin FROM t JOIN pg_index i ON i.indrelid = t.oid::oid WHERE i.indisunique
     UNION ALL SELECT p.oid, p.version FROM parents p
@@ -92,8 +93,8 @@ class PublicationStamp:
 
 def table_stamps(connection: Connection) -> dict[int, tuple[object, ...]]:
     """By OID of each user table, something that is another after anything changed that decides which rows it has, what
-    they are called by, what they look like, or to whom their changes are told. What is granted on it counts too, for it
-    stands in the same catalog row: another stamp is a reason to look, not a difference."""
+    they are called by, what they look like, or to whom their changes are told. What is granted on it or on its schema
+    counts too, for it stands in the same catalog row: another stamp is a reason to look, not a difference."""
     return {row[0]: row[1:] for row in connection.execute(_TABLES)}
 
 

@@ -120,7 +120,7 @@ class ChangeLog:
 
     def verify(self) -> None:
         """Looks for what a slot does not tell: tables that were rewritten or redefined, publications that were changed.
-        To be called after the last `catch_up`, while nothing changes any more; at any time to learn of it early."""
+        To be called after rows were read by their keys; at any time before, to learn of it early."""
         if self.doubt is not None:
             return
         try:

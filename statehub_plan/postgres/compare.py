@@ -43,7 +43,7 @@ __all__ = ["CHUNK_BYTES", "Answer", "Comparison", "Difference", "TableProof", "W
 ROWS_LISTED = 1000
 """How many differing rows of a table are named unless the caller says otherwise."""
 
-_REWRITTEN = "it was truncated or rewritten after the snapshot, which no longer sees its rows"
+_REWRITTEN = "it was truncated or rewritten after the snapshot, which no longer sees its rows, or got other names"
 _KEYS_SHOWN = 10
 
 _Measured = ContentDigest | str
@@ -246,7 +246,8 @@ def _compare_tables(
         )
         known = {}
     for side, found in zip(sides, (ours, theirs), strict=True):
-        found.update(dict.fromkeys(rewritten_tables(side.snapshot.leader) & found.keys(), _REWRITTEN))
+        relations = [side.relations[name] for name in names]
+        found.update(dict.fromkeys(rewritten_tables(side.snapshot.leader, relations), _REWRITTEN))
     return tuple(_table_proof(name, ours[name], theirs[name], content) for name in names), known
 
 
@@ -259,13 +260,16 @@ def _compare_changed_keys(
         return {}, {}
     # After the snapshots were taken: so the logs hold all that these see, and what is later does no harm.
     changes.catch_up()
+    vouched = [name for name in names if changes.reason_to_doubt(name, sides) is None]
+    proofs = compare_keys(sides, {name: changes.keys(name) for name in vouched}, labour)
+    # After the rows were read: what was truncated or replaced by then looks empty to both snapshots, and so equal.
     changes.verify()
     doubts = {name: reason for name in names if (reason := changes.reason_to_doubt(name, sides)) is not None}
-    proofs = compare_keys(sides, {name: changes.keys(name) for name in names if name not in doubts}, labour)
-    unread = {name: f"its changed keys: {proof.reason}" for name, proof in proofs.items() if proof.reason}
-    # One that was truncated since the logs were verified looks empty to both snapshots, and so equal.
-    rewritten = set().union(*(rewritten_tables(side.snapshot.leader) for side in sides)) & proofs.keys()
-    doubts |= unread | dict.fromkeys(rewritten, _REWRITTEN)
+    doubts |= {
+        name: f"its changed keys: {proof.reason}"
+        for name, proof in proofs.items()
+        if proof.reason is not None and name not in doubts
+    }
     return {name: proof for name, proof in proofs.items() if name not in doubts}, doubts
 
 
