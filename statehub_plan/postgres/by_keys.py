@@ -10,13 +10,14 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TypeVar
 
 import psycopg
 
 from statehub_plan.errors import StatehubError
 from statehub_plan.model.plan import Identity
-from statehub_plan.postgres.changes import ChangeLog, Key
+from statehub_plan.postgres.changes import ChangeLog, Key, key_form
 from statehub_plan.postgres.comparison import Answer, Comparison, RowDifference, TableProof
 from statehub_plan.postgres.connect import Connection
 from statehub_plan.postgres.content import key_digest, key_hashes
@@ -46,16 +47,18 @@ class Changes:
 
     def catch_up(self) -> None:
         """Takes in, on both sides at once, what was committed before this call."""
-        # The other side is read in a thread of its own; a log never raises.
-        other = threading.Thread(target=self.target.catch_up, name="statehub-plan-changes")
-        other.start()
-        self.source.catch_up()
-        other.join()
+        self._of_both(ChangeLog.catch_up)
 
     def verify(self) -> None:
-        """Looks for what no slot tells, on both sides."""
-        self.source.verify()
-        self.target.verify()
+        """Looks, on both sides at once, for what no slot tells."""
+        self._of_both(ChangeLog.verify)
+
+    def _of_both(self, ask: Callable[[ChangeLog], None]) -> None:
+        # The other side is asked in a thread of its own; a log never raises.
+        other = threading.Thread(target=ask, args=(self.target,), name="statehub-plan-changes")
+        other.start()
+        ask(self.source)
+        other.join()
 
     @property
     def stamps(self) -> tuple[str | None, str | None]:
@@ -64,15 +67,22 @@ class Changes:
         proved = self.baseline.answer is Answer.EQUAL and not any(one.differences for one in self.baseline.waived)
         return (self.source.stamp, self.target.stamp) if proved else (None, None)
 
-    def reason_to_doubt(self, table: str) -> str | None:
-        """Why this table has to be compared in full; None when its changed keys are enough."""
-        if not any(proof.table == table and proof.answer is Answer.EQUAL for proof in self.baseline.tables):
+    @cached_property
+    def _proved(self) -> frozenset[str]:
+        return frozenset(proof.table for proof in self.baseline.tables if proof.answer is Answer.EQUAL)
+
+    def reason_to_doubt(self, table: str, sides: Sides) -> str | None:
+        """Why this table, as both sides have it, has to be compared in full; None when its changed keys are enough."""
+        if table not in self._proved:
             return "the baseline did not find it equal"
         if not self.baseline.content:
             return "the baseline counted rows only"
-        for side, log in (("source", self.source), ("target", self.target)):
-            if reason := log.reason_to_doubt(table):
-                return f"{side}: {reason}"
+        for side, log in zip(sides, (self.source, self.target), strict=True):
+            if reason := log.reason_to_doubt(side.relations[table]):
+                return f"{side.name}: {reason}"
+        ours, theirs = (key_form(side.relations[table]) for side in sides)
+        if ours != theirs and self.keys(table):
+            return "its key is another one on the other side"
         return None
 
     def keys(self, table: str) -> list[Key]:
@@ -154,11 +164,11 @@ def settle(source_dsn: str, target_dsn: str, changes: Changes, labour: Labour) -
 
 def _settle(snapshots: tuple[Snapshot, Snapshot], changes: Changes, labour: Labour) -> None:
     seeds = Seeds.fresh()
-    sides = tuple(_side(name, snapshot, seeds) for name, snapshot in zip(("source", "target"), snapshots, strict=True))
-    both = sides[0].relations.keys() & sides[1].relations.keys()
+    ours, theirs = (_side(name, one, seeds) for name, one in zip(("source", "target"), snapshots, strict=True))
+    both = ours.relations.keys() & theirs.relations.keys()
     known = {table for log in (changes.source, changes.target) for table in log.keys}
-    keys = {table: changes.keys(table) for table in sorted(known & both) if changes.reason_to_doubt(table) is None}
-    proofs = compare_keys((sides[0], sides[1]), keys, labour)
+    names = [name for name in sorted(known & both) if changes.reason_to_doubt(name, (ours, theirs)) is None]
+    proofs = compare_keys((ours, theirs), {name: changes.keys(name) for name in names}, labour)
     settled = {table: proof.settled for table, proof in proofs.items()}
     changes.source.forget(settled)
     changes.target.forget(settled)

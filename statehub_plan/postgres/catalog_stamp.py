@@ -1,12 +1,20 @@
-"""Whether a database's catalog is still what it was: one cheap query in place of reading all of it again."""
+"""Whether a database's catalog is still what it was, as a whole or table by table: a cheap query in place of reading
+all of it again.
+
+Every transaction leaves its number in the rows that it writes (system column xmin, manual 5.6), and freezing leaves it
+readable. Only what is written in place keeps it: statistics of VACUUM and ANALYZE, that a table has an index now, and
+values of sequences. So what was changed and changed back is noticed too.
+"""
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
 
-from statehub_plan.postgres.connect import Connection
+from statehub_plan.postgres.connect import USER_TABLES, Connection
 
-__all__ = ["catalog_stamp"]
+__all__ = ["PublicationStamp", "catalog_stamp", "publication_stamps", "table_stamps"]
 
 _WITH_XMIN = (
     *("pg_namespace", "pg_class", "pg_attribute", "pg_attrdef", "pg_constraint", "pg_index", "pg_inherits"),
@@ -32,15 +40,73 @@ _TEXTS = {
     "WHERE s !~ '^default_transaction_read_only='",
 }
 _SCHEMAS_SINCE = 150000
+# A table's own row and its schema's, its columns, the indexes that may be its key or identity; what it is a part of,
+# which decides by whom it is published; and, through domains, arrays, ranges and composite types, whatever spells a
+# value of it: a label can be renamed, and an attribute dropped, without a row being written. Other indexes, triggers,
+# defaults and comments say nothing of rows. 16384 is the first number of what users create (access/transam.h).
+_TABLES = f"""
+WITH RECURSIVE t AS MATERIALIZED ({USER_TABLES}), parents(oid, parent, version) AS (
+    SELECT i.inhrelid, i.inhparent, i.xmin FROM t JOIN pg_inherits i ON i.inhrelid = t.oid::oid
+    UNION SELECT p.oid, i.inhparent, i.xmin FROM parents p JOIN pg_inherits i ON i.inhrelid = p.parent
+), types(oid, type) AS (
+    SELECT a.attrelid, a.atttypid FROM t JOIN pg_attribute a ON a.attrelid = t.oid::oid
+    WHERE a.attnum > 0 AND a.atttypid >= 16384
+    UNION SELECT y.oid, x.type FROM types y JOIN pg_type p ON p.oid = y.type CROSS JOIN LATERAL (
+        SELECT p.typbasetype UNION ALL SELECT p.typelem
+        UNION ALL SELECT r.rngsubtype FROM pg_range r WHERE y.type IN (r.rngtypid, r.rngmultitypid)
+        UNION ALL SELECT a.atttypid FROM pg_attribute a WHERE a.attrelid = p.typrelid AND a.attnum > 0) x(type)
+    WHERE x.type >= 16384
+), versions(oid, version) AS (
+    SELECT c.oid, c.xmin FROM t JOIN pg_class c ON c.oid = t.oid::oid
+    UNION ALL SELECT t.oid::oid, n.xmin FROM t JOIN pg_namespace n ON n.nspname = t.nspname
+    UNION ALL SELECT a.attrelid, a.xmin FROM t JOIN pg_attribute a ON a.attrelid = t.oid::oid WHERE a.attnum > 0
+    UNION ALL SELECT i.indrelid, i.xmin FROM t JOIN pg_index i ON i.indrelid = t.oid::oid WHERE i.indisunique
+    UNION ALL SELECT p.oid, p.version FROM parents p
+    UNION ALL SELECT p.oid, c.xmin FROM parents p JOIN pg_class c ON c.oid = p.parent
+    UNION ALL SELECT y.oid, p.xmin FROM types y JOIN pg_type p ON p.oid = y.type
+    UNION ALL SELECT y.oid, e.xmin FROM types y JOIN pg_enum e ON e.enumtypid = y.type
+    UNION ALL SELECT y.oid, a.xmin FROM types y JOIN pg_type p ON p.oid = y.type
+                                   JOIN pg_attribute a ON a.attrelid = p.typrelid AND a.attnum > 0
+)
+SELECT v.oid::int8, pg_relation_filenode(v.oid)::int8, count(*), sum(hashint8extended(v.version::text::int8, 7))::text
+FROM versions v GROUP BY v.oid
+"""
+_PUBLICATIONS = """
+SELECT p.pubinsert AND p.pubupdate AND p.pubdelete AND p.pubtruncate AND NOT p.pubviaroot,
+       concat_ws(' ', p.oid, p.xmin,
+                 (SELECT string_agg(concat_ws(' ', r.oid, r.xmin), ',' ORDER BY r.oid) FROM pg_publication_rel r
+                  WHERE r.prpubid = p.oid){schemas})
+FROM pg_publication p WHERE p.pubname = ANY (%s) ORDER BY p.oid
+"""
+_PUBLISHED_SCHEMAS = """, 'schemas',
+                 (SELECT string_agg(concat_ws(' ', n.oid, n.xmin), ',' ORDER BY n.oid) FROM pg_publication_namespace n
+                  WHERE n.pnpubid = p.oid)"""
+
+
+@dataclass(frozen=True, slots=True)
+class PublicationStamp:
+    """One publication and what it names. `complete`: it publishes every kind of change, table by table."""
+
+    complete: bool
+    versions: str
+
+
+def table_stamps(connection: Connection) -> dict[int, tuple[object, ...]]:
+    """By OID of each user table, something that is another after anything changed that decides which rows it has, what
+    they are called by, what they look like, or to whom their changes are told. What is granted on it or on its schema
+    counts too, for it stands in the same catalog row: another stamp is a reason to look, not a difference."""
+    return {row[0]: row[1:] for row in connection.execute(_TABLES)}
+
+
+def publication_stamps(connection: Connection, names: Sequence[str]) -> list[PublicationStamp]:
+    """Of each of these that exists; another one after it, or what it names, was changed or made anew."""
+    query = _PUBLICATIONS.format(schemas=_PUBLISHED_SCHEMAS if _has_schemas(connection) else "")
+    return [PublicationStamp(*row) for row in connection.execute(query.encode(), [list(names)])]
 
 
 def catalog_stamp(connection: Connection) -> str:
     """A digest of which versions of which rows the catalog consists of, for comparing with an earlier one of the same
-    database: any DDL changes it. Temporary tables do too, so another stamp is a reason to look, not a difference.
-
-    Every transaction leaves its number in the rows that it writes (system column xmin, manual 5.6). Only what is
-    written in place keeps it: statistics of VACUUM and ANALYZE, and values of sequences.
-    """
+    database: any DDL changes it. Temporary tables do too, so another stamp is a reason to look, not a difference."""
     catalogs = [*_WITH_XMIN, *(("pg_publication_namespace",) if _has_schemas(connection) else ())]
     parts = [_counted(name, name) for name in catalogs] + [
         _counted(name, f"{rows} x") for name, rows in _OTHERS.items()

@@ -3,6 +3,10 @@
 The slot comes first, the baseline comparison afterwards: then every change that the baseline did not see is in the
 slot. Some that it did see are there too, which costs a look and nothing else. A doubt is never taken back: the tables
 that it concerns have to be compared in full.
+
+What a log knows holds for the definitions that it began with: a table that was out of a publication's sight, or had
+another name, key or label for a while, looks afterwards as it did before. So tables are told apart by their OIDs, and
+one of which anything was redefined since, whatever it was, is in doubt for good.
 """
 
 from __future__ import annotations
@@ -17,13 +21,13 @@ from psycopg import sql
 
 from statehub_plan.errors import StatehubError
 from statehub_plan.postgres import pgoutput
-from statehub_plan.postgres.catalog_stamp import catalog_stamp
-from statehub_plan.postgres.connect import USER_TABLES, Connection, connect
-from statehub_plan.postgres.relations import read_relations
+from statehub_plan.postgres.catalog_stamp import catalog_stamp, publication_stamps, table_stamps
+from statehub_plan.postgres.connect import Connection, connect
+from statehub_plan.postgres.relations import Relation, read_relations
 from statehub_plan.postgres.snapshot import pin_rendering
 from statehub_plan.redact import redact
 
-__all__ = ["MOST_KEYS", "ChangeLog", "Key"]
+__all__ = ["MOST_KEYS", "ChangeLog", "Key", "key_form"]
 
 MOST_KEYS = 500_000
 """Above this many changed keys in a database, reading whole tables is no dearer, and memory is better kept."""
@@ -35,22 +39,9 @@ _SLOT_PREFIX = "statehub_plan"
 Key = tuple[str, ...]
 """The values of a table's key as text, in the order of `Relation.key`."""
 
-_STORAGE = f"""
-WITH t AS ({USER_TABLES})
-SELECT t.nspname || '.' || t.relname, c.oid::int8, pg_relation_filenode(c.oid)::int8, c.relpersistence = 'p',
-       (SELECT string_agg(format('%s %s %s', a.attnum, quote_ident(a.attname), a.atttypid), ',' ORDER BY a.attnum)
-        FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped)
-FROM t JOIN pg_class c ON c.oid = t.oid::oid WHERE t.kind = 'ordinary'
-"""
 _PUBLISHED = """
-SELECT schemaname || '.' || tablename, to_jsonb(x)->>'rowfilter', to_jsonb(x)->'attnames'
+SELECT schemaname, tablename, to_jsonb(x)->>'rowfilter', to_jsonb(x)->'attnames'
 FROM pg_publication_tables x WHERE pubname = ANY (%s)
-"""
-_PUBLICATIONS = """
-SELECT p.oid::int8, p.xmin::text, p.pubinsert AND p.pubupdate AND p.pubdelete AND p.pubtruncate AND NOT p.pubviaroot,
-       (SELECT string_agg(concat_ws(' ', r.oid, r.xmin), ',' ORDER BY r.oid) FROM pg_publication_rel r
-        WHERE r.prpubid = p.oid)
-FROM pg_publication p WHERE p.pubname = ANY (%s) ORDER BY p.oid
 """
 _SLOT = """
 SELECT plugin = 'pgoutput' AND database = current_database() AND coalesce(wal_status, '') <> 'lost'
@@ -58,6 +49,11 @@ SELECT plugin = 'pgoutput' AND database = current_database() AND coalesce(wal_st
        confirmed_flush_lsn - '0/0'::pg_lsn
 FROM pg_replication_slots s WHERE slot_name = %s
 """
+
+
+def key_form(relation: Relation) -> tuple[tuple[str, str], ...]:
+    """What the texts of a key are: the columns in their order, and how each is read."""
+    return tuple((column.name, column.type_name) for column in relation.key_columns)
 
 
 class ChangeLog:
@@ -85,16 +81,17 @@ class ChangeLog:
         self._opened = False
         self._count = 0
         self._publications = list(publications)
-        self._described: dict[int, tuple[str, tuple[int, ...] | None]] = {}
+        self._described: dict[int, tuple[int, ...] | None] = {}
         self._connection = connect(dsn, purpose="changes")
         try:
             pin_rendering(self._connection)
             self._position = self._open_slot()
+            # Before the wait, and before anything is read that depends on them: a transaction that is decoded as a
+            # definition was before another one changed it has ended by then, or that change is noticed.
+            self._tables = table_stamps(self._connection)
+            self._published = publication_stamps(self._connection, self._publications)
             self._wait_for_older_transactions()
             self._relations = {relation.oid: relation for relation in read_relations(self._connection)}
-            self._watched = {relation.qualified for relation in self._relations.values()}
-            self._storage = self._read_storage()
-            self._published = self._read_publications()
             self._doubt_what_is_not_published()
             self.stamp = catalog_stamp(self._connection)
             self._opened = True
@@ -123,27 +120,36 @@ class ChangeLog:
 
     def verify(self) -> None:
         """Looks for what a slot does not tell: tables that were rewritten or redefined, publications that were changed.
-        To be called after the last `catch_up`, while nothing changes any more."""
+        To be called after rows were read by their keys; at any time before, to learn of it early."""
         if self.doubt is not None:
             return
         try:
-            storage, published = self._read_storage(), self._read_publications()
+            tables = table_stamps(self._connection)
+            published = publication_stamps(self._connection, self._publications)
         except psycopg.Error as error:
             self._doubt_all(f"tables could not be looked at again: {redact(' '.join(str(error).split()))}")
             return
-        for table in storage.keys() | self._storage.keys():
-            if storage.get(table) != self._storage.get(table):
+        except BaseException as error:  # as in `catch_up`
+            self._doubt_all(f"tables were not looked at again: {error!r}")
+            raise
+        for oid, relation in self._relations.items():
+            if tables.get(oid) != self._tables.get(oid):
                 self._doubt_table(
-                    table, "it was created, dropped, truncated, rewritten or redefined since the baseline"
+                    relation.qualified, "it was dropped, truncated, rewritten or redefined since the baseline"
                 )
         if published != self._published:
             self._doubt_all("what is published was changed since the baseline")
 
-    def reason_to_doubt(self, table: str) -> str | None:
-        """Why this table's keys are not known; None when they are."""
-        if table not in self._watched:
-            return self.doubt or "no slot tells of it"
-        return self.doubt or self.doubts.get(table)
+    def reason_to_doubt(self, relation: Relation) -> str | None:
+        """Why the keys of this table, as it is now, are not known; None when they are."""
+        if self.doubt is not None:
+            return self.doubt
+        known = self._relations.get(relation.oid)
+        if known is None or (known.schema, known.name) != (relation.schema, relation.name):
+            return "no slot tells of it"
+        if key_form(known) != key_form(relation):
+            return "its key is not the one that its changes were told by"
+        return self.doubts.get(relation.qualified)
 
     def forget(self, settled: Mapping[str, Iterable[Key]]) -> None:
         """Drops keys that were found equal on both sides in snapshots that were taken after `catch_up`."""
@@ -243,23 +249,17 @@ class ChangeLog:
             raise RuntimeError("a query for one number returned no row")
         return int(row[0])
 
-    def _read_storage(self) -> dict[str, tuple[object, ...]]:
-        return {row[0]: row[1:] for row in self._connection.execute(_STORAGE)}
-
-    def _read_publications(self) -> list[tuple[object, ...]]:
-        return self._connection.execute(_PUBLICATIONS, [self._publications]).fetchall()
-
     def _doubt_what_is_not_published(self) -> None:
-        if len(self._published) != len(set(self._publications)) or not all(row[2] for row in self._published):
+        if len(self._published) != len(set(self._publications)) or not all(one.complete for one in self._published):
             self._doubt_all("a publication is missing, or does not publish every kind of change table by table")
-        published: dict[str, list[list[str] | None]] = {}
-        for table, row_filter, columns in self._connection.execute(_PUBLISHED, [self._publications]):
-            published.setdefault(table, []).extend([columns] if row_filter is None else [])
+        published: dict[tuple[str, str], list[list[str] | None]] = {}
+        for schema, table, row_filter, columns in self._connection.execute(_PUBLISHED, [self._publications]):
+            published.setdefault((schema, table), []).extend([columns] if row_filter is None else [])
         for relation in self._relations.values():
-            name = relation.qualified
-            if name not in published:
+            name, told = relation.qualified, published.get((relation.schema, relation.name))
+            if told is None:
                 self._doubt_table(name, "it is in none of the publications")
-            elif not any(columns is None or set(relation.key) <= set(columns) for columns in published[name]):
+            elif not any(columns is None or set(relation.key) <= set(columns) for columns in told):
                 self._doubt_table(name, "it is published with a filter or without its key")
             elif relation.unlogged:
                 self._doubt_table(name, "it is unlogged, and no slot tells of it")
@@ -297,27 +297,36 @@ class ChangeLog:
             self._described[message.oid] = self._describe(message)
         elif isinstance(message, pgoutput.Truncate):
             for oid in message.oids:
-                self._doubt_table(self._described[oid][0] if oid in self._described else "", "it was truncated")
+                if (relation := self._known(oid)) is not None:
+                    self._doubt_table(relation.qualified, "it was truncated")
         elif message is not None:
             self._take_row(message)
 
-    def _describe(self, message: pgoutput.Relation) -> tuple[str, tuple[int, ...] | None]:
-        """The table's name and where its key stands in tuples; None when tuples do not tell it."""
+    def _known(self, oid: int) -> Relation | None:
+        """None for a table that is newer than this log, which vouches for none of those."""
+        if oid not in self._described:
+            raise ValueError(f"a change of the table with OID {oid}, which was not described before")
+        return self._relations.get(oid)
+
+    def _describe(self, message: pgoutput.Relation) -> tuple[int, ...] | None:
+        """Where the table's key stands in tuples; None when tuples do not tell it."""
         relation = self._relations.get(message.oid)
-        name = f"{message.schema}.{message.name}"
-        if relation is None or relation.qualified != name:
-            return name, None
+        if relation is None:
+            return None
+        if (relation.schema, relation.name) != (message.schema, message.name):
+            self._doubt_table(relation.qualified, "it was written to under another name")
         places = {column.name: place for place, column in enumerate(message.columns) if column.in_identity}
         if not relation.key or not all(key in places for key in relation.key):
-            return name, None
+            return None
         if not all(column.portable for column in relation.key_columns):
-            return name, None  # its operators are an extension's, and cannot be named without a search path
-        return name, tuple(places[key] for key in relation.key)
+            return None  # its operators are an extension's, and cannot be named without a search path
+        return tuple(places[key] for key in relation.key)
 
     def _take_row(self, message: pgoutput.Insert | pgoutput.Update | pgoutput.Delete) -> None:
-        if message.oid not in self._described:
-            raise ValueError(f"a change of the table with OID {message.oid}, which was not described before")
-        table, places = self._described[message.oid]
+        relation = self._known(message.oid)
+        if relation is None or relation.qualified in self.doubts:
+            return
+        table, places = relation.qualified, self._described[message.oid]
         if places is None:
             self.lasting.add(table)
             self._doubt_table(table, "its rows have no key that its replica identity tells")
@@ -344,9 +353,6 @@ class ChangeLog:
             self._doubt_table(max(self.keys, key=lambda name: len(self.keys[name])), "too many of its rows changed")
 
     def _doubt_table(self, table: str, reason: str) -> None:
-        if not table:
-            self._doubt_all(f"a table that was not described before: {reason}")
-            return
         self.doubts.setdefault(table, reason)
         self._count -= len(self.keys.pop(table, ()))
 

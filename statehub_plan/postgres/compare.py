@@ -44,7 +44,7 @@ __all__ = ["CHUNK_BYTES", "Answer", "Comparison", "Difference", "TableProof", "W
 ROWS_LISTED = 1000
 """How many differing rows of a table are named unless the caller says otherwise."""
 
-_REWRITTEN = "it was truncated or rewritten after the snapshot, which no longer sees its rows"
+_REWRITTEN = "it was truncated or rewritten after the snapshot, which no longer sees its rows, or got other names"
 _KEYS_SHOWN = 10
 
 _Measured = ContentDigest | str
@@ -83,8 +83,8 @@ def compare(
     search next to nothing.
 
     `changes`: of tables that their baseline found equal only the rows are read whose keys changed since, which is as
-    strong a proof. Tables of which the logs are in doubt are read whole, catalogs that changed on either side are
-    compared anew, and the notes say which and why.
+    strong a proof. Tables of which the logs are in doubt, or whose keys cannot be looked up, are read whole, catalogs
+    that changed on either side are compared anew, and the notes say which and why.
 
     `seeds`: what rows are hashed with. Leave them to chance (with known ones, rows could be made up that seem equal)
     unless they are those of an earlier comparison, whose digests are to be seen again.
@@ -254,26 +254,31 @@ def _compare_tables(
         )
         known = {}
     for side, found in zip(sides, (ours, theirs), strict=True):
-        found.update(dict.fromkeys(rewritten_tables(side.snapshot.leader) & found.keys(), _REWRITTEN))
+        relations = [side.relations[name] for name in names]
+        found.update(dict.fromkeys(rewritten_tables(side.snapshot.leader, relations), _REWRITTEN))
     return tuple(_table_proof(name, ours[name], theirs[name], content) for name in names), known
 
 
 def _compare_changed_keys(
     sides: Sides, names: Sequence[str], labour: Labour, changes: Changes | None
 ) -> tuple[dict[str, KeyProof], dict[str, str]]:
-    """The proofs of tables that a baseline vouches for, and why it does not for others."""
+    """The proofs of tables that a baseline vouches for, and of the others, which are to be read whole, why it does
+    not or why that could not be used."""
     if changes is None:
         return {}, {}
     # After the snapshots were taken: so the logs hold all that these see, and what is later does no harm.
     changes.catch_up()
+    vouched = [name for name in names if changes.reason_to_doubt(name, sides) is None]
+    proofs = compare_keys(sides, {name: changes.keys(name) for name in vouched}, labour)
+    # After the rows were read: what was truncated or replaced by then looks empty to both snapshots, and so equal.
     changes.verify()
-    doubts = {name: reason for name in names if (reason := changes.reason_to_doubt(name)) is not None}
-    keys = {name: changes.keys(name) for name in names if name not in doubts}
-    proofs = compare_keys(sides, keys, labour)
-    # One that was truncated since the logs were verified looks empty to both snapshots, and so equal.
-    for name in set().union(*(rewritten_tables(side.snapshot.leader) for side in sides)) & proofs.keys():
-        proofs[name] = replace(proofs[name], reason=_REWRITTEN)
-    return proofs, doubts
+    doubts = {name: reason for name in names if (reason := changes.reason_to_doubt(name, sides)) is not None}
+    doubts |= {
+        name: f"its changed keys: {proof.reason}"
+        for name, proof in proofs.items()
+        if proof.reason is not None and name not in doubts
+    }
+    return {name: proof for name, proof in proofs.items() if name not in doubts}, doubts
 
 
 def _merged(tables: tuple[TableProof, ...], by_keys: dict[str, KeyProof], changes: Changes) -> tuple[TableProof, ...]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from psycopg import sql
@@ -178,11 +178,19 @@ JOIN pg_catalog.pg_class c ON c.oid = x.oid JOIN pg_catalog.pg_namespace n ON n.
 WHERE c.relkind = 'r'
 """
 
-# The catalog is read under the transaction's snapshot, pg_relation_filenode() looks at the present.
-_REWRITTEN = f"""
-WITH t AS ({USER_TABLES})
-SELECT t.nspname || '.' || t.relname FROM t JOIN pg_catalog.pg_class c ON c.oid = t.oid::oid
-WHERE t.kind = 'ordinary' AND c.relfilenode IS DISTINCT FROM pg_catalog.pg_relation_filenode(c.oid)
+# The catalog is read under the transaction's snapshot; pg_relation_filenode() and pg_identify_object() look at the
+# present, as does whoever reads a table by its name.
+_REWRITTEN = """
+WITH places(oid, place, name) AS (
+    SELECT c.oid, x.place, quote_ident(n.nspname) || '.' || quote_ident(c.relname) || x.name
+    FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace CROSS JOIN LATERAL (
+        SELECT 0, '' UNION ALL SELECT a.attnum::int4, '.' || quote_ident(a.attname) FROM pg_catalog.pg_attribute a
+        WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped) x(place, name)
+    WHERE c.oid = ANY (%(tables)s::oid[]))
+SELECT p.oid::int8 FROM places p WHERE p.name IS DISTINCT FROM
+    (pg_catalog.pg_identify_object('pg_catalog.pg_class'::pg_catalog.regclass, p.oid, p.place)).identity
+UNION SELECT c.oid::int8 FROM pg_catalog.pg_class c
+WHERE c.oid = ANY (%(tables)s::oid[]) AND c.relfilenode IS DISTINCT FROM pg_catalog.pg_relation_filenode(c.oid)
 """
 
 _COLUMNS = """
@@ -241,14 +249,16 @@ def read_extension_tables(connection: Connection, seeds: Seeds = SEEDS) -> tuple
     )
 
 
-def rewritten_tables(connection: Connection) -> set[str]:
-    """The tables whose storage is not the one that this transaction's snapshot knows, as `schema.table`.
+def rewritten_tables(connection: Connection, relations: Iterable[Relation]) -> set[str]:
+    """Those whose storage or names, columns' included, are not the ones that this transaction's snapshot knows, as
+    `schema.table`.
 
     A table that was truncated or rewritten by a later transaction looks empty to an older snapshot (manual 13.6), and
-    an empty table equals another. Whoever read tables under a snapshot asks this afterwards: a table that was whole
-    when it was read is locked by its reader since then.
+    so does a new table, or a new column, that has taken a name over; empty equals empty. Whoever read tables under a
+    snapshot asks this afterwards: a table that was whole when it was read is locked by its reader since then.
     """
-    return {name for (name,) in connection.execute(_REWRITTEN)}
+    names = {relation.oid: relation.qualified for relation in relations}
+    return {names[oid] for (oid,) in connection.execute(_REWRITTEN, {"tables": list(names)})}
 
 
 def _read_columns(connection: Connection, tables: list[int]) -> dict[int, list[Column]]:
