@@ -21,6 +21,7 @@ from statehub_plan.postgres.comparison import Answer, Comparison, RowDifference,
 from statehub_plan.postgres.connect import Connection
 from statehub_plan.postgres.content import key_digest, key_hashes
 from statehub_plan.postgres.locate import matched
+from statehub_plan.postgres.names import once
 from statehub_plan.postgres.relations import Relation, read_relations
 from statehub_plan.postgres.sides import Labour, Side, Sides, attempt
 from statehub_plan.postgres.snapshot import Snapshot
@@ -163,7 +164,7 @@ def _settle(snapshots: tuple[Snapshot, Snapshot], changes: Changes, labour: Labo
 
 
 def _side(name: str, snapshot: Snapshot) -> Side:
-    relations = {relation.qualified: relation for relation in read_relations(snapshot.leader)}
+    relations = once(((each.qualified, each) for each in read_relations(snapshot.leader)), "tables")
     return Side(name, snapshot, Identity(), snapshot.leader.info.server_version, None, relations, {})
 
 

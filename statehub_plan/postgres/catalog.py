@@ -10,6 +10,7 @@ from statehub_plan.postgres.catalog_queries import queries
 from statehub_plan.postgres.catalog_rules import OF_THE_PLATFORM, Case, CatalogObject, Judge, excuse, unknown_privileges
 from statehub_plan.postgres.comparison import Difference
 from statehub_plan.postgres.connect import Connection
+from statehub_plan.postgres.names import once
 
 __all__ = ["Catalog", "CatalogObject", "Judge", "compare_catalogs", "read_catalog"]
 
@@ -19,11 +20,12 @@ Catalog = dict[tuple[str, str], CatalogObject]
 def read_catalog(connection: Connection, *, other_version: int) -> Catalog:
     """Every object that the comparison looks at, by kind and name; `other_version` is the other server's (150018)."""
     ignored = unknown_privileges(min(connection.info.server_version, other_version))
-    catalog: Catalog = {}
-    for kind, query in queries(connection.info.server_version).items():
-        for name, table, definition in connection.execute(query.encode(), {"ignored": ignored}):
-            catalog[kind, name] = CatalogObject(kind, name, table, definition)
-    return catalog
+    found = (
+        CatalogObject(kind, name, table, definition)
+        for kind, query in queries(connection.info.server_version).items()
+        for name, table, definition in connection.execute(query.encode(), {"ignored": ignored})
+    )
+    return once((((each.kind, each.name), each) for each in found), "objects")
 
 
 def compare_catalogs(

@@ -19,6 +19,7 @@ from statehub_plan.errors import StatehubError
 from statehub_plan.postgres import pgoutput
 from statehub_plan.postgres.catalog_stamp import catalog_stamp
 from statehub_plan.postgres.connect import USER_TABLES, Connection, connect
+from statehub_plan.postgres.names import once, qualified
 from statehub_plan.postgres.relations import read_relations
 from statehub_plan.postgres.snapshot import pin_rendering
 from statehub_plan.redact import redact
@@ -37,13 +38,13 @@ Key = tuple[str, ...]
 
 _STORAGE = f"""
 WITH t AS ({USER_TABLES})
-SELECT t.nspname || '.' || t.relname, c.oid::int8, pg_relation_filenode(c.oid)::int8, c.relpersistence = 'p',
+SELECT t.nspname, t.relname, c.oid::int8, pg_relation_filenode(c.oid)::int8, c.relpersistence = 'p',
        (SELECT string_agg(format('%s %s %s', a.attnum, quote_ident(a.attname), a.atttypid), ',' ORDER BY a.attnum)
         FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped)
 FROM t JOIN pg_class c ON c.oid = t.oid::oid WHERE t.kind = 'ordinary'
 """
 _PUBLISHED = """
-SELECT schemaname || '.' || tablename, to_jsonb(x)->>'rowfilter', to_jsonb(x)->'attnames'
+SELECT schemaname, tablename, to_jsonb(x)->>'rowfilter', to_jsonb(x)->'attnames'
 FROM pg_publication_tables x WHERE pubname = ANY (%s)
 """
 _PUBLICATIONS = """
@@ -244,7 +245,8 @@ class ChangeLog:
         return int(row[0])
 
     def _read_storage(self) -> dict[str, tuple[object, ...]]:
-        return {row[0]: row[1:] for row in self._connection.execute(_STORAGE)}
+        rows = self._connection.execute(_STORAGE)
+        return once(((qualified(schema, name), tuple(rest)) for schema, name, *rest in rows), "tables")
 
     def _read_publications(self) -> list[tuple[object, ...]]:
         return self._connection.execute(_PUBLICATIONS, [self._publications]).fetchall()
@@ -253,8 +255,8 @@ class ChangeLog:
         if len(self._published) != len(set(self._publications)) or not all(row[2] for row in self._published):
             self._doubt_all("a publication is missing, or does not publish every kind of change table by table")
         published: dict[str, list[list[str] | None]] = {}
-        for table, row_filter, columns in self._connection.execute(_PUBLISHED, [self._publications]):
-            published.setdefault(table, []).extend([columns] if row_filter is None else [])
+        for schema, table, row_filter, columns in self._connection.execute(_PUBLISHED, [self._publications]):
+            published.setdefault(qualified(schema, table), []).extend([columns] if row_filter is None else [])
         for relation in self._relations.values():
             name = relation.qualified
             if name not in published:
@@ -304,7 +306,7 @@ class ChangeLog:
     def _describe(self, message: pgoutput.Relation) -> tuple[str, tuple[int, ...] | None]:
         """The table's name and where its key stands in tuples; None when tuples do not tell it."""
         relation = self._relations.get(message.oid)
-        name = f"{message.schema}.{message.name}"
+        name = qualified(message.schema, message.name)
         if relation is None or relation.qualified != name:
             return name, None
         places = {column.name: place for place, column in enumerate(message.columns) if column.in_identity}

@@ -18,10 +18,11 @@ from statehub_plan.model.spec import Waiver
 from statehub_plan.postgres.by_keys import Changes, KeyProof, compare_keys
 from statehub_plan.postgres.catalog import Judge, compare_catalogs, read_catalog
 from statehub_plan.postgres.catalog_stamp import catalog_stamp
-from statehub_plan.postgres.comparison import Answer, Comparison, Difference, TableProof, Waived
+from statehub_plan.postgres.comparison import Answer, CannotTell, Comparison, Difference, TableProof, Waived
 from statehub_plan.postgres.connect import Connection, connect
 from statehub_plan.postgres.content import Buckets, ContentDigest, bucket_digests, count_rows, digest_rows
 from statehub_plan.postgres.locate import FIRST_BITS, BucketSums, Located, added, keyed_alike, locate
+from statehub_plan.postgres.names import once
 from statehub_plan.postgres.relations import (
     PageRange,
     Relation,
@@ -32,7 +33,7 @@ from statehub_plan.postgres.relations import (
 )
 from statehub_plan.postgres.replication import follows_by_stream
 from statehub_plan.postgres.sequences import SequenceValue, read_sequences
-from statehub_plan.postgres.sides import CHUNK_BYTES, CannotTell, Labour, Side, Sides, ask_both
+from statehub_plan.postgres.sides import CHUNK_BYTES, Labour, Side, Sides, ask_both
 from statehub_plan.postgres.snapshot import Snapshot
 from statehub_plan.postgres.state import identity
 from statehub_plan.postgres.workers import OnProgress, nobody_looks, nothing_to_lose
@@ -160,8 +161,8 @@ def _read_side(name: str, snapshot: Snapshot, sequences: bool) -> Side:
         identity=identity(leader),
         version=leader.info.server_version,
         catalog=None,
-        relations={relation.qualified: relation for relation in relations},
-        sequences={value.qualified: value for value in (read_sequences(leader) if sequences else ())},
+        relations=once(((each.qualified, each) for each in relations), "tables"),
+        sequences=once(((each.qualified, each) for each in (read_sequences(leader) if sequences else ())), "sequences"),
     )
 
 

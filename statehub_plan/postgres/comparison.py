@@ -5,10 +5,20 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Literal
 
+from statehub_plan.errors import StatehubError
 from statehub_plan.model.base import Frozen, Instant
 from statehub_plan.model.plan import Identity
 
-__all__ = ["Answer", "Comparison", "Difference", "RowDifference", "TableProof", "ValueDifference", "Waived"]
+__all__ = [
+    "Answer",
+    "CannotTell",
+    "Comparison",
+    "Difference",
+    "RowDifference",
+    "TableProof",
+    "ValueDifference",
+    "Waived",
+]
 
 
 class ValueDifference(Frozen):
@@ -65,6 +75,15 @@ class Answer(StrEnum):
     EQUAL = "equal"
     DIFFERENT = "different"
     UNKNOWN = "unknown"
+
+
+class CannotTell(StatehubError):
+    """Nothing can be said about two databases, or about one, and why; in a comparison the answer `unknown`."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__(
+            code="compare-unknown", what=what, hint="nothing was changed; mend what is said here, and do it again"
+        )
 
 
 class TableProof(Frozen):

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from psycopg import sql
 
 from statehub_plan.postgres.connect import USER_TABLES, Connection
+from statehub_plan.postgres.names import qualified
 
 __all__ = [
     "Column",
@@ -77,8 +78,8 @@ class Relation:
 
     @property
     def qualified(self) -> str:
-        """`schema.table`, for people and for facts; not quoted, so never for SQL."""
-        return f"{self.schema}.{self.name}"
+        """`schema.table`, for people and for facts: `names.qualified`, so never for SQL."""
+        return qualified(self.schema, self.name)
 
     @property
     def identifier(self) -> sql.Identifier:
@@ -171,7 +172,7 @@ WHERE c.relkind = 'r'
 # The catalog is read under the transaction's snapshot, pg_relation_filenode() looks at the present.
 _REWRITTEN = f"""
 WITH t AS ({USER_TABLES})
-SELECT t.nspname || '.' || t.relname FROM t JOIN pg_catalog.pg_class c ON c.oid = t.oid::oid
+SELECT t.nspname, t.relname FROM t JOIN pg_catalog.pg_class c ON c.oid = t.oid::oid
 WHERE t.kind = 'ordinary' AND c.relfilenode IS DISTINCT FROM pg_catalog.pg_relation_filenode(c.oid)
 """
 
@@ -236,7 +237,7 @@ def rewritten_tables(connection: Connection) -> set[str]:
     an empty table equals another. Whoever read tables under a snapshot asks this afterwards: a table that was whole
     when it was read is locked by its reader since then.
     """
-    return {name for (name,) in connection.execute(_REWRITTEN)}
+    return {qualified(schema, name) for schema, name in connection.execute(_REWRITTEN)}
 
 
 def _read_columns(connection: Connection, tables: list[int]) -> dict[int, list[Column]]:
