@@ -61,7 +61,7 @@ class Changes:
     def stamps(self) -> tuple[str | None, str | None]:
         """What both catalogs were when the logs were opened; None where the baseline did not find them equal as they
         are."""
-        proved = self.baseline.answer is Answer.EQUAL and not any(one.differences for one in self.baseline.waived)
+        proved = self.baseline.answer is Answer.EQUAL and not any(one.hides_definitions for one in self.baseline.waived)
         return (self.source.stamp, self.target.stamp) if proved else (None, None)
 
     def reason_to_doubt(self, table: str) -> str | None:

@@ -100,16 +100,26 @@ class TableProof(Frozen):
 
 class Waived(Frozen):
     """What the plan left out, why, and how many differences that hides. `table`: where it is one; its content was not
-    looked at. `name`: that table, or the catalog's object as the plan names it."""
+    looked at, its rows were counted (None where they could not be, or writers would have waited for it). `name`: that
+    table, or the catalog's object as the plan names it."""
 
     name: str
     table: str | None = None
     reason: str
     differences: int
+    rows_source: int | None = None
+    rows_target: int | None = None
+
+    @property
+    def hides_definitions(self) -> bool:
+        """Whether anything but a number of rows is hidden."""
+        rows_differ = None not in (self.rows_source, self.rows_target) and self.rows_source != self.rows_target
+        return self.differences > rows_differ
 
 
 class Comparison(Frozen):
-    """The proof. `content` False: rows were counted, values not looked at. `unknown`: what could not be looked at and
+    """The proof. `content` False: rows were counted and no value was compared, which `notes` and the `reason` of every
+    table say again; `equal` means no more than that then. `unknown`: what could not be looked at and
     why. `notes`: what was passed over by a rule of the tool. `digest` covers identities, tables, catalogs, sequences
     and the answer, not the times."""
 
