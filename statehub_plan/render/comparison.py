@@ -190,7 +190,8 @@ def _rows(rows: Sequence[RowSeen]) -> Iterator[RenderableType]:
         yield line(str(row), indent=6)
         for value in row.values:
             sides = {"missing": [value.source], "extra": [value.target]}.get(row.what, [value.source, value.target])
-            yield line(f"{value.column}: {' → '.join(map(_value, sides))}", indent=8)
+            # Quoted, or what is called like a secret would look like one to whatever prints this, with all behind it.
+            yield line(f"{_value(value.column)}: {' → '.join(map(_value, sides))}", indent=8)
 
 
 def _value(text: str | None) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import psycopg
 import pytest
 
 from statehub_plan.errors import StatehubError
@@ -113,3 +114,29 @@ def test_what_the_caller_raises_is_the_callers(two: tuple[str, str], error: Exce
     with pytest.raises(type(error)) as caught:
         compare(*two, on_progress=lost)
     assert error is caught.value
+
+
+def test_secrets_in_definitions_are_not_told(two: tuple[str, str]) -> None:
+    """Settings, defaults, options and functions that differ are named; what looks like a secret in them is hidden."""
+    for dsn, secret in zip(two, ("canary-one", "canary-two"), strict=True):
+        with psycopg.connect(dsn, autocommit=True) as connection:
+            name = connection.info.dbname
+            for statement in (
+                f"ALTER DATABASE {name} SET app.jwt_secret = '{secret}'",
+                f"ALTER TABLE t ADD api_key text DEFAULT '{secret}'",
+                f"CREATE FOREIGN DATA WRAPPER far OPTIONS (auth_token '{secret}', host 'far')",
+                f"CREATE FUNCTION f() RETURNS text LANGUAGE sql AS $$ SELECT crypt_with(secret => '{secret}') $$",
+                f"COMMENT ON TABLE t IS 'the password={secret}'",
+            ):
+                connection.execute(statement.replace("crypt_with(secret => ", "concat('secret', ").encode())
+    found = compare(*two)
+    assert {
+        "setting every role: app.jwt_secret",
+        "column public.t.api_key",
+        "object foreign-data wrapper far",
+        "routine public.f()",
+        "comment table public.t",
+        "table public.t",
+    } == {f"{one.kind} {one.object}" for one in found.differences}
+    assert "canary" not in found.model_dump_json()
+    assert "host=far" in found.model_dump_json()
