@@ -24,11 +24,7 @@ from statehub_plan.postgres.connect import Connection, connect
 from statehub_plan.postgres.content import Buckets, ContentDigest, bucket_digests, count_rows, digest_rows
 from statehub_plan.postgres.locate import FIRST_BITS, BucketSums, Located, added, keyed_alike, locate
 from statehub_plan.postgres.opening import open_sides
-from statehub_plan.postgres.relations import (
-    PageRange,
-    Relation,
-    rewritten_tables,
-)
+from statehub_plan.postgres.relations import PageRange, Relation, rewritten_tables
 from statehub_plan.postgres.replication import follows_by_stream
 from statehub_plan.postgres.sequences import SequenceValue
 from statehub_plan.postgres.sides import CHUNK_BYTES, Labour, Side, Sides, ask_both
@@ -271,8 +267,12 @@ def _count(connection: Connection, relation: Relation, pages: PageRange) -> Cont
 def _count_rows(sides: Sides, wanted: Collection[str], labour: Labour) -> dict[str, tuple[int | None, int | None]]:
     """How many rows these tables have on each side, those that both have; None where that is not known."""
     names = sorted(sides[0].relations.keys() & sides[1].relations.keys() & set(wanted))
-    found = ask_both(sides, names, _count, labour, "count")
-    gone = [rewritten_tables(side.snapshot.leader) if names else set() for side in sides]
+    try:
+        found = ask_both(sides, names, _count, labour, "count")
+        gone = [rewritten_tables(side.snapshot.leader) if names else set() for side in sides]
+    except (psycopg.Error, CannotTell):
+        labour.tick()  # whatever the caller has to say is not about counting
+        return dict.fromkeys(names, (None, None))  # what was proved before stands
     ours, theirs = (
         {name: None if name in lost else _rows(_total(parts)) for name, parts in side.items()}
         for side, lost in zip(found, gone, strict=True)
