@@ -78,8 +78,9 @@ def compare(
     """Compare both databases of DOCUMENT, or any two: catalog, row counts, sequences, large objects, every value.
     Reads only.
 
-    Exit status: 0 equal, 1 different, 7 not everything could be looked at. While somebody writes, a difference may be
-    no more than a row that is on its way.
+    Exit status: 0 equal, 1 different, 7 not everything could be looked at, or both names lead to one database. While
+    somebody writes, a difference may be no more than a row that is on its way. Where DOCUMENT says `content: false`,
+    rows are counted and no value is compared: the first line, a note and `reason` of each table in JSON say so.
     """
     from statehub_plan.postgres.compare import Answer
     from statehub_plan.postgres.compare import compare as compared

@@ -221,6 +221,10 @@ class Freeze(SpecModel):
     switch_timeout: Duration = "5s"
 
 
+_TABLE_PART = r'(?:[^."]+|"(?:[^"]|"")*(?:\.|"")(?:[^"]|"")*")'
+"""As `statehub_plan.postgres.names.qualified` writes it: there is one way to name a table, and none that names two."""
+
+
 class Waiver(SpecModel):
     """What the comparison leaves out, and why: a `table` with all that belongs to it, or what differs of one `object`
     of the catalog, named as `compare` names it (`aspect` narrows it down). It is reported as waived."""
@@ -232,7 +236,16 @@ class Waiver(SpecModel):
         }
     )
 
-    table: Annotated[str, Field(pattern=r"^[^.]+\.[^.]+$", description="schema.table")] | None = None
+    table: (
+        Annotated[
+            str,
+            Field(
+                pattern=rf"^{_TABLE_PART}\.{_TABLE_PART}$",
+                description='schema.table; a part with a dot or a double quote in it is quoted: public."a.b"',
+            ),
+        ]
+        | None
+    ) = None
     kind: Line | None = None
     object: Line | None = None
     aspect: Line | None = None

@@ -15,6 +15,7 @@ from statehub_plan.model.stream import STREAM_PREFIX
 from statehub_plan.observe.gather import Answers, Source
 from statehub_plan.observe.parallel import Attempt
 from statehub_plan.postgres.connect import Connection
+from statehub_plan.postgres.names import sql_qualified
 from statehub_plan.processes import run
 
 DISK_FREE_TIMEOUT_S = 5.0
@@ -63,8 +64,9 @@ def subscriptions(connection: Connection) -> JsonValue:
     errors = "(SELECT t.apply_error_count FROM pg_stat_subscription_stats t WHERE t.subid = s.oid)"
     relations = "(SELECT count(*) FROM pg_subscription_rel r WHERE r.srsubid = s.oid{})"
     ours = f"starts_with(s.subname, '{STREAM_PREFIX}')"
+    qualified = sql_qualified("n.nspname", "c.relname")
     names = (
-        "ARRAY(SELECT n.nspname || '.' || c.relname FROM pg_subscription_rel r JOIN pg_class c ON c.oid = r.srrelid "
+        f"ARRAY(SELECT {qualified} FROM pg_subscription_rel r JOIN pg_class c ON c.oid = r.srrelid "
         "JOIN pg_namespace n ON n.oid = c.relnamespace WHERE r.srsubid = s.oid ORDER BY 1)"
     )
     columns = {

@@ -34,6 +34,7 @@ from statehub_plan.postgres.manifest import (
     PlainContent,
     hashed,
 )
+from statehub_plan.postgres.names import once
 from statehub_plan.postgres.relations import PageRange, Relation, read_relations
 from statehub_plan.postgres.snapshot import Snapshot
 from statehub_plan.postgres.state import identity
@@ -229,9 +230,9 @@ def digest_tables(
         on_progress(Progress("digest", round(sum(tuple(done))), total, "bytes", time.monotonic() - began))
 
     measured = run_crews([Crew(pieces, measure, lambda: (connect(),), jobs)], tick=look)[0]
-    parts: dict[str, list[ContentDigest]] = {}
+    parts: dict[str, list[ContentDigest]] = once(((relation.qualified, []) for relation in relations), "tables")
     for (relation, _), found in zip(pieces, measured, strict=True):
-        parts.setdefault(relation.qualified, []).append(found)
+        parts[relation.qualified].append(found)
     totals = {name: ContentDigest.total(found) for name, found in parts.items()}
     return tuple(BackupTable(table=name, rows=total.rows, digest=str(total)) for name, total in sorted(totals.items()))
 

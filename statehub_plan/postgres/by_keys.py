@@ -22,6 +22,7 @@ from statehub_plan.postgres.comparison import Answer, Comparison, RowDifference,
 from statehub_plan.postgres.connect import Connection
 from statehub_plan.postgres.content import key_digest, key_hashes
 from statehub_plan.postgres.locate import matched
+from statehub_plan.postgres.names import once
 from statehub_plan.postgres.relations import Relation, read_relations
 from statehub_plan.postgres.seeds import Seeds
 from statehub_plan.postgres.sides import Labour, Side, Sides, attempt
@@ -64,7 +65,7 @@ class Changes:
     def stamps(self) -> tuple[str | None, str | None]:
         """What both catalogs were when the logs were opened; None where the baseline did not find them equal as they
         are."""
-        proved = self.baseline.answer is Answer.EQUAL and not any(one.differences for one in self.baseline.waived)
+        proved = self.baseline.answer is Answer.EQUAL and not any(one.hides_definitions for one in self.baseline.waived)
         return (self.source.stamp, self.target.stamp) if proved else (None, None)
 
     @cached_property
@@ -175,7 +176,7 @@ def _settle(snapshots: tuple[Snapshot, Snapshot], changes: Changes, labour: Labo
 
 
 def _side(name: str, snapshot: Snapshot, seeds: Seeds) -> Side:
-    relations = {relation.qualified: relation for relation in read_relations(snapshot.leader, seeds)}
+    relations = once(((each.qualified, each) for each in read_relations(snapshot.leader, seeds)), "tables")
     return Side(name, snapshot, Identity(), snapshot.leader.info.server_version, None, relations, {})
 
 

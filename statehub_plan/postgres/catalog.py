@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
-from typing import Any
 
 from statehub_plan.postgres.catalog_queries import queries
 from statehub_plan.postgres.catalog_rules import OF_THE_PLATFORM, Case, CatalogObject, Judge, excuse, unknown_privileges
+from statehub_plan.postgres.catalog_words import in_words
 from statehub_plan.postgres.comparison import Difference
 from statehub_plan.postgres.connect import Connection
+from statehub_plan.postgres.names import once
 
 __all__ = ["Catalog", "CatalogObject", "Judge", "compare_catalogs", "read_catalog"]
 
@@ -19,11 +19,12 @@ Catalog = dict[tuple[str, str], CatalogObject]
 def read_catalog(connection: Connection, *, other_version: int) -> Catalog:
     """Every object that the comparison looks at, by kind and name; `other_version` is the other server's (150018)."""
     ignored = unknown_privileges(min(connection.info.server_version, other_version))
-    catalog: Catalog = {}
-    for kind, query in queries(connection.info.server_version).items():
-        for name, table, definition in connection.execute(query.encode(), {"ignored": ignored}):
-            catalog[kind, name] = CatalogObject(kind, name, table, definition)
-    return catalog
+    found = (
+        CatalogObject(kind, name, table, definition)
+        for kind, query in queries(connection.info.server_version).items()
+        for name, table, definition in connection.execute(query.encode(), {"ignored": ignored})
+    )
+    return once((((each.kind, each.name), each) for each in found), "objects")
 
 
 def compare_catalogs(
@@ -60,14 +61,10 @@ def _aspects(ours: CatalogObject, theirs: CatalogObject) -> Iterator[Difference]
     for aspect in sorted(ours.definition.keys() | theirs.definition.keys()):
         mine, other = ours.definition.get(aspect), theirs.definition.get(aspect)
         if mine != other:
-            yield _difference(ours, aspect, _shown(mine), _shown(other))
+            yield _difference(ours, aspect, *(in_words(ours.kind, ours.name, aspect, each) for each in (mine, other)))
 
 
 def _difference(found: CatalogObject, aspect: str, source: str | None = None, target: str | None = None) -> Difference:
     return Difference(
         kind=found.kind, object=found.name, table=found.table, aspect=aspect, source=source, target=target
     )
-
-
-def _shown(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, sort_keys=True)

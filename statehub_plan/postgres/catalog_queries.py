@@ -9,8 +9,16 @@ from __future__ import annotations
 
 from statehub_plan.postgres.catalog_rest import REST, publications
 from statehub_plan.postgres.catalog_sql import own, privileges, user
+from statehub_plan.postgres.names import sql_qualified, sql_role
 
 __all__ = ["queries"]
+
+_C = sql_qualified("n.nspname", "c.relname")
+_C_OR_T = sql_qualified("n.nspname", "coalesce(c.relname, t.typname)")
+
+
+def _member(column: str) -> str:
+    return sql_qualified("n.nspname", "c.relname", column)
 
 
 _SCHEMA = f"""
@@ -20,7 +28,7 @@ FROM pg_namespace n WHERE {user()} AND {own("pg_namespace", "n.oid")}
 """
 
 _RELATION = f"""
-SELECT n.nspname || '.' || c.relname, n.nspname || '.' || c.relname, jsonb_build_object(
+SELECT {_C}, {_C}, jsonb_build_object(
        'kind', c.relkind, 'persistence', c.relpersistence, 'owner', pg_get_userbyid(c.relowner),
        'privileges', {privileges("r", "c.relacl", "c.relowner")},
        'row security', c.relrowsecurity, 'forced row security', c.relforcerowsecurity,
@@ -48,7 +56,7 @@ WHERE c.relkind IN ('r', 'p', 'f', 'v', 'm') AND c.relpersistence <> 't' AND {us
 """
 
 _COLUMN = f"""
-SELECT n.nspname || '.' || c.relname || '.' || a.attname, n.nspname || '.' || c.relname, jsonb_build_object(
+SELECT {_member("a.attname")}, {_C}, jsonb_build_object(
        'position', row_number() OVER (PARTITION BY c.oid ORDER BY a.attnum),
        'type', format_type(a.atttypid, a.atttypmod),
        'collation', CASE WHEN a.attcollation <> t.typcollation THEN a.attcollation::regcollation::text END,
@@ -71,8 +79,8 @@ WHERE a.attnum > 0 AND NOT a.attisdropped AND c.relkind IN ('r', 'p', 'f', 'v', 
 # NOT NULL ('n') is a property of the column everywhere and a constraint besides from 18 on. Foreign keys that a
 # partitioned table hands down to its partitions get names of the server's own making.
 _CONSTRAINT = f"""
-SELECT n.nspname || '.' || coalesce(c.relname, t.typname) || '.' || k.conname,
-       n.nspname || '.' || coalesce(c.relname, t.typname), jsonb_build_object('definition', pg_get_constraintdef(k.oid),
+SELECT {sql_qualified("n.nspname", "coalesce(c.relname, t.typname)", "k.conname")},
+       {_C_OR_T}, jsonb_build_object('definition', pg_get_constraintdef(k.oid),
        'validated', k.convalidated, 'local', k.conislocal)
 FROM pg_constraint k JOIN pg_namespace n ON n.oid = k.connamespace
 LEFT JOIN pg_class c ON c.oid = k.conrelid LEFT JOIN pg_type t ON t.oid = k.contypid
@@ -81,7 +89,7 @@ WHERE k.contype NOT IN ('n', 't') AND NOT (k.contype = 'f' AND k.conparentid <> 
 """
 
 _INDEX = f"""
-SELECT n.nspname || '.' || i.relname, tn.nspname || '.' || t.relname, jsonb_build_object(
+SELECT {sql_qualified("n.nspname", "i.relname")}, {sql_qualified("tn.nspname", "t.relname")}, jsonb_build_object(
        'definition', pg_get_indexdef(i.oid), 'valid', x.indisvalid, 'clustered', x.indisclustered,
        'replica identity', x.indisreplident, 'ready', x.indisready AND x.indislive,
        'statistics targets', (SELECT jsonb_object_agg(a.attnum, a.attstattarget) FROM pg_attribute a
@@ -93,7 +101,7 @@ WHERE t.relpersistence <> 't' AND {user()} AND {own("pg_class", "t.oid")}
 """
 
 _SEQUENCE = f"""
-SELECT n.nspname || '.' || c.relname, NULL, jsonb_build_object('type', format_type(s.seqtypid, NULL),
+SELECT {_C}, NULL, jsonb_build_object('type', format_type(s.seqtypid, NULL),
        'start', s.seqstart, 'increment', s.seqincrement, 'minimum', s.seqmin, 'maximum', s.seqmax,
        'cache', s.seqcache, 'cycle', s.seqcycle, 'persistence', c.relpersistence, 'owner', pg_get_userbyid(c.relowner),
        'privileges', {privileges("s", "c.relacl", "c.relowner")},
@@ -106,7 +114,7 @@ WHERE c.relpersistence <> 't' AND {user()} AND {own("pg_class", "c.oid")}
 """
 
 _ROUTINE = f"""
-SELECT n.nspname || '.' || p.proname || '(' || pg_get_function_identity_arguments(p.oid) || ')', NULL,
+SELECT {sql_qualified("n.nspname", "p.proname")} || '(' || pg_get_function_identity_arguments(p.oid) || ')', NULL,
        jsonb_build_object('owner', pg_get_userbyid(p.proowner),
        'privileges', {privileges("f", "p.proacl", "p.proowner")},
        'definition', CASE WHEN p.prokind <> 'a' THEN pg_get_functiondef(p.oid) END,
@@ -126,7 +134,7 @@ WHERE {user()} AND {own("pg_proc", "p.oid")}
 
 # What a partition inherits is only told where its state is not its parent's.
 _TRIGGER = f"""
-SELECT n.nspname || '.' || c.relname || '.' || t.tgname, n.nspname || '.' || c.relname, jsonb_build_object(
+SELECT {_member("t.tgname")}, {_C}, jsonb_build_object(
        'definition', pg_get_triggerdef(t.oid), 'enabled', t.tgenabled)
 FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid JOIN pg_namespace n ON n.oid = c.relnamespace
 JOIN pg_proc p ON p.oid = t.tgfoid
@@ -136,24 +144,24 @@ WHERE NOT t.tgisinternal AND parent.tgenabled IS DISTINCT FROM t.tgenabled
 """
 
 _RULE = f"""
-SELECT n.nspname || '.' || c.relname || '.' || r.rulename, n.nspname || '.' || c.relname, jsonb_build_object(
+SELECT {_member("r.rulename")}, {_C}, jsonb_build_object(
        'definition', pg_get_ruledef(r.oid), 'enabled', r.ev_enabled)
 FROM pg_rewrite r JOIN pg_class c ON c.oid = r.ev_class JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE r.rulename <> '_RETURN' AND {user()} AND {own("pg_class", "c.oid")}
 """
 
 _POLICY = f"""
-SELECT n.nspname || '.' || c.relname || '.' || p.polname, n.nspname || '.' || c.relname, jsonb_build_object(
+SELECT {_member("p.polname")}, {_C}, jsonb_build_object(
        'command', p.polcmd, 'permissive', p.polpermissive,
-       'roles', (SELECT jsonb_agg(r ORDER BY r COLLATE "C") FROM (SELECT CASE o WHEN 0 THEN 'PUBLIC'
-                 ELSE pg_get_userbyid(o)::text END AS r FROM unnest(p.polroles) o) x),
+       'roles', (SELECT jsonb_agg(r ORDER BY r COLLATE "C")
+                 FROM (SELECT {sql_role("o")} AS r FROM unnest(p.polroles) o) x),
        'using', pg_get_expr(p.polqual, p.polrelid), 'check', pg_get_expr(p.polwithcheck, p.polrelid))
 FROM pg_policy p JOIN pg_class c ON c.oid = p.polrelid JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE {user()} AND {own("pg_class", "c.oid")}
 """
 
 _TYPE = f"""
-SELECT n.nspname || '.' || t.typname, NULL, jsonb_build_object('kind', t.typtype,
+SELECT {sql_qualified("n.nspname", "t.typname")}, NULL, jsonb_build_object('kind', t.typtype,
        'owner', pg_get_userbyid(t.typowner), 'privileges', {privileges("T", "t.typacl", "t.typowner")},
        'labels', (SELECT jsonb_agg(e.enumlabel ORDER BY e.enumsortorder) FROM pg_enum e WHERE e.enumtypid = t.oid),
        'base', CASE WHEN t.typtype = 'd' THEN format_type(t.typbasetype, t.typtypmod) END,

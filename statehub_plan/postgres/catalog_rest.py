@@ -7,6 +7,7 @@ Rows as in `catalog_queries`. `to_jsonb(row) ->> 'column'` reads columns that no
 from __future__ import annotations
 
 from statehub_plan.postgres.catalog_sql import PLACES_OWN, own, privileges, user
+from statehub_plan.postgres.names import sql_qualified, sql_word
 
 __all__ = ["REST", "publications"]
 
@@ -28,7 +29,7 @@ WHERE d.datname = current_database()
 """
 
 _COLLATION = f"""
-SELECT n.nspname || '.' || c.collname, NULL, jsonb_build_object('owner', pg_get_userbyid(c.collowner),
+SELECT {sql_qualified("n.nspname", "c.collname")}, NULL, jsonb_build_object('owner', pg_get_userbyid(c.collowner),
        'provider', c.collprovider, 'deterministic', c.collisdeterministic, 'encoding', c.collencoding,
        'collate', CASE WHEN c.collprovider = 'c' THEN c.collcollate END,
        'character type', CASE WHEN c.collprovider = 'c' THEN c.collctype END,
@@ -52,7 +53,7 @@ WHERE p.pronamespace IS DISTINCT FROM to_regnamespace('statehub_plan') AND {own(
 """
 
 _DEFAULT_PRIVILEGES = f"""
-SELECT pg_get_userbyid(d.defaclrole) || ' in ' || coalesce(n.nspname, 'every schema')
+SELECT {sql_word("pg_get_userbyid(d.defaclrole)")} || ' in ' || coalesce({sql_word("n.nspname")}, 'every schema')
        || ' for ' || d.defaclobjtype::text, NULL,
        jsonb_build_object('privileges', {privileges("r", "d.defaclacl", "d.defaclrole")})
 FROM pg_default_acl d LEFT JOIN pg_namespace n ON n.oid = d.defaclnamespace
@@ -60,18 +61,19 @@ WHERE d.defaclnamespace = 0 OR {user()}
 """
 
 _STATISTICS = f"""
-SELECT n.nspname || '.' || s.stxname, c.relnamespace::regnamespace::text || '.' || c.relname, jsonb_build_object(
+SELECT {sql_qualified("n.nspname", "s.stxname")}, {sql_qualified("cn.nspname", "c.relname")}, jsonb_build_object(
        'definition', pg_get_statisticsobjdef(s.oid), 'owner', pg_get_userbyid(s.stxowner),
        'target', nullif(s.stxstattarget, -1))
 FROM pg_statistic_ext s JOIN pg_namespace n ON n.oid = s.stxnamespace JOIN pg_class c ON c.oid = s.stxrelid
+JOIN pg_namespace cn ON cn.oid = c.relnamespace
 WHERE {user()} AND {own("pg_statistic_ext", "s.oid")}
 """
 
 # Settings of the tool's own freeze are not the user's. A role's settings for every database matter where that role owns
 # or may do something here.
-_SETTING = """
-SELECT coalesce(r.rolname, 'every role') || CASE WHEN x.setdatabase = 0 THEN ' everywhere' ELSE '' END || ': '
-       || split_part(s.setting, '=', 1), NULL,
+_SETTING = f"""
+SELECT coalesce({sql_word("r.rolname")}, 'every role') || CASE WHEN x.setdatabase = 0 THEN ' everywhere' ELSE '' END
+       || ': ' || split_part(s.setting, '=', 1), NULL,
        jsonb_build_object('value', substr(s.setting, strpos(s.setting, '=') + 1))
 FROM pg_db_role_setting x LEFT JOIN pg_database d ON d.oid = x.setdatabase
 LEFT JOIN pg_roles r ON r.oid = x.setrole, unnest(x.setconfig) AS s(setting)
@@ -89,9 +91,9 @@ FROM pg_largeobject_metadata l
 """
 
 # The options hold passwords, which belong into no report; a digest tells as well whether they are the same.
-_USER_MAPPING = """
-SELECT m.usename || ' on ' || m.srvname, NULL, jsonb_build_object('options digest',
-       encode(sha256(convert_to((SELECT string_agg(o, ',' ORDER BY o COLLATE "C") FROM unnest(m.umoptions) o), 'UTF8')),
+_USER_MAPPING = f"""
+SELECT {sql_word("m.usename")} || ' on ' || {sql_word("m.srvname")}, NULL, jsonb_build_object('options digest',
+       encode(sha256(convert_to((SELECT jsonb_agg(o ORDER BY o COLLATE "C")::text FROM unnest(m.umoptions) o), 'UTF8')),
               'hex'))
 FROM pg_user_mappings m
 """

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from statehub_plan.postgres.names import sql_role
+
 __all__ = ["PLACES_OWN", "own", "privileges", "user"]
 
 PLACES_OWN = r"^(?:FUNCTION |pg_catalog\.)(pg_replication_origin_advance|pg_control_system)\("
@@ -28,9 +30,8 @@ def privileges(kind: str, acl: str, owner: str, *, but: str = "false") -> str:
     the condition `but` about `grantee` holds."""
     # Who granted is left out: it only says who may revoke, and a restore by another role changes it.
     return (
-        '(SELECT jsonb_agg(grant_text ORDER BY grant_text COLLATE "C") FROM (SELECT CASE x.grantee '
-        "WHEN 0 THEN 'PUBLIC' "
-        "ELSE pg_get_userbyid(x.grantee)::text END || '=' || x.privilege_type "
+        '(SELECT jsonb_agg(grant_text ORDER BY grant_text COLLATE "C") FROM (SELECT '
+        f"{sql_role('x.grantee')} || '=' || x.privilege_type "
         "|| CASE WHEN x.is_grantable THEN '*' ELSE '' END AS grant_text "
         f"FROM aclexplode(coalesce({acl}, acldefault('{kind}', {owner}))) x "
         f"WHERE x.privilege_type <> ALL (%(ignored)s) AND NOT ({but})) g)"

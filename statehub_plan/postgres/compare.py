@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+import traceback
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import replace
 from datetime import UTC, datetime
+from pathlib import Path
+from typing import ParamSpec
 
 import psycopg
 
@@ -16,26 +17,18 @@ from statehub_plan.model.base import digest
 from statehub_plan.model.plan import Identity
 from statehub_plan.model.spec import Waiver
 from statehub_plan.postgres.by_keys import Changes, KeyProof, compare_keys
-from statehub_plan.postgres.catalog import Judge, compare_catalogs, read_catalog
-from statehub_plan.postgres.catalog_stamp import catalog_stamp
-from statehub_plan.postgres.comparison import Answer, Comparison, Difference, TableProof, Waived
+from statehub_plan.postgres.catalog import Judge, compare_catalogs
+from statehub_plan.postgres.comparison import Answer, CannotTell, Comparison, Difference, TableProof, Waived
 from statehub_plan.postgres.connect import Connection, connect
 from statehub_plan.postgres.content import Buckets, ContentDigest, bucket_digests, count_rows, digest_rows
 from statehub_plan.postgres.locate import FIRST_BITS, BucketSums, Located, added, keyed_alike, locate
-from statehub_plan.postgres.relations import (
-    PageRange,
-    Relation,
-    read_extension_tables,
-    read_large_objects,
-    read_relations,
-    rewritten_tables,
-)
+from statehub_plan.postgres.opening import open_sides
+from statehub_plan.postgres.relations import PageRange, Relation, rewritten_tables
 from statehub_plan.postgres.replication import follows_by_stream
 from statehub_plan.postgres.seeds import Seeds
-from statehub_plan.postgres.sequences import SequenceValue, read_sequences
-from statehub_plan.postgres.sides import CHUNK_BYTES, CannotTell, Labour, Side, Sides, ask_both
+from statehub_plan.postgres.sequences import SequenceValue
+from statehub_plan.postgres.sides import CHUNK_BYTES, Labour, Side, Sides, ask_both
 from statehub_plan.postgres.snapshot import Snapshot
-from statehub_plan.postgres.state import identity
 from statehub_plan.postgres.workers import OnProgress, nobody_looks, nothing_to_lose
 from statehub_plan.redact import redact
 
@@ -44,8 +37,10 @@ __all__ = ["CHUNK_BYTES", "Answer", "Comparison", "Difference", "TableProof", "W
 ROWS_LISTED = 1000
 """How many differing rows of a table are named unless the caller says otherwise."""
 
+_COUNTED = "rows were counted, no value was compared"
 _REWRITTEN = "it was truncated or rewritten after the snapshot, which no longer sees its rows, or got other names"
 _KEYS_SHOWN = 10
+_P = ParamSpec("_P")
 
 _Measured = ContentDigest | str
 """What was found in a table, or the reason why nothing was."""
@@ -89,11 +84,17 @@ def compare(
     `seeds`: what rows are hashed with. Leave them to chance (with known ones, rows could be made up that seem equal)
     unless they are those of an earlier comparison, whose digests are to be seen again.
 
-    Reads only. Whatever cannot be read makes the answer `unknown`, unless a difference was found anyway. Only what
-    `check` raises (called every 50 ms) comes out as an exception.
+    Reads only. Whatever cannot be read makes the answer `unknown`, unless a difference was found anyway; so does a
+    defect of this tool, and a target that is the source's own database, unless `snapshots` are given. Only what `check`
+    and `on_progress` (called every 50 ms) raise comes out as an exception.
+
+    `content` False: `equal` says that there are as many rows, and every table's `reason` and a note say that it says no
+    more. Of tables in `waive` rows are counted too, unless `changes` or `timeout_s` are given; it decides nothing.
     """
     started = time.monotonic()
     waived_tables = {each.table for each in waive if each.table}
+    theirs = _Callers()
+    check = theirs(check)
 
     def tick() -> None:
         check()
@@ -104,13 +105,14 @@ def compare(
         with ExitStack() as stack:
             stamps = changes.stamps if changes is not None else (None, None)
             seeds = seeds or Seeds.fresh()
-            source, target = _open_sides((source_dsn, target_dsn), snapshots, sequences, stamps, seeds, stack)
+            source, target = open_sides((source_dsn, target_dsn), snapshots, sequences, stamps, seeds, stack)
             differences, notes = _compare_catalogs(source, target, stack, (source_dsn, target_dsn))
             behind = _compare_sequences(source, target)
             differences += behind
             notes += _why_behind(source, target) if behind else ()
             notes += () if sequences else ("sequence values were not compared",)
-            labour = Labour(jobs, chunk_bytes, tick, on_progress)
+            notes += () if content else ("no value was compared: tables with as many rows count as equal",)
+            labour = Labour(jobs, chunk_bytes, tick, theirs(on_progress))
             names = sorted((source.relations.keys() & target.relations.keys()) - waived_tables)
             sides = source, target
             by_keys, doubts = _compare_changed_keys(sides, names, labour, changes if content else None)
@@ -124,68 +126,50 @@ def compare(
                 notes += tuple(f"table {name} was read whole: {reason}" for name, reason in doubts.items())
             differing = [table for table in tables if table.answer is Answer.DIFFERENT]
             differences += tuple(_table_difference(table, located.get(table.table)) for table in differing)
-            kept, hidden = _waive(differences, waive)
+            # Nobody waits under a hold, or runs out of time, for what decides nothing.
+            counted = _count_rows(sides, waived_tables, labour) if changes is None and timeout_s is None else {}
+            kept, hidden = _waive(differences, waive, counted)
             return _conclude(source, target, seeds if content else None, tables, kept, hidden, notes, started)
-    except (psycopg.Error, CannotTell) as error:
-        return _nothing_known(redact(str(error).strip()), content, started)
+    except Exception as error:
+        if theirs.raised(error):
+            raise
+        return _nothing_known(_in_words(error), content, started)
 
 
-def _open_sides(
-    dsns: tuple[str, str],
-    given: tuple[Snapshot, Snapshot] | None,
-    sequences: bool,
-    stamps: tuple[str | None, str | None],
-    seeds: Seeds,
-    stack: ExitStack,
-) -> Sides:
-    """Both at once: what is done under a hold is waited for. Catalogs that are both still what these stamps say are not
-    read: `catalog` is None then."""
-    with ThreadPoolExecutor(max_workers=2, thread_name_prefix="statehub-plan") as pool:
-        snapshots = given or _open_snapshots(dsns, pool, stack)
-        source, target = pool.map(_read_side, ("source", "target"), snapshots, [sequences] * 2, [seeds] * 2)
-        same = list(pool.map(_is_stamped, (source, target), stamps))
-        if not all(same):
-            versions = target.version, source.version
-            source, target = pool.map(_with_catalog, (source, target), versions)
-    return source, target
+class _Callers:
+    """Functions that the caller gave, and whether an error is one that they raised."""
+
+    def __init__(self) -> None:
+        self._raised: list[Exception] = []
+
+    def __call__(self, function: Callable[_P, None]) -> Callable[_P, None]:
+        """The same function, under observation."""
+
+        def observed(*args: _P.args, **kwargs: _P.kwargs) -> None:
+            try:
+                function(*args, **kwargs)
+            except Exception as error:
+                self._raised.append(error)
+                raise
+
+        return observed
+
+    def raised(self, error: Exception) -> bool:
+        """Whether it is the caller's own."""
+        return any(error is one for one in self._raised)
 
 
-def _open_snapshots(dsns: tuple[str, str], pool: ThreadPoolExecutor, stack: ExitStack) -> tuple[Snapshot, Snapshot]:
-    opening = [pool.submit(_snapshot, dsn) for dsn in dsns]
-    for each in opening:
-        if each.exception() is None:
-            stack.enter_context(each.result())
-    return opening[0].result(), opening[1].result()
-
-
-def _read_side(name: str, snapshot: Snapshot, sequences: bool, seeds: Seeds) -> Side:
-    leader = snapshot.leader
-    objects = read_large_objects(leader, seeds)
-    relations = [*read_relations(leader, seeds), *read_extension_tables(leader, seeds), *filter(None, [objects])]
-    return Side(
-        name=name,
-        snapshot=snapshot,
-        identity=identity(leader),
-        version=leader.info.server_version,
-        catalog=None,
-        relations={relation.qualified: relation for relation in relations},
-        sequences={value.qualified: value for value in (read_sequences(leader) if sequences else ())},
+def _in_words(error: Exception) -> str:
+    """Why nothing is known. Of a defect only the place: what it was about may be anybody's data."""
+    if isinstance(error, StatehubError):
+        return error.what
+    if isinstance(error, psycopg.Error):
+        return redact(str(error).strip())
+    place = traceback.extract_tb(error.__traceback__)[-1]
+    return (
+        f"an unexpected {type(error).__name__} in {Path(place.filename).name}, line {place.lineno}: a defect of this "
+        "tool, please report it"
     )
-
-
-def _is_stamped(side: Side, stamp: str | None) -> bool:
-    return stamp is not None and catalog_stamp(side.snapshot.leader) == stamp
-
-
-def _with_catalog(side: Side, other_version: int) -> Side:
-    return replace(side, catalog=read_catalog(side.snapshot.leader, other_version=other_version))
-
-
-def _snapshot(dsn: str) -> Snapshot:
-    try:
-        return Snapshot(dsn, purpose="compare")
-    except StatehubError as error:
-        raise CannotTell(error.what) from error
 
 
 def _compare_catalogs(
@@ -290,6 +274,26 @@ def _count(connection: Connection, relation: Relation, pages: PageRange) -> Cont
     return ContentDigest(count_rows(connection, relation, pages), (0, 0))
 
 
+def _count_rows(sides: Sides, wanted: Collection[str], labour: Labour) -> dict[str, tuple[int | None, int | None]]:
+    """How many rows these tables have on each side, those that both have; None where that is not known."""
+    names = sorted(sides[0].relations.keys() & sides[1].relations.keys() & set(wanted))
+    try:
+        found = ask_both(sides, names, _count, labour, "count")
+        gone = [rewritten_tables(one.snapshot.leader, map(one.relations.__getitem__, names)) for one in sides]
+    except (psycopg.Error, CannotTell):
+        labour.tick()  # whatever the caller has to say is not about counting
+        return dict.fromkeys(names, (None, None))  # what was proved before stands
+    ours, theirs = (
+        {name: None if name in lost else _rows(_total(parts)) for name, parts in side.items()}
+        for side, lost in zip(found, gone, strict=True)
+    )
+    return {name: (ours[name], theirs[name]) for name in names}
+
+
+def _rows(measured: _Measured) -> int | None:
+    return measured.rows if isinstance(measured, ContentDigest) else None
+
+
 def _read_by_buckets(
     sides: Sides, names: Sequence[str], labour: Labour
 ) -> tuple[dict[str, _Measured], dict[str, _Measured], _Known]:
@@ -331,6 +335,8 @@ def _table_proof(name: str, ours: _Measured, theirs: _Measured, content: bool) -
     rows = {side: found.rows for side, found in sides.items() if isinstance(found, ContentDigest)}
     digests = {side: str(found) for side, found in sides.items() if content and isinstance(found, ContentDigest)}
     answer = Answer.UNKNOWN if reasons else Answer.EQUAL if ours == theirs else Answer.DIFFERENT
+    if answer is Answer.EQUAL and not content:
+        reasons.append(_COUNTED)
     return TableProof(
         table=name,
         answer=answer,
@@ -371,7 +377,9 @@ def _first_keys(located: Located) -> tuple[str, ...]:
 
 
 def _waive(
-    differences: Iterable[Difference], waive: Sequence[Waiver]
+    differences: Iterable[Difference],
+    waive: Sequence[Waiver],
+    counted: Mapping[str, tuple[int | None, int | None]],
 ) -> tuple[tuple[Difference, ...], tuple[Waived, ...]]:
     hidden = [0] * len(waive)
     kept = []
@@ -382,10 +390,22 @@ def _waive(
         else:
             hidden[index] += 1
     waived = (
-        Waived(name=one.name, table=one.table, reason=one.reason, differences=count)
+        _waived(one, count, *counted.get(one.table or "", (None, None)))
         for one, count in zip(waive, hidden, strict=True)
     )
     return tuple(kept), tuple(sorted(waived, key=lambda one: one.name))
+
+
+def _waived(one: Waiver, hidden: int, ours: int | None, theirs: int | None) -> Waived:
+    differ = ours is not None and theirs is not None and ours != theirs
+    return Waived(
+        name=one.name,
+        table=one.table,
+        reason=one.reason,
+        differences=hidden + differ,
+        rows_source=ours,
+        rows_target=theirs,
+    )
 
 
 def _covers(one: Waiver, difference: Difference) -> bool:

@@ -5,10 +5,20 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Literal
 
+from statehub_plan.errors import StatehubError
 from statehub_plan.model.base import Frozen, Instant
 from statehub_plan.model.plan import Identity
 
-__all__ = ["Answer", "Comparison", "Difference", "RowDifference", "TableProof", "ValueDifference", "Waived"]
+__all__ = [
+    "Answer",
+    "CannotTell",
+    "Comparison",
+    "Difference",
+    "RowDifference",
+    "TableProof",
+    "ValueDifference",
+    "Waived",
+]
 
 
 class ValueDifference(Frozen):
@@ -67,6 +77,15 @@ class Answer(StrEnum):
     UNKNOWN = "unknown"
 
 
+class CannotTell(StatehubError):
+    """Nothing can be said about two databases, or about one, and why; in a comparison the answer `unknown`."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__(
+            code="compare-unknown", what=what, hint="nothing was changed; mend what is said here, and do it again"
+        )
+
+
 class TableProof(Frozen):
     """One table on both sides; `digest_*` is None where only rows were counted, both where they could not be read."""
 
@@ -81,16 +100,26 @@ class TableProof(Frozen):
 
 class Waived(Frozen):
     """What the plan left out, why, and how many differences that hides. `table`: where it is one; its content was not
-    looked at. `name`: that table, or the catalog's object as the plan names it."""
+    looked at, its rows were counted (None where they could not be, or writers would have waited for it). `name`: that
+    table, or the catalog's object as the plan names it."""
 
     name: str
     table: str | None = None
     reason: str
     differences: int
+    rows_source: int | None = None
+    rows_target: int | None = None
+
+    @property
+    def hides_definitions(self) -> bool:
+        """Whether anything but a number of rows is hidden."""
+        rows_differ = None not in (self.rows_source, self.rows_target) and self.rows_source != self.rows_target
+        return self.differences > rows_differ
 
 
 class Comparison(Frozen):
-    """The proof. `content` False: rows were counted, values not looked at. `unknown`: what could not be looked at and
+    """The proof. `content` False: rows were counted and no value was compared, which `notes` and the `reason` of every
+    table say again; `equal` means no more than that then. `unknown`: what could not be looked at and
     why. `notes`: what was passed over by a rule of the tool. `digest` covers identities, tables, catalogs, sequences
     and the answer, not the times. `seeds`: what rows were hashed with; with them the same contents have the same
     digests again."""

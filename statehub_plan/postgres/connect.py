@@ -17,6 +17,7 @@ from psycopg.rows import TupleRow
 from statehub_plan.errors import StatehubError
 from statehub_plan.model.spec import SecretRef
 from statehub_plan.postgres.dsn import parameters_of
+from statehub_plan.postgres.names import qualified
 from statehub_plan.redact import redact, register_secret
 
 __all__ = [
@@ -102,8 +103,8 @@ class Table:
 
     @property
     def qualified(self) -> str:
-        """`schema.table`, for people and for facts; not quoted, so never for SQL."""
-        return f"{self.schema}.{self.name}"
+        """`schema.table`, for people and for facts: `names.qualified`, so never for SQL."""
+        return qualified(self.schema, self.name)
 
     @property
     def identifier(self) -> sql.Identifier:

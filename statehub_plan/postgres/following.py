@@ -11,6 +11,7 @@ import psycopg
 
 from statehub_plan.errors import StatehubError
 from statehub_plan.postgres.connect import Connection
+from statehub_plan.postgres.names import qualified
 from statehub_plan.postgres.replication import PUBLICATION, read_subscription, subscribed_tables
 from statehub_plan.postgres.slots import read_slot
 from statehub_plan.postgres.workers import OnProgress, Progress, nobody_looks, nothing_to_lose
@@ -163,7 +164,7 @@ class _Patience:
 
 def _failing(stream: Stream, failures: int) -> StatehubError:
     states = subscribed_tables(stream.target, stream.name)
-    copying = tuple(f"{schema}.{name}" for (schema, name), state in states.items() if state not in ("r", "s"))
+    copying = tuple(qualified(schema, name) for (schema, name), state in states.items() if state not in ("r", "s"))
     tables = copying or tables_in_the_way(stream.source, stream.name)
     doing = "copy" if copying else "apply what the source has changed in"
     named = ", ".join(tables[:_MOST_NAMED]) or "its next transaction"
@@ -234,4 +235,4 @@ def _arriving(stream: Stream, waiting: list[tuple[str, str]]) -> int:
 
 
 def _named(tables: list[tuple[str, str]]) -> Iterator[str]:
-    return (f"{schema}.{name}" for schema, name in sorted(tables)[:_MOST_NAMED])
+    return (qualified(schema, name) for schema, name in sorted(tables)[:_MOST_NAMED])

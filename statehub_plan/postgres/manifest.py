@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import stat
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -260,6 +261,8 @@ def _manifest_problems(backup: Backup) -> Iterator[str]:
     manifest = backup.manifest
     if manifest.digest != manifest.own_digest():
         yield f"{MANIFEST}: its content has changed (it no longer has the digest that it carries)"
+    if twice := [name for name, count in Counter(one.table for one in manifest.tables).items() if count > 1]:
+        yield f"{MANIFEST}: it lists {', '.join(sorted(twice))} twice"
     if manifest.content_digest != content_digest(manifest.tables):
         yield f"{MANIFEST}: its tables are not those of its content digest"
     if manifest.encryption is not None and (

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from psycopg import sql
 
 from statehub_plan.postgres.connect import USER_TABLES, Connection
+from statehub_plan.postgres.names import qualified
 from statehub_plan.postgres.seeds import SEEDS, Seeds
 
 __all__ = [
@@ -85,8 +86,8 @@ class Relation:
 
     @property
     def qualified(self) -> str:
-        """`schema.table`, for people and for facts; not quoted, so never for SQL."""
-        return f"{self.schema}.{self.name}"
+        """`schema.table`, for people and for facts: `names.qualified`, so never for SQL."""
+        return qualified(self.schema, self.name)
 
     @property
     def identifier(self) -> sql.Identifier:

@@ -19,6 +19,7 @@ from statehub_plan.errors import StatehubError
 from statehub_plan.model.base import Frozen
 from statehub_plan.model.stream import STREAM_PREFIX, stream_name
 from statehub_plan.postgres.connect import USER_TABLES, Connection, Table
+from statehub_plan.postgres.names import sql_qualified
 from statehub_plan.postgres.slots import ExportedSlot, create_slot, drop_slot
 from statehub_plan.postgres.state import TIMELINE, identity, timeline
 from statehub_plan.postgres.workers import nothing_to_lose
@@ -50,7 +51,7 @@ __all__ = [
 
 PUBLICATION = "statehub_plan"
 _WITHOUT_IDENTITY = f"""
-SELECT t.nspname || '.' || t.relname FROM ({USER_TABLES}) t JOIN pg_class c ON c.oid = t.oid::oid
+SELECT {sql_qualified("t.nspname", "t.relname")} FROM ({USER_TABLES}) t JOIN pg_class c ON c.oid = t.oid::oid
 WHERE t.kind = 'ordinary' AND t.persistence = 'permanent' AND c.relreplident <> 'f'
   AND NOT EXISTS (SELECT FROM pg_index i WHERE i.indrelid = c.oid AND i.indisvalid AND i.indimmediate
                   AND CASE c.relreplident WHEN 'd' THEN i.indisprimary WHEN 'i' THEN i.indisreplident END)

@@ -9,6 +9,7 @@ from psycopg import sql
 from statehub_plan.errors import StatehubError
 from statehub_plan.model.base import Frozen
 from statehub_plan.postgres.connect import Connection
+from statehub_plan.postgres.names import qualified
 from statehub_plan.postgres.state import claim_epoch
 
 __all__ = ["SequenceValue", "read_sequences", "set_sequences", "sync_sequences"]
@@ -36,8 +37,8 @@ class SequenceValue(Frozen):
 
     @property
     def qualified(self) -> str:
-        """`schema.sequence`, not quoted."""
-        return f"{self.schema_name}.{self.name}"
+        """`schema.sequence`, for people and for facts: `names.qualified`, so never for SQL."""
+        return qualified(self.schema_name, self.name)
 
 
 def read_sequences(

@@ -12,6 +12,7 @@ import psycopg
 from statehub_plan.errors import StatehubError
 from statehub_plan.model.plan import Identity
 from statehub_plan.postgres.catalog import Catalog
+from statehub_plan.postgres.comparison import CannotTell
 from statehub_plan.postgres.connect import Connection
 from statehub_plan.postgres.relations import PageRange, Relation
 from statehub_plan.postgres.sequences import SequenceValue
@@ -19,19 +20,12 @@ from statehub_plan.postgres.snapshot import Snapshot
 from statehub_plan.postgres.workers import Crew, OnProgress, Progress, run_crews
 from statehub_plan.redact import redact
 
-__all__ = ["CHUNK_BYTES", "CannotTell", "Labour", "Side", "Sides", "ask_both", "attempt"]
+__all__ = ["CHUNK_BYTES", "Labour", "Side", "Sides", "ask_both", "attempt"]
 
 CHUNK_BYTES = 64 * 1024 * 1024
 """Tables are read in pieces of this size: the unit of parallel work and of progress."""
 
 FoundT = TypeVar("FoundT")
-
-
-class CannotTell(StatehubError):
-    """Becomes the answer `unknown`; never leaves `compare`."""
-
-    def __init__(self, what: str) -> None:
-        super().__init__(code="compare-unknown", what=what, hint="")
 
 
 @dataclass(frozen=True)

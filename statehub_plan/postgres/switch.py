@@ -32,6 +32,7 @@ from statehub_plan.postgres.frozen import (
 )
 from statehub_plan.postgres.hindered import hindered
 from statehub_plan.postgres.hold import Hold, HoldLimits
+from statehub_plan.postgres.names import once
 from statehub_plan.postgres.proof import canary, doubtful_tables, find_probes
 from statehub_plan.postgres.register import Outcome, begin_decision
 from statehub_plan.postgres.replication import advance_origin, read_subscription, stream_name
@@ -511,14 +512,14 @@ class Switch:
 
     def _set_sequences(self, wanted: tuple[SequenceValue, ...]) -> None:
         """Those that differ from what they were given before; nobody else can touch them on a frozen target."""
-        before = {one.qualified: one for one in self.sequences}
+        before = once(((one.qualified, one) for one in self.sequences), "sequences")
         set_sequences(self._target, [one for one in wanted if before.get(one.qualified) != one])
         self.sequences = wanted
 
     def _approach_sequences(self) -> None:
         """The first time, before the hold: they are all there, and keep what they are given."""
         self._set_sequences(read_sequences(self._source))
-        kept = {one.qualified: one for one in read_sequences(self._target)}
+        kept = once(((one.qualified, one) for one in read_sequences(self._target)), "sequences")
         strange = [one.qualified for one in self.sequences if kept.get(one.qualified) != one]
         if strange:
             raise StatehubError(

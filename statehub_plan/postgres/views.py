@@ -8,6 +8,7 @@ import psycopg
 from psycopg import sql
 
 from statehub_plan.postgres.connect import Connection
+from statehub_plan.postgres.names import qualified
 from statehub_plan.postgres.workers import nothing_to_lose
 
 __all__ = ["refresh_views"]
@@ -39,5 +40,5 @@ def refresh_views(connection: Connection, *, check: Callable[[], None] = nothing
             if connection.closed:
                 raise
             continue
-        done.append(f"{schema}.{name}")
+        done.append(qualified(schema, name))
     return tuple(done)

@@ -97,6 +97,14 @@ class WaivedSeen(Protocol):
     def differences(self) -> int:
         """How many differences that hides."""
 
+    @property
+    def rows_source(self) -> int | None:
+        """Of a table; None where they were not counted."""
+
+    @property
+    def rows_target(self) -> int | None:
+        """Of a table; None where they were not counted."""
+
 
 class ComparisonSeen(Protocol):
     """What is told of a comparison; `statehub_plan.postgres.proof.Comparison` is one."""
@@ -150,7 +158,8 @@ def comparison_view(comparison: ComparisonSeen, *, source: str, target: str) -> 
 def _answer(comparison: ComparisonSeen, source: str, target: str) -> Iterator[RenderableType]:
     rows = sum(table.rows_source or 0 for table in comparison.tables)
     looked = "rows and values" if comparison.content else "row counts only"
-    answer = str(comparison.answer).upper() if comparison.answer != "equal" else "equal"
+    equal = "equal" if comparison.content else "equal in row counts, no value was compared"
+    answer = str(comparison.answer).upper() if comparison.answer != "equal" else equal
     yield line(f"{source} and {target}: {answer}", style="bold")
     tables = counted(len(comparison.tables), "table")
     yield line(f"{tables}, {rows:,} rows, {looked}, in {span(comparison.elapsed_ms / 1000)}", indent=2)
@@ -181,7 +190,8 @@ def _rows(rows: Sequence[RowSeen]) -> Iterator[RenderableType]:
         yield line(str(row), indent=6)
         for value in row.values:
             sides = {"missing": [value.source], "extra": [value.target]}.get(row.what, [value.source, value.target])
-            yield line(f"{value.column}: {' → '.join(map(_value, sides))}", indent=8)
+            # Quoted, or what is called like a secret would look like one to whatever prints this, with all behind it.
+            yield line(f"{_value(value.column)}: {' → '.join(map(_value, sides))}", indent=8)
 
 
 def _value(text: str | None) -> str:
@@ -192,13 +202,22 @@ def _count(rows: int | None) -> str:
     return "unknown" if rows is None else f"{rows:,}"
 
 
+def _other_rows(waived: WaivedSeen) -> str:
+    ours, theirs = waived.rows_source, waived.rows_target
+    return (
+        ""
+        if ours is None or theirs is None or ours == theirs
+        else f", {counted(ours, 'row')} ≠ {counted(theirs, 'row')}"
+    )
+
+
 def _rest(comparison: ComparisonSeen) -> Iterator[RenderableType]:
     if comparison.unknown:
         yield heading("Could not be looked at")
         for reason in comparison.unknown[:_MOST]:
             yield line(f"? {reason}", indent=2, style="magenta")
     for waived in comparison.waived:
-        unread = ", content not looked at" if waived.table else ""
+        unread = f", content not looked at{_other_rows(waived)}" if waived.table else ""
         hidden = f"hides {counted(waived.differences, 'difference')}{unread}"
         yield line(f"waived: {waived.name}: {waived.reason} ({hidden})", indent=2)
     for note in comparison.notes[:_MOST]:

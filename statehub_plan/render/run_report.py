@@ -150,7 +150,11 @@ def _proof(tried: tuple[Attempt, ...]) -> Html:
     proof, frozen = last_payload(tried, StepKind.COMPARE), last_payload(tried, StepKind.FREEZE)
     if not proof:
         return section("Proof", el("p", "No comparison is on record for this run."))
-    what = "catalog, row counts, sequences, every value" if proof.get("content") else "catalog, row counts, sequences"
+    what = (
+        "catalog, row counts, sequences, every value"
+        if proof.get("content")
+        else "catalog, row counts, sequences; no value"
+    )
     waived = proof.get("waived")
     pairs = [
         ("Answer", _judged(proof.get("answer") == "equal", shown(proof.get("answer")))),

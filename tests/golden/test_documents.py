@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from datetime import timedelta
 
+import pytest
+
 from statehub_plan.model.facts import EvidenceStatus
 from statehub_plan.model.plan import Identity
 from statehub_plan.model.record import ApprovalStatus, RecordKind
@@ -17,6 +19,7 @@ from statehub_plan.postgres.comparison import (
     ValueDifference,
     Waived,
 )
+from statehub_plan.redact import redact
 from statehub_plan.render import (
     comparison_view,
     gates_text,
@@ -110,6 +113,24 @@ def test_comparison_different() -> None:
     """Where it differs, down to the keys, and what the plan left out."""
     told = on_screen(comparison_view(comparison(Answer.DIFFERENT), source=examples.OLD, target=examples.NEW))
     check("render/comparison-different.txt", told)
+
+
+@pytest.mark.parametrize("column", ["password", "token", "authorization", "pass word: x", 'api"key'])
+def test_what_is_redacted_stays_readable(column: str) -> None:
+    """Whatever is printed is redacted once more; both sides of a column that holds secrets can be told apart then."""
+    values = (
+        ValueDifference(column=column, source="***", target="***"),
+        ValueDifference(column=column, source=None, target="***"),
+        ValueDifference(column=column, source="***", target=None),
+    )
+    row = RowDifference(key="(17)", what="changed", values=values)
+    found = Difference(kind="table", object="public.client", aspect="content", rows=(row,))
+    seen = comparison(Answer.DIFFERENT).model_copy(update={"differences": (found,)})
+    told = on_screen(comparison_view(seen, source=examples.OLD, target=examples.NEW))
+    assert told == redact(told)
+    assert ['"***" → "***"', 'NULL → "***"', '"***" → NULL'] == [
+        line.rpartition(": ")[2] for line in told.splitlines() if " → " in line and "***" in line
+    ]
 
 
 def test_comparison_unknown() -> None:

@@ -335,18 +335,23 @@ def test_compare_of_any_two_databases(source_db: str, target_db: str, tmp_path: 
         {"column": "name", "source": "x", "target": "X"},
         {"column": "token", "source": "***", "target": "***"},
     ] == row["values"]
-    words = run(*both, "--values", "--expect-differences", cwd=tmp_path, OLD=source_db)
-    assert 'name: "x" → "X"' in words.stdout
-    equal = run("compare", "--source", "env:OLD", "--target", "env:OLD", cwd=tmp_path, OLD=source_db)
-    assert Exit.DONE == equal.returncode, equal.stderr
-    assert "equal" in equal.stdout
     again = json.loads(run(*both, "--json", "--seeds", told["seeds"], cwd=tmp_path, OLD=source_db).stdout)
     assert (told["tables"], told["digest"]) == (again["tables"], again["digest"])
     assert told["tables"] != json.loads(run(*both, "--json", cwd=tmp_path, OLD=source_db).stdout)["tables"]
+    words = run(*both, "--values", "--expect-differences", cwd=tmp_path, OLD=source_db)
+    assert '"name": "x" → "X"' in words.stdout
+    with psycopg.connect(target_db, autocommit=True) as connection:
+        connection.execute("UPDATE public.t SET name = 'x', token = 'x' WHERE id = 2")
+    equal = run(*both, cwd=tmp_path, OLD=source_db)
+    assert Exit.DONE == equal.returncode, equal.stderr
+    assert "equal" in equal.stdout
     wrong = run(*both, "--seeds", "12", cwd=tmp_path, OLD=source_db)
     assert (Exit.USAGE, True) == (wrong.returncode, "32 hexadecimal digits" in wrong.stderr)
     unknown = run(*both, cwd=tmp_path, OLD=source_db + "_absent")
     assert Exit.OUTCOME_UNKNOWN == unknown.returncode, unknown.stderr
+    itself = run("compare", "--source", "env:OLD", "--target", "env:OLD", cwd=tmp_path, OLD=source_db)
+    assert Exit.OUTCOME_UNKNOWN == itself.returncode, itself.stdout
+    assert "one and the same database" in itself.stdout
 
 
 def test_compare_leaves_sequences_out_where_it_is_told_to(source_db: str, target_db: str, tmp_path: Path) -> None:

@@ -9,11 +9,14 @@ import yaml
 from pydantic import ValidationError
 
 from statehub_plan.model.spec import CutoverPlan, Waiver
+from statehub_plan.postgres.names import qualified
 from statehub_plan.schemas import problems
 from tests.golden import examples
 
 GOOD: tuple[dict[str, str], ...] = (
     {"table": "public.cache", "reason": "rebuilt at start"},
+    {"table": 'public."a.b"', "reason": "a dot of its own"},
+    {"table": '"a ""b""".Mixed Case', "reason": "quotes of its own"},
     {"kind": "database", "object": "collation", "reason": "indexes are built anew"},
     {"kind": "database", "object": "collation", "aspect": "version", "reason": "indexes are built anew"},
 )
@@ -21,6 +24,10 @@ BAD: tuple[dict[str, str], ...] = (
     {"reason": "nothing named"},
     {"table": "public.cache"},
     {"table": "cache", "reason": "no schema"},
+    {"table": "a.b.c", "reason": "which of two"},
+    {"table": 'public."cache"', "reason": "no way in which `compare` names it"},
+    {"table": 'public.a"b', "reason": "not quoted"},
+    {"table": 'public."a"b.c"', "reason": "half quoted"},
     {"table": "public.cache", "kind": "index", "object": "public.i", "reason": "both"},
     {"kind": "index", "reason": "which one"},
     {"object": "public.i", "reason": "what is it"},
@@ -53,6 +60,19 @@ def test_a_waiver_names_one_thing_and_a_reason(waiver: dict[str, str]) -> None:
 
 def test_a_waiver_is_named_as_compare_names_things() -> None:
     """So that one can be copied from its output."""
-    assert ["public.cache", "database collation", "database collation: version"] == [
-        Waiver.model_validate(each).name for each in GOOD
+    named = [
+        "public.cache",
+        'public."a.b"',
+        '"a ""b""".Mixed Case',
+        "database collation",
+        "database collation: version",
     ]
+    assert named == [Waiver.model_validate(each).name for each in GOOD]
+
+
+@pytest.mark.parametrize("parts", [("public", "a.b"), ('a "b"', "Mixed Case"), ('"', "."), ("a\nb", "ü％ {}\\")])
+def test_any_table_can_be_waived(parts: tuple[str, str]) -> None:
+    """Whatever it is called."""
+    name = qualified(*parts)
+    assert () == problems("cutover-plan", document({"table": name, "reason": "any"}))
+    assert name == Waiver(table=name, reason="any").table

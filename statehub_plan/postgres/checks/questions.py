@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from statehub_plan.postgres.checks.declare import Answers, Query, Unanswered
 from statehub_plan.postgres.connect import USER_TABLES
+from statehub_plan.postgres.names import sql_qualified
 
 __all__ = [
     "IDENTITY",
@@ -133,9 +134,10 @@ TABLES = Query(
         CROSS JOIN LATERAL (SELECT (i.indkey::int2[])[0:i.indnkeyatts - 1]) AS k(columns)
         WHERE i.indisunique AND i.indrelid IN (SELECT oid::oid FROM t)
         GROUP BY i.indrelid)
-    SELECT c.oid::regclass::text, t.nspname || '.' || t.relname, t.kind, t.persistence, t.owner::text, c.relreplident,
-           coalesce(k.key, false), coalesce(k.deferrable_key, false), coalesce(k.identity_index, false), k.candidate,
-           coalesce(k.generated, false), g.columns IS NOT NULL, c.relrowsecurity, c.relforcerowsecurity
+    SELECT c.oid::regclass::text, {sql_qualified("t.nspname", "t.relname")}, t.kind, t.persistence, t.owner::text,
+           c.relreplident, coalesce(k.key, false), coalesce(k.deferrable_key, false),
+           coalesce(k.identity_index, false), k.candidate, coalesce(k.generated, false), g.columns IS NOT NULL,
+           c.relrowsecurity, c.relforcerowsecurity
     FROM t JOIN pg_class c ON c.oid = t.oid::oid LEFT JOIN keys k ON k.indrelid = c.oid
     LEFT JOIN generated g ON g.attrelid = c.oid
     ORDER BY 2

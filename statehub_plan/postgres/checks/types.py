@@ -9,25 +9,22 @@ import psycopg
 from statehub_plan.model.preflight import Severity
 from statehub_plan.postgres.checks.declare import Look, Move, Place, Probe, Query, Seen, check
 from statehub_plan.postgres.connect import USER_TABLES, Connection
+from statehub_plan.postgres.names import sql_qualified
 
 __all__: list[str] = []
 
+_COLUMN = sql_qualified("t.nspname", "t.relname", "a.attname")
 _COLUMNS = f"""
 ({USER_TABLES}) t JOIN pg_attribute a ON a.attrelid = t.oid::oid AND a.attnum > 0 AND NOT a.attisdropped
 JOIN pg_type y ON y.oid = a.atttypid LEFT JOIN pg_type e ON e.oid = y.typelem AND y.typcategory = 'A'
 """
-_XML = Query(
-    f"SELECT t.nspname || '.' || t.relname || '.' || a.attname FROM {_COLUMNS} "
-    "WHERE 'xml'::regtype IN (y.oid, e.oid) ORDER BY 1"
-)
+_XML = Query(f"SELECT {_COLUMN} FROM {_COLUMNS} WHERE 'xml'::regtype IN (y.oid, e.oid) ORDER BY 1")
 _USED = Query(
-    f"SELECT coalesce(e.typname, y.typname), min(t.nspname || '.' || t.relname || '.' || a.attname) FROM {_COLUMNS} "
+    f"SELECT coalesce(e.typname, y.typname), min({_COLUMN}) FROM {_COLUMNS} "
     "WHERE coalesce(e.typnamespace, y.typnamespace) = 'pg_catalog'::regnamespace GROUP BY 1 ORDER BY 1"
 )
 _KNOWN = Query("SELECT typname FROM pg_type WHERE typnamespace = 'pg_catalog'::regnamespace AND typrelid = 0")
-_LZ4 = Query(
-    f"SELECT t.nspname || '.' || t.relname || '.' || a.attname FROM {_COLUMNS} WHERE a.attcompression = 'l' ORDER BY 1"
-)
+_LZ4 = Query(f"SELECT {_COLUMN} FROM {_COLUMNS} WHERE a.attcompression = 'l' ORDER BY 1")
 _COMPRESSIONS = Query("SELECT 'lz4' = ANY (enumvals) FROM pg_settings WHERE name = 'default_toast_compression'")
 
 
