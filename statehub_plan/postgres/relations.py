@@ -302,8 +302,10 @@ def _exact(name: str, declared: _Type, base: _Type) -> tuple[sql.Composable, str
     column: sql.Composable = sql.Identifier(name)
     if not _built_in(base) or base.element or base.name in _GEOMETRIC:
         # OIDs of types differ between clusters and would be part of a binary form. An array's tells whether it ever
-        # held a NULL, a float's the sign of NaN; neither is part of the value.
-        return sql.SQL("{}::pg_catalog.text").format(column), "text"
+        # held a NULL, a float's the sign of NaN; neither is part of the value. `::text` could be a cast of the user's
+        # own; and a row of NULLs is no NULL, though it IS NULL.
+        shown = sql.SQL("CASE WHEN {} IS DISTINCT FROM NULL THEN concat({}) END").format(column, column)
+        return shown, "text"
     if declared is not base:
         # Quoted and without a length: `bpchar` and `bit` by their SQL names would mean character(1) and bit(1).
         column = sql.SQL("{}::{}").format(column, sql.Identifier("pg_catalog", base.name))

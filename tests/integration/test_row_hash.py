@@ -181,6 +181,21 @@ def test_a_digest_means_the_same_years_later(source_db: str, target_db: str) -> 
             assert digest_of(session, "a int4, b int4, c int4", "(1, 2, NULL)") == "1:aef6f9d83b3cc69da8c54e10f70afd2e"
 
 
+def test_a_cast_of_the_users_own_hides_nothing(session: Connection) -> None:
+    """What a value looks like is told by its type's output function; a row of NULLs is another value than NULL."""
+    session.execute("DROP SCHEMA IF EXISTS blind CASCADE; CREATE SCHEMA blind")
+    session.execute("CREATE TYPE blind.mood AS ENUM ('a', 'b'); CREATE TYPE blind.pair AS (a int, b text)")
+    for name in ("mood", "pair"):
+        session.execute(
+            f"CREATE FUNCTION blind.hide(blind.{name}) RETURNS text IMMUTABLE LANGUAGE sql RETURN 'same';"
+            f"CREATE CAST (blind.{name} AS text) WITH FUNCTION blind.hide(blind.{name}) AS IMPLICIT".encode()
+        )
+    values = {"blind.mood": ("'a'", "'b'", "NULL"), "blind.pair": ("'(1,x)'", "'(1,y)'", "'(,)'", "NULL")}
+    for declaration, some in values.items():
+        assert len(some) == len({digest_of(session, f"v {declaration}", f"({value})") for value in some})
+    assert len({digest_of(session, "v blind.mood[]", f"('{{{label}}}')") for label in ("a", "b", "NULL")}) == 3
+
+
 def test_seeds_are_written_and_read() -> None:
     """32 hexadecimal digits, and nothing else."""
     seeds = Seeds.fresh()
