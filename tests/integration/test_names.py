@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
+from pathlib import Path
 
 import psycopg
 import pytest
@@ -13,6 +14,7 @@ from statehub_plan.postgres.by_keys import Changes
 from statehub_plan.postgres.changes import ChangeLog
 from statehub_plan.postgres.compare import Answer, compare
 from statehub_plan.postgres.comparison import Comparison
+from statehub_plan.postgres.manifest import Backup, verify_backup
 from statehub_plan.postgres.names import qualified, sql_qualified
 from tests.integration.moving import run_script
 
@@ -100,11 +102,16 @@ def test_a_waiver_names_a_table_as_compare_does(dotted: tuple[str, str]) -> None
     assert {'"a.b".c', 'a."t.x"', "a.t"} == {table.table for table in found.tables}
 
 
-def test_a_manifest_lists_both(dotted: tuple[str, str], tmp_path: object) -> None:
-    """Each with its own rows."""
+def test_a_manifest_lists_both(dotted: tuple[str, str], tmp_path: Path) -> None:
+    """Each with its own rows; one that names a table twice is no manifest to rely on."""
     run_script(dotted[0], """INSERT INTO a."b.c" VALUES (1); INSERT INTO "a.b".c VALUES (1), (2)""")
-    taken = take_backup(dotted[0], tmp_path, endpoint="old")  # type: ignore[arg-type]
+    taken = take_backup(dotted[0], tmp_path, endpoint="old")
     assert {'a."b.c"': 1, '"a.b".c': 2} == {table.table: table.rows for table in taken.manifest.tables if table.rows}
+    assert () == verify_backup(taken)
+    twice = taken.manifest.model_copy(update={"tables": taken.manifest.tables * 2}).sealed()
+    (problem,) = verify_backup(Backup(path=taken.path, manifest=twice))
+    assert problem.startswith("manifest.json: it lists ")
+    assert 'a."b.c"' in problem
 
 
 def test_grants_to_everybody_are_not_grants_to_a_role_called_so(source_db: str, target_db: str) -> None:

@@ -13,7 +13,8 @@ from statehub_plan.access.place import Place, PlaceError, position, substitute
 
 NAMES = st.from_regex(r"[A-Z_][A-Z0-9_]{0,8}", fullmatch=True).filter(lambda name: name != "API_BASE")
 VALUES = st.from_regex(r"[a-z0-9_./:@%+,=?-]{0,20}", fullmatch=True)
-COMMENT = st.from_regex(r"#[ -~é]{0,20}", fullmatch=True)
+# One that ends with a backslash is continued to some readers, and refused.
+COMMENT = st.from_regex(r"#[ -~é]{0,20}", fullmatch=True).map(lambda text: text.rstrip("\\"))
 
 
 def _found(text: str) -> Place:
