@@ -15,6 +15,7 @@ from typing import NoReturn, TypeVar
 
 import psycopg
 import pytest
+from hypothesis import settings
 from psycopg import sql
 
 from statehub_plan import redact
@@ -23,6 +24,10 @@ from statehub_plan.demo.cluster import CHEAP_SETTINGS, Cluster, scratch_director
 from statehub_plan.errors import StatehubError
 
 T = TypeVar("T")
+
+# Machines are shared and noisy: no example of a property fails for its time.
+settings.register_profile("untimed", parent=settings(), deadline=None)
+settings.load_profile("untimed")
 
 # Begun first, so that no worker is left alone with one of them in the end; see --no-loadscope-reorder in the Makefile.
 _LONG = (
