@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 
+from statehub_plan.postgres.catalog_sql import the_tools_freeze
 from statehub_plan.postgres.connect import Connection
 
 __all__ = ["catalog_stamp"]
@@ -16,7 +17,7 @@ _WITH_XMIN = (
     *("pg_cast", "pg_collation", "pg_conversion", "pg_ts_config", "pg_ts_config_map", "pg_ts_dict", "pg_ts_parser"),
     *("pg_ts_template", "pg_foreign_data_wrapper", "pg_foreign_server", "pg_foreign_table", "pg_language"),
     *("pg_transform", "pg_am", "pg_init_privs", "pg_description", "pg_shdescription", "pg_seclabel"),
-    "pg_largeobject_metadata",
+    *("pg_largeobject_metadata", "pg_shseclabel", "pg_tablespace", "pg_auth_members"),
 )
 # Enabling the tool's own fence is part of every move, and no news about the service's schema.
 _OTHERS = {
@@ -26,12 +27,14 @@ _OTHERS = {
 }
 _TEXTS = {
     # what may not be read row by row, or not without the tool's own settings
-    "pg_roles": "SELECT concat_ws(' ', oid, rolname) FROM pg_roles",
+    "pg_roles": "SELECT concat_ws(' ', oid, rolname, rolsuper, rolinherit, rolcanlogin, rolbypassrls) FROM pg_roles",
+    "pg_subscription": "SELECT concat_ws(' ', oid, subname, subowner, subenabled, subslotname, subpublications, "
+    "subsynccommit, subbinary) FROM pg_subscription",
     "pg_user_mappings": "SELECT m::text FROM pg_user_mappings m",
-    "pg_db_role_setting": "SELECT concat_ws(' ', setdatabase, setrole, s) FROM pg_db_role_setting, unnest(setconfig) s "
-    "WHERE s !~ '^default_transaction_read_only='",
+    "pg_db_role_setting": "SELECT concat_ws(' ', setdatabase, setrole, s) FROM pg_db_role_setting x, unnest(setconfig) "
+    f"AS s WHERE NOT {the_tools_freeze('x', 's')}",
 }
-_SCHEMAS_SINCE = 150000
+_SINCE_15 = ("pg_publication_namespace", "pg_parameter_acl")
 
 
 def catalog_stamp(connection: Connection) -> str:
@@ -41,7 +44,7 @@ def catalog_stamp(connection: Connection) -> str:
     Every transaction leaves its number in the rows that it writes (system column xmin, manual 5.6). Only what is
     written in place keeps it: statistics of VACUUM and ANALYZE, and values of sequences.
     """
-    catalogs = [*_WITH_XMIN, *(("pg_publication_namespace",) if _has_schemas(connection) else ())]
+    catalogs = [*_WITH_XMIN, *(_SINCE_15 if connection.info.server_version >= 150000 else ())]
     parts = [_counted(name, name) for name in catalogs] + [
         _counted(name, f"{rows} x") for name, rows in _OTHERS.items()
     ]
@@ -55,7 +58,3 @@ def catalog_stamp(connection: Connection) -> str:
 
 def _counted(name: str, rows: str) -> str:
     return f"SELECT '{name}', count(*), coalesce(sum(hashint8extended(xmin::text::int8, 7)), 0) FROM {rows}"
-
-
-def _has_schemas(connection: Connection) -> bool:
-    return connection.info.server_version >= _SCHEMAS_SINCE

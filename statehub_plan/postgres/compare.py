@@ -16,7 +16,9 @@ from statehub_plan.model.base import digest
 from statehub_plan.model.plan import Identity
 from statehub_plan.model.spec import Waiver
 from statehub_plan.postgres.by_keys import Changes, KeyProof, compare_keys
-from statehub_plan.postgres.catalog import Judge, compare_catalogs, read_catalog
+from statehub_plan.postgres.catalog import Judge, compare_catalogs, read_catalog, unseen
+from statehub_plan.postgres.catalog_notes import left_out
+from statehub_plan.postgres.catalog_server import read_movers
 from statehub_plan.postgres.catalog_stamp import catalog_stamp
 from statehub_plan.postgres.comparison import Answer, Comparison, Difference, TableProof, Waived
 from statehub_plan.postgres.connect import Connection, connect
@@ -100,6 +102,7 @@ def compare(
             stamps = changes.stamps if changes is not None else (None, None)
             source, target = _open_sides((source_dsn, target_dsn), snapshots, sequences, stamps, stack)
             differences, notes = _compare_catalogs(source, target, stack, (source_dsn, target_dsn))
+            notes += left_out(source.snapshot.leader, target.snapshot.leader)
             behind = _compare_sequences(source, target)
             differences += behind
             notes += _why_behind(source, target) if behind else ()
@@ -118,8 +121,11 @@ def compare(
                 notes += tuple(f"table {name} was read whole: {reason}" for name, reason in doubts.items())
             differing = [table for table in tables if table.answer is Answer.DIFFERENT]
             differences += tuple(_table_difference(table, located.get(table.table)) for table in differing)
-            kept, hidden = _waive(differences, waive)
-            return _conclude(source, target, content, tables, kept, hidden, notes, started)
+            hidden_ones = unseen(source.catalog or {}, target.catalog or {})
+            kept, waived = _waive((*differences, *hidden_ones), waive)
+            doubtful = tuple(one for one in kept if one in hidden_ones)
+            kept = tuple(one for one in kept if one not in hidden_ones)
+            return _conclude(source, target, content, tables, kept, doubtful, waived, notes, started)
     except (psycopg.Error, CannotTell) as error:
         return _nothing_known(redact(str(error).strip()), content, started)
 
@@ -138,8 +144,9 @@ def _open_sides(
         source, target = pool.map(_read_side, ("source", "target"), snapshots, [sequences] * 2)
         same = list(pool.map(_is_stamped, (source, target), stamps))
         if not all(same):
+            movers = [*read_movers(source.snapshot.leader), *read_movers(target.snapshot.leader)]
             versions = target.version, source.version
-            source, target = pool.map(_with_catalog, (source, target), versions)
+            source, target = pool.map(_with_catalog, (source, target), versions, [movers] * 2)
     return source, target
 
 
@@ -169,8 +176,8 @@ def _is_stamped(side: Side, stamp: str | None) -> bool:
     return stamp is not None and catalog_stamp(side.snapshot.leader) == stamp
 
 
-def _with_catalog(side: Side, other_version: int) -> Side:
-    return replace(side, catalog=read_catalog(side.snapshot.leader, other_version=other_version))
+def _with_catalog(side: Side, other_version: int, movers: Sequence[str]) -> Side:
+    return replace(side, catalog=read_catalog(side.snapshot.leader, other_version=other_version, movers=movers))
 
 
 def _snapshot(dsn: str) -> Snapshot:
@@ -388,11 +395,13 @@ def _conclude(
     content: bool,
     tables: tuple[TableProof, ...],
     differences: tuple[Difference, ...],
+    doubtful: tuple[Difference, ...],
     waived: tuple[Waived, ...],
     notes: tuple[str, ...],
     started: float,
 ) -> Comparison:
     unknown = tuple(f"table {table.table}: {table.reason}" for table in tables if table.answer is Answer.UNKNOWN)
+    unknown += tuple(_why_unseen(one) for one in doubtful)
     answer = Answer.DIFFERENT if differences else Answer.UNKNOWN if unknown else Answer.EQUAL
     proof = {
         "answer": answer.value,
@@ -415,6 +424,12 @@ def _conclude(
         compared_at=datetime.now(UTC),
         elapsed_ms=round((time.monotonic() - started) * 1000),
     )
+
+
+def _why_unseen(one: Difference) -> str:
+    reasons = {"source": one.source, "target": one.target}
+    told = "; ".join(f"{side}: {reason}" for side, reason in reasons.items() if reason)
+    return f"{one.kind} {one.object}: {told}"
 
 
 def _side_digest(side: Side) -> str:
