@@ -150,7 +150,7 @@ _RULE = f"""
 SELECT n.nspname || '.' || c.relname || '.' || r.rulename, n.nspname || '.' || c.relname, jsonb_build_object(
        'definition', pg_get_ruledef(r.oid), 'enabled', r.ev_enabled)
 FROM pg_rewrite r JOIN pg_class c ON c.oid = r.ev_class JOIN pg_namespace n ON n.oid = c.relnamespace
-WHERE r.rulename <> '_RETURN' AND {user()} AND {own("pg_class", "c.oid")}
+WHERE (r.rulename <> '_RETURN' OR r.ev_enabled <> 'O') AND {user()} AND {own("pg_class", "c.oid")}
 """
 
 _POLICY = f"""
@@ -168,7 +168,8 @@ SELECT n.nspname || '.' || t.typname, NULL, jsonb_build_object('kind', t.typtype
        'owner', pg_get_userbyid(t.typowner), 'privileges', {privileges("T", "t.typacl", "t.typowner")},
        'labels', (SELECT jsonb_agg(e.enumlabel ORDER BY e.enumsortorder) FROM pg_enum e WHERE e.enumtypid = t.oid),
        'base', CASE WHEN t.typtype = 'd' THEN format_type(t.typbasetype, t.typtypmod) END,
-       'not null', t.typnotnull, 'default', t.typdefault,
+       'not null', t.typnotnull, 'default', t.typdefault, 'not null constraint',
+       (SELECT k.conname FROM pg_constraint k WHERE k.contypid = t.oid AND k.contype = 'n'),
        'collation', CASE WHEN t.typtype IN ('b', 'd') AND t.typcollation <> 0
                          THEN t.typcollation::regcollation::text END,
        'range', (SELECT jsonb_build_array(format_type(r.rngsubtype, NULL), r.rngcollation::regcollation::text,

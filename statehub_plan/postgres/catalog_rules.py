@@ -32,7 +32,7 @@ _DROPPED_QUALIFIERS_SINCE = 160000
 _DATABASE_COLLATIONS_SINCE = 150000
 _WITH_CONDITIONS = frozenset({"trigger", "constraint", "index", "policy"})
 
-_NAMED_NOT_NULL_SINCE = 180000
+_NAMED_NOT_NULL_SINCE = {"column": 180000, "type": 170000}
 _DEFAULT_VERSION = " (its server's default)"
 
 
@@ -135,8 +135,8 @@ def _same_version(case: Case) -> bool:
 
 
 def _unnamed_not_null(case: Case) -> bool:
-    is_it = case.source.kind == "column" and case.aspect == "not null constraint"
-    return is_it and case.steps_over(_NAMED_NOT_NULL_SINCE) and case.values[0] is None
+    since = _NAMED_NOT_NULL_SINCE.get(case.source.kind) if case.aspect == "not null constraint" else None
+    return since is not None and case.steps_over(since) and case.values[0] is None
 
 
 def _flat_conditions(case: Case) -> bool:
@@ -165,7 +165,7 @@ def _no_version_recorded(case: Case) -> bool:
 RULES: tuple[Rule, ...] = (
     Rule("each is the default version of its server's major version", _extension_follows_major),
     Rule("it is the same version, and one server's default alone", _same_version),
-    Rule("before 18 no NOT NULL had a name", _unnamed_not_null),
+    Rule("NOT NULL has a name from 18 on, a domain's from 17 on", _unnamed_not_null),
     Rule("chains of AND and OR are flat once they were dumped and read again", _flat_conditions),
     Rule(
         "16 and newer name no table where only one is read; the newer server spells both the same",

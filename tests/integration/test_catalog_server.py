@@ -264,8 +264,15 @@ def test_what_only_18_can_say_is_compared(target_cluster: Cluster, target_db: st
     """NOT NULL with a name and without heirs; a foreign key that is valid in one partition and not in its parent."""
     with database(target_cluster) as other:
         on_both(target_db, other, PARTITIONED)
-        run_script(target_db, "CREATE TABLE t (a integer NOT NULL, b integer CONSTRAINT named NOT NULL)")
-        run_script(other, "CREATE TABLE t (a integer NOT NULL NO INHERIT, b integer NOT NULL)")
+        run_script(
+            target_db,
+            "CREATE TABLE t (a integer NOT NULL, b integer CONSTRAINT named NOT NULL); "
+            "CREATE DOMAIN d AS integer CONSTRAINT named NOT NULL",
+        )
+        run_script(
+            other,
+            "CREATE TABLE t (a integer NOT NULL NO INHERIT, b integer NOT NULL); CREATE DOMAIN d AS integer NOT NULL",
+        )
         with psycopg.connect(other) as connection:
             (name,) = connection.execute(
                 "SELECT conname FROM pg_constraint WHERE conrelid = 'p1'::regclass AND contype = 'f'"
@@ -274,6 +281,7 @@ def test_what_only_18_can_say_is_compared(target_cluster: Cluster, target_db: st
         assert {
             "column public.t.a: not null inherits",
             "column public.t.b: not null constraint",
+            "type public.d: not null constraint",
             "relation public.p1: foreign keys unlike their parents",
         } == differences(target_db, other)
 
