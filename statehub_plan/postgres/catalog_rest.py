@@ -29,8 +29,13 @@ WHERE d.datname = current_database()
 """
 
 # Of the server's own those that are used and that a library of its host sorts by; a bootstrap superuser owns them,
-# whatever it is called. What is pinned (below 12000) is the same in every cluster of a major, ICU's apart; ucs_basic
-# is always the same.
+# whatever it is called. ICU's root collation is pinned, so that only columns tell whether it is used; ucs_basic sorts
+# alike everywhere.
+_OF_THE_HOST = f"""n.nspname = 'pg_catalog' AND c.collname <> 'ucs_basic' AND (c.oid IN ({used_collations()})
+       OR c.oid < 12000 AND c.collprovider = 'i' AND c.collversion IS NOT NULL AND EXISTS (
+            SELECT FROM pg_attribute a JOIN pg_class r ON r.oid = a.attrelid
+            JOIN pg_namespace n ON n.oid = r.relnamespace
+            WHERE a.attcollation = c.oid AND {user()}))"""
 _COLLATION = f"""
 SELECT n.nspname || '.' || c.collname, NULL, jsonb_build_object(
        'owner', CASE WHEN {user()} THEN pg_get_userbyid(c.collowner) END,
@@ -41,8 +46,7 @@ SELECT n.nspname || '.' || c.collname, NULL, jsonb_build_object(
                  {_ICU_TAG.format("coalesce(j->>'colllocale', j->>'colliculocale', j->>'collcollate')")} END,
        'rules', j->>'collicurules', 'version', c.collversion)
 FROM pg_collation c JOIN pg_namespace n ON n.oid = c.collnamespace, to_jsonb(c) j
-WHERE ({user()} OR n.nspname = 'pg_catalog' AND (c.oid >= 12000 OR c.collprovider = 'i')
-       AND c.collname <> 'ucs_basic' AND c.oid IN ({used_collations()})) AND {own("pg_collation", "c.oid")}
+WHERE ({user()} OR {_OF_THE_HOST}) AND {own("pg_collation", "c.oid")}
 """
 
 # Its owner is left out: that is whoever ran CREATE EXTENSION, and nothing but REASSIGN OWNED changes it. Its comment

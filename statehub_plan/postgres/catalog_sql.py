@@ -69,32 +69,25 @@ def user(namespace: str = "n.nspname", *, oid: str | None = None) -> str:
 
 
 def used_collations() -> str:
-    """A query for the OIDs of the collations by which the user's columns, indexes, types and code sort."""
-    within = user("n.nspname")
-    # What initdb finds on its host it adds without pinning it: there is a record of who depends on it.
-    of_relations = "pg_class", "pg_rewrite", "pg_attrdef", "pg_trigger", "pg_policy"
+    """A query for the OIDs of the collations by which the user's columns, indexes, types and code sort, without those
+    that are the same in every cluster of a major: of whom these serve there is no record (`pg_depend`)."""
     relation = (
         "CASE d.classid WHEN 'pg_class'::regclass THEN d.objid "
         "WHEN 'pg_rewrite'::regclass THEN (SELECT r.ev_class FROM pg_rewrite r WHERE r.oid = d.objid) "
         "WHEN 'pg_attrdef'::regclass THEN (SELECT f.adrelid FROM pg_attrdef f WHERE f.oid = d.objid) "
         "WHEN 'pg_trigger'::regclass THEN (SELECT t.tgrelid FROM pg_trigger t WHERE t.oid = d.objid) "
-        "ELSE (SELECT p.polrelid FROM pg_policy p WHERE p.oid = d.objid) END"
+        "WHEN 'pg_policy'::regclass THEN (SELECT p.polrelid FROM pg_policy p WHERE p.oid = d.objid) END"
     )
-    classes = ", ".join(f"'{name}'::regclass" for name in of_relations)
+    schema = (
+        "CASE d.classid WHEN 'pg_proc'::regclass THEN (SELECT p.pronamespace FROM pg_proc p WHERE p.oid = d.objid) "
+        "WHEN 'pg_type'::regclass THEN (SELECT t.typnamespace FROM pg_type t WHERE t.oid = d.objid) "
+        "WHEN 'pg_constraint'::regclass THEN "
+        "(SELECT k.connamespace FROM pg_constraint k WHERE k.oid = d.objid) "
+        f"ELSE (SELECT c.relnamespace FROM pg_class c WHERE c.oid = {relation}) END"
+    )
     return f"""
-    SELECT a.attcollation FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid
-    JOIN pg_namespace n ON n.oid = c.relnamespace WHERE a.attcollation NOT IN (0, 100) AND {within}
-    UNION SELECT t.typcollation FROM pg_type t JOIN pg_namespace n ON n.oid = t.typnamespace WHERE {within}
-    UNION SELECT r.rngcollation FROM pg_range r JOIN pg_type t ON t.oid = r.rngtypid
-    JOIN pg_namespace n ON n.oid = t.typnamespace WHERE {within}
-    UNION SELECT d.refobjid FROM pg_depend d JOIN pg_class c ON c.oid = {relation}
-    JOIN pg_namespace n ON n.oid = c.relnamespace
-    WHERE d.refclassid = 'pg_collation'::regclass AND d.classid IN ({classes}) AND {within}
-    UNION SELECT d.refobjid FROM pg_depend d LEFT JOIN pg_proc p ON p.oid = d.objid
-    LEFT JOIN pg_constraint k ON k.oid = d.objid
-    JOIN pg_namespace n ON n.oid = CASE d.classid WHEN 'pg_proc'::regclass THEN p.pronamespace ELSE k.connamespace END
-    WHERE d.refclassid = 'pg_collation'::regclass AND d.classid IN ('pg_proc'::regclass, 'pg_constraint'::regclass)
-      AND {within}"""
+    SELECT d.refobjid FROM pg_depend d JOIN pg_namespace n ON n.oid = {schema}
+    WHERE d.refclassid = 'pg_collation'::regclass AND {user()}"""
 
 
 def own(catalog: str, oid: str) -> str:
