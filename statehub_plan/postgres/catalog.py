@@ -2,27 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from statehub_plan.postgres.catalog_queries import queries
-from statehub_plan.postgres.catalog_rules import OF_THE_PLATFORM, Case, CatalogObject, Judge, excuse, unknown_privileges
+from statehub_plan.postgres.catalog_rules import (
+    Case,
+    CatalogObject,
+    Judge,
+    excuse,
+    excuse_one_sided,
+    unknown_privileges,
+)
 from statehub_plan.postgres.catalog_words import in_words
 from statehub_plan.postgres.comparison import Difference
 from statehub_plan.postgres.connect import Connection
 from statehub_plan.postgres.names import once
 
-__all__ = ["Catalog", "CatalogObject", "Judge", "compare_catalogs", "read_catalog"]
+__all__ = ["Catalog", "CatalogObject", "Judge", "compare_catalogs", "read_catalog", "unseen"]
 
 Catalog = dict[tuple[str, str], CatalogObject]
 
 
-def read_catalog(connection: Connection, *, other_version: int) -> Catalog:
-    """Every object that the comparison looks at, by kind and name; `other_version` is the other server's (150018)."""
+def read_catalog(connection: Connection, *, other_version: int, movers: Sequence[str] = ()) -> Catalog:
+    """Every object that the comparison looks at, by kind and name; `other_version` is the other server's (150018),
+    `movers` are the tool's roles on both sides (`catalog_server.read_movers`)."""
     ignored = unknown_privileges(min(connection.info.server_version, other_version))
+    wanted = {"ignored": ignored, "movers": list(movers)}
     found = (
         CatalogObject(kind, name, table, definition)
         for kind, query in queries(connection.info.server_version).items()
-        for name, table, definition in connection.execute(query.encode(), {"ignored": ignored})
+        for name, table, definition in connection.execute(query.encode(), wanted)
     )
     return once((((each.kind, each.name), each) for each in found), "objects")
 
@@ -36,6 +45,8 @@ def compare_catalogs(
     for key in sorted(source.keys() | target.keys()):
         ours, theirs = source.get(key), target.get(key)
         if ours is not None and theirs is not None:
+            if ours.unseen or theirs.unseen:
+                continue
             for found in _aspects(ours, theirs):
                 case = Case(ours, theirs, found.aspect, source_version, target_version, judge)
                 reason = excuse(case)
@@ -43,12 +54,24 @@ def compare_catalogs(
                     differences.append(found)
                 else:
                     notes.append(f"{found.kind} {found.object}, {found.aspect}: {reason}")
-        elif ours is None and theirs is not None and theirs.kind in OF_THE_PLATFORM:
-            notes.append(f"{theirs.kind} {theirs.name} exists only on the target: {OF_THE_PLATFORM[theirs.kind]}")
         elif (found_once := ours or theirs) and not _table_is_one_sided(found_once, source, target):
-            aspect = "missing" if theirs is None else "extra"
-            differences.append(_difference(found_once, aspect))
+            newer = (source_version < target_version) if ours is None else (target_version < source_version)
+            reason = excuse_one_sided(found_once, on_newer=newer)
+            if reason is None:
+                differences.append(_difference(found_once, "missing" if theirs is None else "extra"))
+            else:
+                side = "source" if theirs is None else "target"
+                notes.append(f"{found_once.kind} {found_once.name} is on the {side} only: {reason}")
     return tuple(differences), tuple(notes)
+
+
+def unseen(source: Catalog, target: Catalog) -> tuple[Difference, ...]:
+    """What both sides have and the role of one of them may not see, with the reason: it may differ."""
+    return tuple(
+        _difference(source[key], "unseen", source[key].unseen, target[key].unseen)
+        for key in sorted(source.keys() & target.keys())
+        if source[key].unseen or target[key].unseen
+    )
 
 
 def _table_is_one_sided(found: CatalogObject, source: Catalog, target: Catalog) -> bool:

@@ -8,6 +8,7 @@ one of the two servers does not know. Run with search_path `pg_catalog`, so that
 from __future__ import annotations
 
 from statehub_plan.postgres.catalog_rest import REST, publications
+from statehub_plan.postgres.catalog_server import of_the_server
 from statehub_plan.postgres.catalog_sql import own, privileges, user
 from statehub_plan.postgres.names import sql_qualified, sql_role
 
@@ -36,8 +37,16 @@ SELECT {_C}, {_C}, jsonb_build_object(
        'toast options', (SELECT jsonb_agg(o ORDER BY o COLLATE "C") FROM pg_class toast, unnest(toast.reloptions) o
                          WHERE toast.oid = c.reltoastrelid),
        'access method', (SELECT amname FROM pg_am WHERE pg_am.oid = c.relam),
-       'silenced constraint triggers', (SELECT count(*) FROM pg_trigger silent WHERE silent.tgrelid = c.oid
-                                        AND silent.tgisinternal AND silent.tgenabled <> 'O'),
+       'silenced constraint triggers', (SELECT jsonb_agg(x ORDER BY x) FROM (
+            SELECT jsonb_build_array(k.conrelid::regclass::text, CASE WHEN k.conparentid = 0 THEN k.conname::text
+                   ELSE pg_get_constraintdef(k.oid) END, silent.tgtype, silent.tgenabled) AS x FROM pg_trigger silent
+            LEFT JOIN pg_constraint k ON k.oid = silent.tgconstraint
+            WHERE silent.tgrelid = c.oid AND silent.tgisinternal AND silent.tgenabled <> 'O') silenced),
+       'foreign keys unlike their parents', (SELECT jsonb_agg(pg_get_constraintdef(k.oid)
+            ORDER BY pg_get_constraintdef(k.oid) COLLATE "C") FROM pg_constraint k
+            JOIN pg_constraint parent ON parent.oid = k.conparentid, to_jsonb(k) mine, to_jsonb(parent) theirs
+            WHERE k.conrelid = c.oid AND k.contype = 'f' AND (mine->'convalidated', mine->'conenforced')
+                  IS DISTINCT FROM (theirs->'convalidated', theirs->'conenforced')),
        'foreign', (SELECT jsonb_build_array(server.srvname, (SELECT jsonb_agg(o ORDER BY o COLLATE "C")
                                             FROM unnest(foreign_table.ftoptions) o))
                    FROM pg_foreign_table foreign_table JOIN pg_foreign_server server
@@ -57,12 +66,12 @@ WHERE c.relkind IN ('r', 'p', 'f', 'v', 'm') AND c.relpersistence <> 't' AND {us
 
 _COLUMN = f"""
 SELECT {_member("a.attname")}, {_C}, jsonb_build_object(
-       'position', row_number() OVER (PARTITION BY c.oid ORDER BY a.attnum),
+       'position', row_number() OVER (PARTITION BY c.oid, a.attnum > 0 ORDER BY a.attnum),
        'type', format_type(a.atttypid, a.atttypmod),
        'collation', CASE WHEN a.attcollation <> t.typcollation THEN a.attcollation::regcollation::text END,
        'not null', a.attnotnull,
-       'not null is valid', NOT EXISTS (SELECT FROM pg_constraint k WHERE k.conrelid = a.attrelid AND k.contype = 'n'
-                                        AND NOT k.convalidated AND k.conkey[1] = a.attnum),
+       'not null is valid', k.convalidated IS NOT FALSE, 'not null inherits', k.connoinherit IS NOT TRUE,
+       'not null constraint', k.conname,
        'default', pg_get_expr(d.adbin, d.adrelid), 'identity', a.attidentity,
        'local', a.attislocal OR c.relispartition, 'statistics target', nullif(a.attstattarget, -1),
        'options', (SELECT jsonb_agg(o ORDER BY o COLLATE "C") FROM unnest(a.attoptions) o),
@@ -72,7 +81,9 @@ SELECT {_member("a.attname")}, {_C}, jsonb_build_object(
 FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid JOIN pg_namespace n ON n.oid = c.relnamespace
 JOIN pg_type t ON t.oid = a.atttypid
 LEFT JOIN pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
-WHERE a.attnum > 0 AND NOT a.attisdropped AND c.relkind IN ('r', 'p', 'f', 'v', 'm', 'c') AND c.relpersistence <> 't'
+LEFT JOIN pg_constraint k ON k.contype = 'n' AND k.conrelid = a.attrelid AND k.conkey[1] = a.attnum
+WHERE (a.attnum > 0 OR a.attacl IS NOT NULL) AND NOT a.attisdropped
+  AND c.relkind IN ('r', 'p', 'f', 'v', 'm', 'c') AND c.relpersistence <> 't'
   AND {user()} AND {own("pg_class", "c.oid")}
 """
 
@@ -129,7 +140,7 @@ SELECT {sql_qualified("n.nspname", "p.proname")} || '(' || pg_get_function_ident
                             format_type(g.aggmtranstype, NULL), g.aggminitval, p.prosecdef, p.proisstrict)
                      FROM pg_aggregate g WHERE g.aggfnoid = p.oid))
 FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace
-WHERE {user()} AND {own("pg_proc", "p.oid")}
+WHERE {user(oid="p.oid")} AND {own("pg_proc", "p.oid")}
 """
 
 # What a partition inherits is only told where its state is not its parent's.
@@ -147,7 +158,7 @@ _RULE = f"""
 SELECT {_member("r.rulename")}, {_C}, jsonb_build_object(
        'definition', pg_get_ruledef(r.oid), 'enabled', r.ev_enabled)
 FROM pg_rewrite r JOIN pg_class c ON c.oid = r.ev_class JOIN pg_namespace n ON n.oid = c.relnamespace
-WHERE r.rulename <> '_RETURN' AND {user()} AND {own("pg_class", "c.oid")}
+WHERE (r.rulename <> '_RETURN' OR r.ev_enabled <> 'O') AND {user()} AND {own("pg_class", "c.oid")}
 """
 
 _POLICY = f"""
@@ -165,21 +176,24 @@ SELECT {sql_qualified("n.nspname", "t.typname")}, NULL, jsonb_build_object('kind
        'owner', pg_get_userbyid(t.typowner), 'privileges', {privileges("T", "t.typacl", "t.typowner")},
        'labels', (SELECT jsonb_agg(e.enumlabel ORDER BY e.enumsortorder) FROM pg_enum e WHERE e.enumtypid = t.oid),
        'base', CASE WHEN t.typtype = 'd' THEN format_type(t.typbasetype, t.typtypmod) END,
-       'not null', t.typnotnull, 'default', t.typdefault,
-       'collation', CASE WHEN t.typtype = 'd' AND t.typcollation <> 0 THEN t.typcollation::regcollation::text END,
+       'not null', t.typnotnull, 'default', t.typdefault, 'not null constraint',
+       (SELECT k.conname FROM pg_constraint k WHERE k.contypid = t.oid AND k.contype = 'n'),
+       'collation', CASE WHEN t.typtype IN ('b', 'd') AND t.typcollation <> 0
+                         THEN t.typcollation::regcollation::text END,
        'range', (SELECT jsonb_build_array(format_type(r.rngsubtype, NULL), r.rngcollation::regcollation::text,
                         r.rngcanonical::regproc::text, r.rngsubdiff::regproc::text, r.rngmultitypid::regtype::text,
-                        (SELECT o.opcname FROM pg_opclass o WHERE o.oid = r.rngsubopc))
+                        (SELECT i.identity FROM pg_identify_object('pg_opclass'::regclass, r.rngsubopc, 0) i))
                  FROM pg_range r WHERE r.rngtypid = t.oid),
        'functions', CASE WHEN t.typtype = 'b' THEN jsonb_build_array(t.typinput::regproc::text,
                         t.typoutput::regproc::text, t.typreceive::regproc::text, t.typsend::regproc::text,
-                        t.typmodin::regproc::text, t.typmodout::regproc::text, t.typanalyze::regproc::text) END,
+                        t.typmodin::regproc::text, t.typmodout::regproc::text, t.typanalyze::regproc::text,
+                        t.typsubscript::regproc::text) END,
        'form', CASE WHEN t.typtype = 'b' THEN jsonb_build_array(t.typlen, t.typbyval, t.typalign, t.typstorage,
                         t.typcategory, t.typispreferred, t.typdelim, t.typelem::regtype::text) END,
        'defined', t.typisdefined)
 FROM pg_type t JOIN pg_namespace n ON n.oid = t.typnamespace
 WHERE (t.typrelid = 0 OR (SELECT c.relkind = 'c' FROM pg_class c WHERE c.oid = t.typrelid)) AND t.typtype <> 'm'
-  AND NOT EXISTS (SELECT FROM pg_type e WHERE e.typarray = t.oid) AND {user()} AND {own("pg_type", "t.oid")}
+  AND NOT EXISTS (SELECT FROM pg_type e WHERE e.typarray = t.oid) AND {user(oid="t.oid")} AND {own("pg_type", "t.oid")}
 """
 
 _TABLES_AND_CODE: dict[str, str] = {
@@ -199,4 +213,4 @@ _TABLES_AND_CODE: dict[str, str] = {
 
 def queries(server_version: int) -> dict[str, str]:
     """One query per kind of object, in the words of this server (150018)."""
-    return _TABLES_AND_CODE | REST | {"publication": publications(server_version)}
+    return _TABLES_AND_CODE | REST | {"publication": publications(server_version)} | of_the_server(server_version)

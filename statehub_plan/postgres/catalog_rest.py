@@ -1,12 +1,12 @@
-"""What the catalog says about everything that is no table, type or code: the database itself, its settings, extensions,
-publications, operators, casts, text search, foreign servers, large objects, privileges of the system's own, comments.
+"""What the catalog says about everything that is no table, type or code: the database itself, extensions, publications,
+operators, casts, text search, foreign servers, large objects, privileges of the system's own, comments.
 
 Rows as in `catalog_queries`. `to_jsonb(row) ->> 'column'` reads columns that not every version has.
 """
 
 from __future__ import annotations
 
-from statehub_plan.postgres.catalog_sql import PLACES_OWN, own, privileges, user
+from statehub_plan.postgres.catalog_sql import OWN_PUBLICATIONS, PLACES_OWN, own, privileges, used_collations, user
 from statehub_plan.postgres.names import sql_qualified, sql_word
 
 __all__ = ["REST", "publications"]
@@ -23,13 +23,23 @@ SELECT x.name, NULL, x.definition FROM pg_database d, to_jsonb(d) j, LATERAL (VA
         'character type', d.datctype, 'locale', {_ICU_TAG.format("coalesce(j->>'datlocale', j->>'daticulocale')")},
         'rules', j->>'daticurules', 'version', j->>'datcollversion')),
     ('access', jsonb_build_object('owner', pg_get_userbyid(d.datdba),
-        'privileges', {privileges("d", "d.datacl", "d.datdba")}, 'connection limit', d.datconnlimit)),
+        'privileges', {privileges("d", "d.datacl", "d.datdba")}, 'connection limit', d.datconnlimit,
+        'template', d.datistemplate)),
     ('comment', jsonb_build_object('text', shobj_description(d.oid, 'pg_database')))) x(name, definition)
 WHERE d.datname = current_database()
 """
 
+# Of the server's own those that are used and that a library of its host sorts by; a bootstrap superuser owns them,
+# whatever it is called. ICU's root collation is pinned, so that only columns tell whether it is used; ucs_basic sorts
+# alike everywhere.
+_OF_THE_HOST = f"""n.nspname = 'pg_catalog' AND c.collname <> 'ucs_basic' AND (c.oid IN ({used_collations()})
+       OR c.oid < 12000 AND c.collprovider = 'i' AND c.collversion IS NOT NULL AND EXISTS (
+            SELECT FROM pg_attribute a JOIN pg_class r ON r.oid = a.attrelid
+            JOIN pg_namespace n ON n.oid = r.relnamespace
+            WHERE a.attcollation = c.oid AND {user()}))"""
 _COLLATION = f"""
-SELECT {sql_qualified("n.nspname", "c.collname")}, NULL, jsonb_build_object('owner', pg_get_userbyid(c.collowner),
+SELECT {sql_qualified("n.nspname", "c.collname")}, NULL, jsonb_build_object(
+       'owner', CASE WHEN {user()} THEN pg_get_userbyid(c.collowner) END,
        'provider', c.collprovider, 'deterministic', c.collisdeterministic, 'encoding', c.collencoding,
        'collate', CASE WHEN c.collprovider = 'c' THEN c.collcollate END,
        'character type', CASE WHEN c.collprovider = 'c' THEN c.collctype END,
@@ -37,12 +47,25 @@ SELECT {sql_qualified("n.nspname", "c.collname")}, NULL, jsonb_build_object('own
                  {_ICU_TAG.format("coalesce(j->>'colllocale', j->>'colliculocale', j->>'collcollate')")} END,
        'rules', j->>'collicurules', 'version', c.collversion)
 FROM pg_collation c JOIN pg_namespace n ON n.oid = c.collnamespace, to_jsonb(c) j
-WHERE {user()} AND {own("pg_collation", "c.oid")}
+WHERE ({user()} OR {_OF_THE_HOST}) AND {own("pg_collation", "c.oid")}
 """
 
+# Its owner is left out: that is whoever ran CREATE EXTENSION, and nothing but REASSIGN OWNED changes it. Its comment
+# is told where somebody has changed it: it comes with the extension, in the words of that server's version.
 _EXTENSION = """
-SELECT e.extname, NULL, jsonb_build_object('version', e.extversion, 'schema', n.nspname)
+SELECT e.extname, NULL, jsonb_build_object('schema', n.nspname,
+       'version', e.extversion || CASE e.extversion WHEN a.default_version THEN ' (its server''s default)' ELSE '' END,
+       'comment', CASE WHEN obj_description(e.oid, 'pg_extension') IS DISTINCT FROM a.comment
+                       THEN coalesce(obj_description(e.oid, 'pg_extension'), '') END)
 FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace
+LEFT JOIN pg_available_extensions() a ON a.name = e.extname
+"""
+
+# ALTER … DEPENDS ON EXTENSION: DROP EXTENSION takes these with it.
+_DEPENDENCY = """
+SELECT i.type || ' ' || i.identity || ' on extension ' || e.extname, NULL, '{}'::jsonb
+FROM pg_depend d JOIN pg_extension e ON e.oid = d.refobjid, pg_identify_object(d.classid, d.objid, d.objsubid) i
+WHERE d.refclassid = 'pg_extension'::regclass AND d.deptype = 'x'
 """
 
 _EVENT_TRIGGER = f"""
@@ -69,35 +92,33 @@ JOIN pg_namespace cn ON cn.oid = c.relnamespace
 WHERE {user()} AND {own("pg_statistic_ext", "s.oid")}
 """
 
-# Settings of the tool's own freeze are not the user's. A role's settings for every database matter where that role owns
-# or may do something here.
-_SETTING = f"""
-SELECT coalesce({sql_word("r.rolname")}, 'every role') || CASE WHEN x.setdatabase = 0 THEN ' everywhere' ELSE '' END
-       || ': ' || split_part(s.setting, '=', 1), NULL,
-       jsonb_build_object('value', substr(s.setting, strpos(s.setting, '=') + 1))
-FROM pg_db_role_setting x LEFT JOIN pg_database d ON d.oid = x.setdatabase
-LEFT JOIN pg_roles r ON r.oid = x.setrole, unnest(x.setconfig) AS s(setting)
-WHERE (d.datname = current_database()
-       OR x.setdatabase = 0 AND EXISTS (SELECT FROM pg_shdepend u JOIN pg_database here ON here.oid = u.dbid
-                                        WHERE here.datname = current_database() AND u.refobjid = x.setrole
-                                          AND u.refclassid = 'pg_authid'::regclass))
-  AND split_part(s.setting, '=', 1) <> 'default_transaction_read_only'
-"""
-
 _LARGE_OBJECT = f"""
 SELECT l.oid::text, NULL, jsonb_build_object('owner', pg_get_userbyid(l.lomowner),
        'privileges', {privileges("L", "l.lomacl", "l.lomowner")})
 FROM pg_largeobject_metadata l
 """
 
-# The options hold passwords, which belong into no report; a digest tells as well whether they are the same.
+# The options hold passwords, which belong into no report; a digest tells as well whether they are the same. Where the
+# view hides them (its definition is repeated here) nobody can tell.
 _USER_MAPPING = f"""
-SELECT {sql_word("m.usename")} || ' on ' || {sql_word("m.srvname")}, NULL, jsonb_build_object('options digest',
-       encode(sha256(convert_to((SELECT jsonb_agg(o ORDER BY o COLLATE "C")::text FROM unnest(m.umoptions) o), 'UTF8')),
-              'hex'))
-FROM pg_user_mappings m
+SELECT {sql_word("m.usename")} || ' on ' || {sql_word("m.srvname")}, NULL, CASE
+       WHEN m.umoptions IS NULL AND NOT (r.rolsuper OR CASE m.umuser WHEN 0 THEN pg_has_role(s.srvowner, 'USAGE')
+            ELSE m.usename = current_user AND (pg_has_role(s.srvowner, 'USAGE')
+                 OR has_server_privilege(s.oid, 'USAGE')) END)
+       THEN jsonb_build_object('unseen', 'only its server''s owner or a superuser may see its options')
+       ELSE jsonb_build_object('options digest', encode(sha256(convert_to((
+            SELECT jsonb_agg(o ORDER BY o COLLATE "C") FROM unnest(m.umoptions) o)::text, 'UTF8')), 'hex')) END
+FROM pg_user_mappings m JOIN pg_foreign_server s ON s.oid = m.srvid JOIN pg_roles r ON r.rolname = current_user
 """
 
+_OPERATORS = """(SELECT jsonb_agg(jsonb_build_array(a.amopstrategy, a.amopopr::regoperator::text, a.amoppurpose,
+    (SELECT i.identity FROM pg_identify_object('pg_opfamily'::regclass, nullif(a.amopsortfamily, 0), 0) i))
+    ORDER BY a.amopstrategy, a.amopopr::regoperator::text COLLATE "C") FROM pg_amop a
+    WHERE a.amopfamily = x.oid AND {})"""
+_FUNCTIONS = """(SELECT jsonb_agg(jsonb_build_array(a.amprocnum, format_type(a.amproclefttype, NULL),
+    format_type(a.amprocrighttype, NULL), a.amproc::regprocedure::text)
+    ORDER BY a.amprocnum, a.amproc::regprocedure::text COLLATE "C") FROM pg_amproc a
+    WHERE a.amprocfamily = x.oid AND {})"""
 _FOREIGN_OPTIONS = '(SELECT jsonb_agg(o ORDER BY o COLLATE "C") FROM unnest(x.{}) o)'
 _OTHER = {
     # catalog → what is told of `x` beside its name
@@ -108,13 +129,8 @@ _OTHER = {
     "pg_opclass": "'owner', pg_get_userbyid(x.opcowner), 'default', x.opcdefault, "
     "'type', format_type(x.opcintype, NULL), 'stored as', format_type(nullif(x.opckeytype, 0), NULL), "
     "'family', (SELECT i.identity FROM pg_identify_object('pg_opfamily'::regclass, x.opcfamily, 0) i)",
-    "pg_opfamily": """'owner', pg_get_userbyid(x.opfowner), 'operators', (SELECT jsonb_agg(jsonb_build_array(
-        a.amopstrategy, a.amopopr::regoperator::text, a.amoppurpose)
-        ORDER BY a.amopstrategy, a.amopopr::regoperator::text COLLATE "C") FROM pg_amop a WHERE a.amopfamily = x.oid),
-        'functions', (SELECT jsonb_agg(jsonb_build_array(a.amprocnum, format_type(a.amproclefttype, NULL),
-        format_type(a.amprocrighttype, NULL), a.amproc::regprocedure::text)
-        ORDER BY a.amprocnum, a.amproc::regprocedure::text COLLATE "C") FROM pg_amproc a
-        WHERE a.amprocfamily = x.oid)""",
+    "pg_opfamily": f"'owner', pg_get_userbyid(x.opfowner), 'operators', {_OPERATORS.format('true')}, "
+    f"'functions', {_FUNCTIONS.format('true')}",
     "pg_cast": "'function', x.castfunc::regprocedure::text, 'context', x.castcontext, 'method', x.castmethod",
     "pg_conversion": "'owner', pg_get_userbyid(x.conowner), 'from', pg_encoding_to_char(x.conforencoding), "
     "'to', pg_encoding_to_char(x.contoencoding), 'function', x.conproc::regprocedure::text, 'default', x.condefault",
@@ -145,6 +161,19 @@ _OBJECT = " UNION ALL ".join(
     f"pg_identify_object('{catalog}'::regclass, x.oid, 0) i WHERE x.oid >= 16384 AND {own(catalog, 'x.oid')}"
     for catalog, told in _OTHER.items()
 )
+
+# What a user has added to the operator families of the server; not what an extension adds to them. Nobody can tell what
+# somebody added to an extension's own.
+_ADDED_OPERATORS = _OPERATORS.format("a.oid >= 16384 AND " + own("pg_operator", "a.amopopr"))
+_ADDED_FUNCTIONS = _FUNCTIONS.format("a.oid >= 16384 AND " + own("pg_proc", "a.amproc"))
+_ADDED = f"""
+SELECT i.identity, NULL, jsonb_build_object('operators', o.added, 'functions', f.added)
+FROM pg_opfamily x, LATERAL {_ADDED_OPERATORS} o(added), LATERAL {_ADDED_FUNCTIONS} f(added),
+     pg_identify_object('pg_opfamily'::regclass, x.oid, 0) i
+WHERE x.oid < 16384 AND (o.added IS NOT NULL OR f.added IS NOT NULL)
+  AND (x.oid IN (SELECT a.amopfamily FROM pg_amop a WHERE a.oid >= 16384)
+       OR x.oid IN (SELECT a.amprocfamily FROM pg_amproc a WHERE a.oid >= 16384))
+"""
 
 # GRANT and REVOKE on what came with the server or with an extension: told only where it is not as it came. What is
 # granted there to whoever moves the database belongs to the place.
@@ -177,6 +206,8 @@ _CHANGED_PRIVILEGES = " UNION ALL ".join(
                 ("pg_type", "typacl", "typowner", "T"),
                 ("pg_namespace", "nspacl", "nspowner", "n"),
                 ("pg_language", "lanacl", "lanowner", "l"),
+                ("pg_foreign_data_wrapper", "fdwacl", "fdwowner", "F"),
+                ("pg_foreign_server", "srvacl", "srvowner", "S"),
             )
         ),
         _changed(
@@ -193,7 +224,8 @@ _CHANGED_PRIVILEGES = " UNION ALL ".join(
 _COMMENT = """
 SELECT i.type || ' ' || i.identity, NULL, jsonb_build_object('text', d.description)
 FROM pg_description d, pg_identify_object(d.classoid, d.objoid, d.objsubid) i
-WHERE (d.objoid >= 16384 OR i.identity = 'public' AND i.type = 'schema') AND d.classoid <> 'pg_extension'::regclass
+WHERE (d.objoid >= 16384 OR d.classoid = 'pg_largeobject'::regclass OR i.identity = 'public' AND i.type = 'schema')
+  AND d.classoid <> 'pg_extension'::regclass
   AND i.schema IS DISTINCT FROM 'statehub_plan' AND i.identity IS DISTINCT FROM 'statehub_plan'
   AND NOT EXISTS (SELECT FROM pg_depend e WHERE e.classid = d.classoid AND e.objid = d.objoid AND e.deptype = 'e')
 """
@@ -201,19 +233,24 @@ WHERE (d.objoid >= 16384 OR i.identity = 'public' AND i.type = 'schema') AND d.c
 _LABEL = """
 SELECT l.provider || ' on ' || i.type || ' ' || i.identity, NULL, jsonb_build_object('label', l.label)
 FROM pg_seclabel l, pg_identify_object(l.classoid, l.objoid, l.objsubid) i
+UNION ALL
+SELECT l.provider || ' on database', NULL, jsonb_build_object('label', l.label)
+FROM pg_shseclabel l JOIN pg_database d ON d.oid = l.objoid
+WHERE l.classoid = 'pg_database'::regclass AND d.datname = current_database()
 """
 
 REST: dict[str, str] = {
     "database": _DATABASE,
     "collation": _COLLATION,
     "extension": _EXTENSION,
+    "dependency": _DEPENDENCY,
     "event trigger": _EVENT_TRIGGER,
     "default privileges": _DEFAULT_PRIVILEGES,
     "statistics": _STATISTICS,
-    "setting": _SETTING,
     "large object": _LARGE_OBJECT,
     "user mapping": _USER_MAPPING,
     "object": _OBJECT,
+    "added to operator family": _ADDED,
     "changed privileges": _CHANGED_PRIVILEGES,
     "comment": _COMMENT,
     "security label": _LABEL,
@@ -240,5 +277,5 @@ SELECT p.pubname, NULL, jsonb_build_object('owner', pg_get_userbyid(p.pubowner),
        'tables', (SELECT jsonb_agg(jsonb_build_array(r.prrelid::regclass::text, {columns}, {filters})
                                    ORDER BY r.prrelid::regclass::text COLLATE "C")
                   FROM pg_publication_rel r WHERE r.prpubid = p.oid))
-FROM pg_publication p WHERE p.pubname !~ '^statehub_plan'
+FROM pg_publication p WHERE p.pubname !~ '{OWN_PUBLICATIONS}'
 """

@@ -16,18 +16,24 @@ from statehub_plan.postgres.connect import Connection
 from statehub_plan.postgres.snapshot import pin_rendering
 from statehub_plan.postgres.spelling import same_expression
 
-__all__ = ["OF_THE_PLATFORM", "RULES", "Case", "CatalogObject", "Judge", "Rule", "excuse", "unknown_privileges"]
+__all__ = [
+    "RULES",
+    "Case",
+    "CatalogObject",
+    "Judge",
+    "Rule",
+    "excuse",
+    "excuse_one_sided",
+    "unknown_privileges",
+]
 
 _MAINTAIN_SINCE = 170000
 _DROPPED_QUALIFIERS_SINCE = 160000
 _DATABASE_COLLATIONS_SINCE = 150000
 _WITH_CONDITIONS = frozenset({"trigger", "constraint", "index", "policy"})
 
-OF_THE_PLATFORM = {
-    "extension": "what a platform brings along hides and changes nothing of the source's",
-    "setting": "what is set for the target alone belongs to its platform",
-}
-"""Kinds of which the target may have more than the source, and why."""
+_NAMED_NOT_NULL_SINCE = {"column": 180000, "type": 170000}
+_DEFAULT_VERSION = " (its server's default)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +44,11 @@ class CatalogObject:
     name: str
     table: str | None
     definition: dict[str, Any]
+
+    @property
+    def unseen(self) -> str | None:
+        """Why this session's role may not see what it says; None where it may."""
+        return self.definition.get("unseen")
 
 
 class Judge:
@@ -111,8 +122,21 @@ class Rule:
 
 
 def _extension_follows_major(case: Case) -> bool:
+    """Each is what CREATE EXTENSION makes on its own server, and no other one."""
     majors = case.source_version // 10000, case.target_version // 10000
-    return case.source.kind == "extension" and case.aspect == "version" and majors[0] != majors[1]
+    is_it = case.source.kind == "extension" and case.aspect == "version" and majors[0] != majors[1]
+    return is_it and all(str(value).endswith(_DEFAULT_VERSION) for value in case.values)
+
+
+def _same_version(case: Case) -> bool:
+    is_it = case.source.kind == "extension" and case.aspect == "version"
+    older, newer = (str(value).removesuffix(_DEFAULT_VERSION) for value in case.values)
+    return is_it and older == newer
+
+
+def _unnamed_not_null(case: Case) -> bool:
+    since = _NAMED_NOT_NULL_SINCE.get(case.source.kind) if case.aspect == "not null constraint" else None
+    return since is not None and case.steps_over(since) and case.values[0] is None
 
 
 def _flat_conditions(case: Case) -> bool:
@@ -139,7 +163,9 @@ def _no_version_recorded(case: Case) -> bool:
 
 
 RULES: tuple[Rule, ...] = (
-    Rule("its version follows the server's major version", _extension_follows_major),
+    Rule("each is the default version of its server's major version", _extension_follows_major),
+    Rule("it is the same version, and one server's default alone", _same_version),
+    Rule("NOT NULL has a name from 18 on, a domain's from 17 on", _unnamed_not_null),
     Rule("chains of AND and OR are flat once they were dumped and read again", _flat_conditions),
     Rule(
         "16 and newer name no table where only one is read; the newer server spells both the same",
@@ -152,6 +178,15 @@ RULES: tuple[Rule, ...] = (
 def excuse(case: Case) -> str | None:
     """The reason of the first rule that applies; None for a real difference."""
     return next((rule.reason for rule in RULES if rule.applies(case)), None)
+
+
+def excuse_one_sided(found: CatalogObject, *, on_newer: bool) -> str | None:
+    """Why it is no difference that only one side has this; `on_newer`: that side is of a later version."""
+    if found.kind == "built-in" and on_newer:
+        return "a later major version brought it along"
+    if found.kind == "role":
+        return "whatever names it here is told itself"
+    return None
 
 
 def unknown_privileges(oldest_version: int) -> list[str]:

@@ -4,7 +4,18 @@ from __future__ import annotations
 
 from statehub_plan.postgres.names import sql_role
 
-__all__ = ["PLACES_OWN", "own", "privileges", "user"]
+__all__ = [
+    "ACTING_ROLES",
+    "FROZEN",
+    "OWN_PUBLICATIONS",
+    "OWN_SUBSCRIPTIONS",
+    "PLACES_OWN",
+    "own",
+    "privileges",
+    "the_tools_freeze",
+    "used_collations",
+    "user",
+]
 
 PLACES_OWN = r"^(?:FUNCTION |pg_catalog\.)(pg_replication_origin_advance|pg_control_system)\("
 """Functions of the server that whoever moves a database is granted EXECUTE on (`doctor` says so): what they act on is a
@@ -12,9 +23,73 @@ server's own, and so is such a grant. A regular expression, the server's and Pyt
 call them."""
 
 
-def user(namespace: str = "n.nspname") -> str:
-    """True for schemas that are neither the system's nor the tool's."""
-    return f"({namespace} !~ '^pg_' AND {namespace} NOT IN ('information_schema', 'statehub_plan'))"
+OWN_PUBLICATIONS = "^statehub_plan(_part)?$"
+"""The tool's publications; a user's may well begin like them."""
+OWN_SUBSCRIPTIONS = "^statehub_plan_[0-9]+_[0-9]+$"
+"""The tool's subscriptions (`model.stream`)."""
+
+FROZEN = (
+    "EXISTS (SELECT FROM pg_proc gate WHERE gate.pronamespace = to_regnamespace('statehub_plan') "
+    "AND gate.proname = 'gate' AND gate.prosrc ~ 'RETURN false')"
+)
+"""Whether this database is frozen by the tool: its gate is shut, which everybody may see, unlike the tool's state. One
+transaction shuts it, or opens it, and changes the database's read-only default."""
+
+_NAMED_ROLES = """named(oid) AS (
+    SELECT u.refobjid FROM pg_shdepend u JOIN pg_database here ON here.datname = current_database()
+    WHERE u.refclassid = 'pg_authid'::regclass
+      AND (u.dbid = here.oid OR u.classid = 'pg_database'::regclass AND u.objid = here.oid)
+    UNION SELECT here.datdba FROM pg_database here WHERE here.datname = current_database()
+    UNION SELECT c.relowner FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+    WHERE c.oid >= 16384 AND n.nspname !~ '^pg_' AND n.nspname <> 'statehub_plan')"""
+# The server depends on predefined roles and keeps no record of what they are granted; these two reach every table.
+ACTING_ROLES = f"""WITH RECURSIVE {_NAMED_ROLES}, acting(oid) AS (
+    SELECT oid FROM named
+    UNION SELECT r.oid FROM pg_roles r WHERE r.rolname IN ('pg_read_all_data', 'pg_write_all_data')
+    UNION SELECT m.member FROM acting a JOIN pg_auth_members m ON m.roleid = a.oid)
+"""
+"""The roles that something here names (`named`: owners, grantees, whom a policy is for), and with those who act for
+them as members, or may read or write every table (`acting`)."""
+
+
+def the_tools_freeze(settings: str, entry: str) -> str:
+    """True for the read-only default that a freeze of the tool has set; `settings` is a row of pg_db_role_setting of
+    this database, `entry` one of its texts. Anybody else's is the user's own; but `off`, the server's default, is what
+    a freeze replaces and an opening leaves unset."""
+    state = f"({entry} = '{_READ_ONLY}=on' AND {FROZEN} OR {entry} = '{_READ_ONLY}=off')"
+    return f"({settings}.setrole = 0 AND {settings}.setdatabase <> 0 AND {state})"
+
+
+_READ_ONLY = "default_transaction_read_only"
+
+
+def user(namespace: str = "n.nspname", *, oid: str | None = None) -> str:
+    """True for schemas that are neither the system's nor the tool's; with `oid`, the object's, also for what a user has
+    put into the system's."""
+    users = f"({namespace} !~ '^pg_' AND {namespace} NOT IN ('information_schema', 'statehub_plan'))"
+    return f"({users} OR {namespace} = 'pg_catalog' AND {oid} >= 16384)" if oid else users
+
+
+def used_collations() -> str:
+    """A query for the OIDs of the collations by which the user's columns, indexes, types and code sort, without those
+    that are the same in every cluster of a major: of whom these serve there is no record (`pg_depend`)."""
+    relation = (
+        "CASE d.classid WHEN 'pg_class'::regclass THEN d.objid "
+        "WHEN 'pg_rewrite'::regclass THEN (SELECT r.ev_class FROM pg_rewrite r WHERE r.oid = d.objid) "
+        "WHEN 'pg_attrdef'::regclass THEN (SELECT f.adrelid FROM pg_attrdef f WHERE f.oid = d.objid) "
+        "WHEN 'pg_trigger'::regclass THEN (SELECT t.tgrelid FROM pg_trigger t WHERE t.oid = d.objid) "
+        "WHEN 'pg_policy'::regclass THEN (SELECT p.polrelid FROM pg_policy p WHERE p.oid = d.objid) END"
+    )
+    schema = (
+        "CASE d.classid WHEN 'pg_proc'::regclass THEN (SELECT p.pronamespace FROM pg_proc p WHERE p.oid = d.objid) "
+        "WHEN 'pg_type'::regclass THEN (SELECT t.typnamespace FROM pg_type t WHERE t.oid = d.objid) "
+        "WHEN 'pg_constraint'::regclass THEN "
+        "(SELECT k.connamespace FROM pg_constraint k WHERE k.oid = d.objid) "
+        f"ELSE (SELECT c.relnamespace FROM pg_class c WHERE c.oid = {relation}) END"
+    )
+    return f"""
+    SELECT d.refobjid FROM pg_depend d JOIN pg_namespace n ON n.oid = {schema}
+    WHERE d.refclassid = 'pg_collation'::regclass AND {user()}"""
 
 
 def own(catalog: str, oid: str) -> str:

@@ -12,6 +12,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from statehub_plan.postgres.catalog_sql import the_tools_freeze
 from statehub_plan.postgres.connect import USER_TABLES, Connection
 
 __all__ = ["PublicationStamp", "catalog_stamp", "publication_stamps", "table_stamps"]
@@ -24,7 +25,7 @@ _WITH_XMIN = (
     *("pg_cast", "pg_collation", "pg_conversion", "pg_ts_config", "pg_ts_config_map", "pg_ts_dict", "pg_ts_parser"),
     *("pg_ts_template", "pg_foreign_data_wrapper", "pg_foreign_server", "pg_foreign_table", "pg_language"),
     *("pg_transform", "pg_am", "pg_init_privs", "pg_description", "pg_shdescription", "pg_seclabel"),
-    "pg_largeobject_metadata",
+    *("pg_largeobject_metadata", "pg_shseclabel", "pg_tablespace", "pg_auth_members"),
 )
 # Enabling the tool's own fence is part of every move, and no news about the service's schema.
 _OTHERS = {
@@ -34,12 +35,15 @@ _OTHERS = {
 }
 _TEXTS = {
     # what may not be read row by row, or not without the tool's own settings
-    "pg_roles": "SELECT concat_ws(' ', oid, rolname) FROM pg_roles",
+    "pg_roles": "SELECT concat_ws(' ', oid, rolname, rolsuper, rolinherit, rolcanlogin, rolbypassrls) FROM pg_roles",
+    "pg_subscription": "SELECT concat_ws(' ', oid, subname, subowner, subenabled, subslotname, subpublications, "
+    "subsynccommit, subbinary) FROM pg_subscription",
     "pg_user_mappings": "SELECT m::text FROM pg_user_mappings m",
-    "pg_db_role_setting": "SELECT concat_ws(' ', setdatabase, setrole, s) FROM pg_db_role_setting, unnest(setconfig) s "
-    "WHERE s !~ '^default_transaction_read_only='",
+    "pg_db_role_setting": "SELECT concat_ws(' ', setdatabase, setrole, s) FROM pg_db_role_setting x, unnest(setconfig) "
+    f"AS s WHERE NOT {the_tools_freeze('x', 's')}",
 }
 _SCHEMAS_SINCE = 150000
+_SINCE_15 = ("pg_publication_namespace", "pg_parameter_acl")
 # A table's own row and its schema's, its columns, the indexes that may be its key or identity; what it is a part of,
 # which decides by whom it is published; and, through domains, arrays, ranges and composite types, whatever spells a
 # value of it: a label can be renamed, and an attribute dropped, without a row being written. Other indexes, triggers,
@@ -100,14 +104,14 @@ def table_stamps(connection: Connection) -> dict[int, tuple[object, ...]]:
 
 def publication_stamps(connection: Connection, names: Sequence[str]) -> list[PublicationStamp]:
     """Of each of these that exists; another one after it, or what it names, was changed or made anew."""
-    query = _PUBLICATIONS.format(schemas=_PUBLISHED_SCHEMAS if _has_schemas(connection) else "")
+    query = _PUBLICATIONS.format(schemas=_PUBLISHED_SCHEMAS if connection.info.server_version >= _SCHEMAS_SINCE else "")
     return [PublicationStamp(*row) for row in connection.execute(query.encode(), [list(names)])]
 
 
 def catalog_stamp(connection: Connection) -> str:
     """A digest of which versions of which rows the catalog consists of, for comparing with an earlier one of the same
     database: any DDL changes it. Temporary tables do too, so another stamp is a reason to look, not a difference."""
-    catalogs = [*_WITH_XMIN, *(("pg_publication_namespace",) if _has_schemas(connection) else ())]
+    catalogs = [*_WITH_XMIN, *(_SINCE_15 if connection.info.server_version >= _SCHEMAS_SINCE else ())]
     parts = [_counted(name, name) for name in catalogs] + [
         _counted(name, f"{rows} x") for name, rows in _OTHERS.items()
     ]
@@ -121,7 +125,3 @@ def catalog_stamp(connection: Connection) -> str:
 
 def _counted(name: str, rows: str) -> str:
     return f"SELECT '{name}', count(*), coalesce(sum(hashint8extended(xmin::text::int8, 7)), 0) FROM {rows}"
-
-
-def _has_schemas(connection: Connection) -> bool:
-    return connection.info.server_version >= _SCHEMAS_SINCE

@@ -17,7 +17,8 @@ from statehub_plan.model.base import digest
 from statehub_plan.model.plan import Identity
 from statehub_plan.model.spec import Waiver
 from statehub_plan.postgres.by_keys import Changes, KeyProof, compare_keys
-from statehub_plan.postgres.catalog import Judge, compare_catalogs
+from statehub_plan.postgres.catalog import Judge, compare_catalogs, unseen
+from statehub_plan.postgres.catalog_notes import left_out
 from statehub_plan.postgres.comparison import Answer, CannotTell, Comparison, Difference, TableProof, Waived
 from statehub_plan.postgres.connect import Connection, connect
 from statehub_plan.postgres.content import Buckets, ContentDigest, bucket_digests, count_rows, digest_rows
@@ -107,6 +108,7 @@ def compare(
             seeds = seeds or Seeds.fresh()
             source, target = open_sides((source_dsn, target_dsn), snapshots, sequences, stamps, seeds, stack)
             differences, notes = _compare_catalogs(source, target, stack, (source_dsn, target_dsn))
+            notes += left_out(source.snapshot.leader, target.snapshot.leader)
             behind = _compare_sequences(source, target)
             differences += behind
             notes += _why_behind(source, target) if behind else ()
@@ -128,8 +130,12 @@ def compare(
             differences += tuple(_table_difference(table, located.get(table.table)) for table in differing)
             # Nobody waits under a hold, or runs out of time, for what decides nothing.
             counted = _count_rows(sides, waived_tables, labour) if changes is None and timeout_s is None else {}
-            kept, hidden = _waive(differences, waive, counted)
-            return _conclude(source, target, seeds if content else None, tables, kept, hidden, notes, started)
+            hidden_ones = unseen(source.catalog or {}, target.catalog or {})
+            kept, waived = _waive((*differences, *hidden_ones), waive, counted)
+            doubtful = tuple(one for one in kept if one in hidden_ones)
+            kept = tuple(one for one in kept if one not in hidden_ones)
+            hashed = seeds if content else None
+            return _conclude(source, target, hashed, tables, kept, doubtful, waived, notes, started)
     except Exception as error:
         if theirs.raised(error):
             raise
@@ -421,11 +427,13 @@ def _conclude(
     seeds: Seeds | None,
     tables: tuple[TableProof, ...],
     differences: tuple[Difference, ...],
+    doubtful: tuple[Difference, ...],
     waived: tuple[Waived, ...],
     notes: tuple[str, ...],
     started: float,
 ) -> Comparison:
     unknown = tuple(f"table {table.table}: {table.reason}" for table in tables if table.answer is Answer.UNKNOWN)
+    unknown += tuple(_why_unseen(one) for one in doubtful)
     answer = Answer.DIFFERENT if differences else Answer.UNKNOWN if unknown else Answer.EQUAL
     proof = {
         "answer": answer.value,
@@ -450,6 +458,12 @@ def _conclude(
         compared_at=datetime.now(UTC),
         elapsed_ms=round((time.monotonic() - started) * 1000),
     )
+
+
+def _why_unseen(one: Difference) -> str:
+    reasons = {"source": one.source, "target": one.target}
+    told = "; ".join(f"{side}: {reason}" for side, reason in reasons.items() if reason)
+    return f"{one.kind} {one.object}: {told}"
 
 
 def _side_digest(side: Side) -> str:

@@ -237,7 +237,8 @@ def source_settings(source: Connection) -> tuple[_Setting, ...]:
             "SELECT r.rolname, split_part(s, '=', 1), substr(s, strpos(s, '=') + 1) "
             "FROM pg_db_role_setting x JOIN pg_database d ON d.oid = x.setdatabase "
             "LEFT JOIN pg_roles r ON r.oid = x.setrole, unnest(x.setconfig) s "
-            "WHERE d.datname = current_database() AND split_part(s, '=', 1) <> 'default_transaction_read_only' "
+            "WHERE d.datname = current_database() "
+            "AND NOT (x.setrole = 0 AND split_part(s, '=', 1) = 'default_transaction_read_only') "
             "ORDER BY 1 NULLS FIRST, 2"
         ).fetchall()
     )

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import replace
 
 from statehub_plan.errors import StatehubError
 from statehub_plan.postgres.catalog import read_catalog
+from statehub_plan.postgres.catalog_server import read_movers
 from statehub_plan.postgres.catalog_stamp import catalog_stamp
 from statehub_plan.postgres.comparison import CannotTell
 from statehub_plan.postgres.names import once
@@ -38,8 +40,9 @@ def open_sides(
             _require_two(source, target)
         same = list(pool.map(_is_stamped, (source, target), stamps))
         if not all(same):
+            movers = [*read_movers(source.snapshot.leader), *read_movers(target.snapshot.leader)]
             versions = target.version, source.version
-            source, target = pool.map(_with_catalog, (source, target), versions)
+            source, target = pool.map(_with_catalog, (source, target), versions, [movers] * 2)
     return source, target
 
 
@@ -86,8 +89,8 @@ def _is_stamped(side: Side, stamp: str | None) -> bool:
     return stamp is not None and catalog_stamp(side.snapshot.leader) == stamp
 
 
-def _with_catalog(side: Side, other_version: int) -> Side:
-    return replace(side, catalog=read_catalog(side.snapshot.leader, other_version=other_version))
+def _with_catalog(side: Side, other_version: int, movers: Sequence[str]) -> Side:
+    return replace(side, catalog=read_catalog(side.snapshot.leader, other_version=other_version, movers=movers))
 
 
 def _snapshot(dsn: str) -> Snapshot:

@@ -106,7 +106,7 @@ _SETTINGS = """
 SELECT 'settings', count(*), sum(hashtextextended(row(x.setdatabase, x.setrole, s)::text, 0))
 FROM pg_catalog.pg_db_role_setting x, unnest(x.setconfig) AS s
 WHERE x.setdatabase IN (0, (SELECT oid FROM pg_catalog.pg_database WHERE datname = current_database()))
-  AND s !~ '^default_transaction_read_only='
+  AND NOT (x.setrole = 0 AND x.setdatabase <> 0 AND s ~ '^default_transaction_read_only=')
 """
 # Whose versions or secrets are not everybody's to read.
 _GUARDED = f"""

@@ -33,6 +33,10 @@ def _table(name: str, columns: str = "a integer PRIMARY KEY, b text, c numeric(9
 
 
 _FUNCTION = "CREATE FUNCTION s{i}.%s(x integer) RETURNS integer LANGUAGE sql IMMUTABLE AS 'SELECT x + {n}'"
+_SILENCE = (
+    "UPDATE pg_trigger SET tgenabled = '{1}' WHERE tgrelid = 's{{i}}.t_fk2'::regclass AND tgisinternal "
+    "AND tgconstraint = (SELECT oid FROM pg_constraint WHERE conname = '{0}' AND conrelid = tgrelid)"
+)
 _TRIGGER_FUNCTION = "CREATE FUNCTION s{i}.%s() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END'"
 
 CHANGES: tuple[Change, ...] = (
@@ -114,6 +118,32 @@ CHANGES: tuple[Change, ...] = (
         ("relation s{i}.t_fk: silenced constraint triggers",),
     ),
     Change(
+        "another foreign key disabled",
+        _table("t_fk_to2")
+        + "; "
+        + _table(
+            "t_fk2",
+            "a integer CONSTRAINT f1 REFERENCES s{i}.t_fk_to2, b integer CONSTRAINT f2 REFERENCES s{i}.t_fk_to2",
+        )
+        + "; "
+        + _SILENCE.format("f1", "D"),
+        _SILENCE.format("f1", "O") + "; " + _SILENCE.format("f2", "D"),
+        ("relation s{i}.t_fk2: silenced constraint triggers",),
+    ),
+    Change(
+        "foreign key always instead of disabled",
+        _table("t_fk_to3")
+        + "; "
+        + _table(
+            "t_fk2b",
+            "a integer CONSTRAINT f1 REFERENCES s{i}.t_fk_to3, b integer CONSTRAINT f2 REFERENCES s{i}.t_fk_to3",
+        )
+        + "; "
+        + _SILENCE.format("f1", "D").replace("fk2", "fk2b"),
+        _SILENCE.format("f1", "A").replace("fk2", "fk2b"),
+        ("relation s{i}.t_fk2b: silenced constraint triggers",),
+    ),
+    Change(
         "column type",
         _table("c_type"),
         "ALTER TABLE s{i}.c_type ALTER c TYPE numeric(10,2)",
@@ -179,6 +209,12 @@ CHANGES: tuple[Change, ...] = (
         _table("c_grant"),
         "GRANT SELECT (b) ON s{i}.c_grant TO mover_app",
         ("column s{i}.c_grant.b: privileges",),
+    ),
+    Change(
+        "system column grant",
+        _table("c_system"),
+        "GRANT SELECT (xmin) ON s{i}.c_system TO mover_app",
+        ("column s{i}.c_system.xmin: extra",),
     ),
     Change(
         "check constraint",
@@ -475,6 +511,12 @@ CHANGES: tuple[Change, ...] = (
         ("publication pub2_{w}: tables",),
     ),
     Change(
+        "publication that is called nearly as the tool's",
+        "SELECT 1",
+        "CREATE PUBLICATION statehub_planning_{w}",
+        ("publication statehub_planning_{w}: extra",),
+    ),
+    Change(
         "publication actions",
         "CREATE PUBLICATION pub3_{w}",
         "ALTER PUBLICATION pub3_{w} SET (publish = 'insert')",
@@ -488,6 +530,18 @@ CHANGES: tuple[Change, ...] = (
         ("event trigger et_{w}: enabled",),
     ),
     Change(
+        "function of a user in pg_catalog",
+        "CREATE FUNCTION pg_catalog.f_{w}() RETURNS integer LANGUAGE sql AS 'SELECT {n}'",
+        "CREATE OR REPLACE FUNCTION pg_catalog.f_{w}() RETURNS integer LANGUAGE sql AS 'SELECT 1{n}'",
+        ("routine pg_catalog.f_{w}(): definition",),
+    ),
+    Change(
+        "domain of a user in pg_catalog",
+        "CREATE DOMAIN pg_catalog.d_{w} AS integer",
+        "ALTER DOMAIN pg_catalog.d_{w} SET DEFAULT {n}",
+        ("type pg_catalog.d_{w}: default",),
+    ),
+    Change(
         "default privileges",
         "SELECT 1",
         "ALTER DEFAULT PRIVILEGES IN SCHEMA s{i} GRANT SELECT ON TABLES TO mover_app",
@@ -498,6 +552,18 @@ CHANGES: tuple[Change, ...] = (
         "SELECT lo_create(90{n}{i})",
         "ALTER LARGE OBJECT 90{n}{i} OWNER TO mover_owner",
         ("large object 90{n}{i}: owner", "large object 90{n}{i}: privileges"),
+    ),
+    Change(
+        "comment on a large object with a low number",
+        "SELECT lo_create(77{i})",
+        "COMMENT ON LARGE OBJECT 77{i} IS '{w}'",
+        ("comment large object 77{i}: extra",),
+    ),
+    Change(
+        "dependency on an extension",
+        _FUNCTION % "x_depends",
+        "ALTER FUNCTION s{i}.x_depends(integer) DEPENDS ON EXTENSION plpgsql",
+        ("dependency function s{i}.x_depends(integer) on extension plpgsql: extra",),
     ),
     Change(
         "comment",
@@ -513,9 +579,8 @@ CHANGES: tuple[Change, ...] = (
     ),
 )
 
-_ROLE_SETTING = (
-    "DO $$BEGIN EXECUTE format('ALTER ROLE mover_app IN DATABASE %I SET work_mem = {}', current_database()); END$$"
-)
+_HERE = "DO $$BEGIN EXECUTE format('{}', current_database()); END$$"
+_ROLE_SETTING = _HERE.format("ALTER ROLE mover_app IN DATABASE %I SET work_mem = {}")
 
 ONCE: tuple[Change, ...] = (
     # what there is one of in a database
@@ -568,5 +633,80 @@ ONCE: tuple[Change, ...] = (
         _ROLE_SETTING.format("5000"),
         _ROLE_SETTING.format("6000"),
         ("setting mover_app: work_mem: value",),
+    ),
+    Change(
+        "setting of the target alone",
+        "SELECT 1",
+        _HERE.format("ALTER DATABASE %I SET search_path = evil"),
+        ("setting every role: search_path: extra",),
+    ),
+    Change(
+        "setting of a role of the target alone",
+        "SELECT 1",
+        _HERE.format("ALTER ROLE mover_app IN DATABASE %I SET default_transaction_isolation = serializable"),
+        ("setting mover_app: default_transaction_isolation: extra",),
+    ),
+    Change(
+        "read-only default of a role",
+        "SELECT 1",
+        _HERE.format("ALTER ROLE mover_app IN DATABASE %I SET default_transaction_read_only = on"),
+        ("setting mover_app: default_transaction_read_only: extra",),
+    ),
+    Change(
+        "read-only default that no freeze of the tool has set",
+        "SELECT 1",
+        _HERE.format("ALTER DATABASE %I SET default_transaction_read_only = on"),
+        ("setting every role: default_transaction_read_only: extra",),
+    ),
+    Change("extension extra", "SELECT 1", "CREATE EXTENSION citext SCHEMA public", ("extension citext: extra",)),
+    Change(
+        "comment on an extension",
+        "CREATE EXTENSION fuzzystrmatch SCHEMA public",
+        "COMMENT ON EXTENSION fuzzystrmatch IS 'ours'",
+        ("extension fuzzystrmatch: comment",),
+    ),
+    Change(
+        "version of an extension that is not its server's",
+        "CREATE EXTENSION pg_trgm SCHEMA public",
+        "UPDATE pg_extension SET extversion = '0.1' WHERE extname = 'pg_trgm'",
+        ("extension pg_trgm: version",),
+    ),
+    Change(
+        "grant on what an extension brought",
+        "CREATE EXTENSION postgres_fdw SCHEMA public",
+        "GRANT USAGE ON FOREIGN DATA WRAPPER postgres_fdw TO mover_app",
+        ("changed privileges foreign-data wrapper postgres_fdw: extra",),
+    ),
+    Change(
+        "operator family of the server",
+        "CREATE FUNCTION s{i}.compare_money(int4, money) RETURNS int4 LANGUAGE sql IMMUTABLE AS 'SELECT 0'",
+        "ALTER OPERATOR FAMILY pg_catalog.integer_ops USING btree ADD FUNCTION 1 (int4, money) "
+        "s{i}.compare_money(int4, money); ",
+        ("added to operator family pg_catalog.integer_ops USING btree: extra",),
+    ),
+    Change(
+        "text search configuration of the server",
+        "SELECT 1",
+        "ALTER TEXT SEARCH CONFIGURATION pg_catalog.english DROP MAPPING FOR email",
+        ("built-in text search configuration english: mapping",),
+    ),
+    Change(
+        "text search dictionary of the server",
+        "SELECT 1",
+        "ALTER TEXT SEARCH DICTIONARY pg_catalog.french_stem (StopWords)",
+        ("built-in text search dictionary french_stem: options",),
+    ),
+    Change(
+        "version of a collation that only a check uses",
+        _table("z_icu2", "a text CHECK (a > 'b' COLLATE \"C.utf8\")"),
+        "UPDATE pg_collation SET collversion = '1.2.3' WHERE collname = 'C.utf8'",
+        ("collation pg_catalog.C.utf8: version",),
+    ),
+    Change(
+        "security label of the database",
+        "SELECT 1",
+        "INSERT INTO pg_shseclabel SELECT oid, 'pg_database'::regclass, 'p', 'l' FROM pg_database "
+        "WHERE datname = current_database()",
+        ("security label p on database: extra",),
     ),
 )

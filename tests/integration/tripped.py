@@ -26,7 +26,11 @@ from tests.integration.moving import database
 Expected = Mapping[str, set[tuple[str, str | None]]]
 
 PASSWORD = "only-for-these-checks"
-REPLICATION = Move(method=TransferMethod.REPLICATION, waived_tables=frozenset({"public.waived"}))
+REPLICATION = Move(
+    method=TransferMethod.REPLICATION,
+    waived_tables=frozenset({"public.waived"}),
+    waived_objects=frozenset({("extension", "fuzzystrmatch")}),
+)
 BOTH_WAYS = Move(method=TransferMethod.REPLICATION, following=True, patience_s=0.0)
 PLENTY = 1 << 50
 
@@ -143,6 +147,12 @@ def schema(source: Cluster, target: Cluster) -> Iterator[tuple[Found, ...]]:
                     connection.execute(statement.encode())
                 with suppress(psycopg.errors.UniqueViolation):
                     connection.execute("CREATE UNIQUE INDEX CONCURRENTLY broken ON public.mended (a)")
+            there = psycopg.conninfo.conninfo_to_dict(new)["dbname"]
+            on(
+                new,
+                "CREATE EXTENSION citext; CREATE EXTENSION fuzzystrmatch",
+                f'ALTER DATABASE "{there}" SET search_path = app',
+            )
             yield look(old, new, REPLICATION)
         finally:
             on(old, "DROP TABLE IF EXISTS public.placed", "DROP TABLESPACE IF EXISTS checked_place")
@@ -429,7 +439,8 @@ EXPECTED: dict[str, Expected] = {
         "sequence-near-end": source_("public.spent", "public.spent_down"),
         "row-security": source_(),
         "column-privileges": source_(),
-        "tablespaces": source_(),
+        "tablespaces": source_("checked_place"),
+        "target-brings-along": target_("extension citext", "setting every role: search_path"),
         "database-settings": source_(),
         "xml-unsupported": target_("public.packed.page"),
         "lz4-unsupported": target_("public.packed.body"),

@@ -1,0 +1,60 @@
+"""What a comparison of two catalogs leaves out, for people: always told, whatever the answer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from statehub_plan.postgres.catalog_sql import OWN_SUBSCRIPTIONS, used_collations, user
+from statehub_plan.postgres.connect import Connection
+from statehub_plan.postgres.names import sql_qualified
+
+__all__ = ["left_out"]
+
+_SHOWN = 10
+
+# One row for each thing: which sentence it belongs to, and its name. Their rows are derived, and a fill computes them.
+_LEFT_OUT = f"""
+SELECT 'views', {sql_qualified("n.nspname", "c.relname")}
+FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE c.relkind = 'm' AND {user()}
+UNION ALL SELECT 'subscriptions', s.subname FROM pg_subscription s JOIN pg_database d ON d.oid = s.subdbid
+WHERE d.datname = current_database() AND s.subname ~ '{OWN_SUBSCRIPTIONS}'
+UNION ALL SELECT 'standard', c.relname FROM pg_class c
+WHERE c.relnamespace = to_regnamespace('information_schema') AND c.oid >= 16384 AND c.relkind IN ('r', 'p', 'v', 'm')
+UNION ALL SELECT 'collations', c.oid::regcollation::text || ' (' || c.collversion || ', now '
+       || pg_collation_actual_version(c.oid) || ')' FROM pg_collation c
+WHERE c.oid IN ({used_collations()}) AND c.collversion <> pg_collation_actual_version(c.oid)
+ORDER BY 1, 2
+"""
+_SENTENCES = {
+    "views": "rows of materialized views were not compared, only how they are defined: {}; a fill refreshes them, "
+    "REFRESH MATERIALIZED VIEW does so at any time",
+    "subscriptions": "the tool's own subscriptions were left out: {}",
+    "standard": "what was made in information_schema was not compared: {}",
+    "collations": "indexes may be out of order, because the libraries that sort by these collations are not those "
+    "that the catalog names: {}; `doctor` says what to do",
+}
+
+
+def left_out(source: Connection, target: Connection) -> tuple[str, ...]:
+    """One sentence for each thing that this comparison does not answer for; two short queries."""
+    sides = {"source": _named(source), "target": _named(target)}
+    notes = []
+    for about, sentence in _SENTENCES.items():
+        names = {side: found.get(about, []) for side, found in sides.items()}
+        if names["source"] == names["target"]:
+            names = {"both sides": names["source"]}
+        notes += [f"{side}: {sentence.format(_listed(listed))}" for side, listed in names.items() if listed]
+    return tuple(notes)
+
+
+def _named(side: Connection) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for about, name in side.execute(_LEFT_OUT.encode()):
+        found.setdefault(about, []).append(name)
+    return found
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return ", ".join(names[:_SHOWN]) + more
