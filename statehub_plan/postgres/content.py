@@ -11,6 +11,7 @@ from statehub_plan.postgres.connect import Connection
 from statehub_plan.postgres.relations import Column, PageRange, Relation
 
 __all__ = [
+    "SEEDS",
     "Buckets",
     "ContentDigest",
     "bucket_digests",
@@ -26,6 +27,7 @@ __all__ = [
 _LANE_BITS = 64
 _SEEDS = (0x5354415445485542, 0x2D504C414E2D7631)
 """Two independent 64-bit hashes. Fixed, because a backup's digest must mean the same years later."""
+SEEDS = _SEEDS
 _BYTEA_HASH_SINCE = 180000
 _CHARACTERS_SHOWN = 300
 
