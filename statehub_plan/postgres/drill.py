@@ -44,6 +44,7 @@ __all__ = ["Disk", "DrillReport", "restore_drill"]
 
 _SIZE_EVERY_S = 1.0
 _DISK_EVERY_S = 10.0
+_NAMED_AFTER_FAILURE = 20
 _WRITTEN_FACTOR = 2  # each row once into its table and once into the WAL
 _NO_FAULT_OF_THE_BACKUP = (
     ("No space left on device", "drill-disk-full"),
@@ -385,7 +386,9 @@ def _restored(
             with course.phase("compare"):
                 dsn = make_conninfo(server_dsn, dbname=scratch.name)
                 course.found = _look_into(manifest, archive.record, dsn, jobs, course)
-            course.problems += [*problems, *course.found.problems]
+            # After a restore that was given up almost everything is missing, which says no more than why it was.
+            rest = course.found.problems[:_NAMED_AFTER_FAILURE] if problems else course.found.problems
+            course.problems += [*problems, *rest]
             course.restored_bytes = _size(server, scratch.name)
     if again:
         return _restored(backup, archive, server_dsn, server, 1, course)

@@ -241,16 +241,12 @@ def test_a_sequence_that_moves_meanwhile_is_held_to_its_two_looks(
     """Sequences have no snapshots: the dump's value lies between what was read before and after it, and the drill asks
     for no more and for no less."""
     run_script(source_db, THINGS)
-    with psycopg.connect(source_db, autocommit=True) as writer:
-
-        def hand_out() -> None:
-            writer.execute("SELECT nextval('public.counter'), nextval('public.note_id_seq')")
-
-        backup = take_backup(source_db, tmp_path, endpoint="old", check=hand_out)
+    handing_out = "SELECT nextval('public.counter'), nextval('public.note_id_seq') FROM generate_series(1, 7)"
+    backup = take_backup(source_db, Meddled.made(tmp_path, source_db, handing_out), endpoint="old")
     spans = {one.sequence: one for one in backup.manifest.sequences}
     moved = spans["public.note_id_seq"]
     assert moved.until is not None
-    assert (20, True) == (moved.last_value, moved.until.last_value > 20)
+    assert (20, 27) == (moved.last_value, moved.until.last_value)
     assert spans["public.largest"].until is None
     assert () == restore_drill(backup, target_db).problems
     early = moved.model_copy(update={"last_value": moved.until.last_value + 1, "until": None})
@@ -387,3 +383,72 @@ def test_other_seeds_are_refused(source_db: str, target_db: str, tmp_path: Path)
     with pytest.raises(Refusal) as caught:
         restore_drill(backup.model_copy(update={"manifest": other}), target_db)
     assert "backup-other-hashes" == caught.value.code
+
+
+def test_what_was_hidden_from_the_backup_is_unknown(
+    source_cluster: Cluster, target_cluster: Cluster, tmp_path: Path
+) -> None:
+    """A role that is no superuser dumps a user mapping without its password: the restore is no proof of it. Nor are
+    subscriptions, which no backup holds, and which are told."""
+    for cluster in (source_cluster, target_cluster):
+        make_roles(cluster)
+    with database(source_cluster) as source:
+        run_each(
+            source,
+            "CREATE FOREIGN DATA WRAPPER nowhere",
+            "CREATE SERVER there FOREIGN DATA WRAPPER nowhere",
+            "CREATE USER MAPPING FOR mover_app SERVER there OPTIONS (password 'canary-1d1d')",
+            "CREATE SUBSCRIPTION theirs CONNECTION 'host=127.0.0.1' PUBLICATION p "
+            "WITH (connect = false, slot_name = NONE)",
+            "GRANT pg_read_all_data TO mover_tool",
+            "GRANT EXECUTE ON FUNCTION pg_control_system() TO mover_tool",
+        )
+        with_password = take_backup(source, tmp_path, endpoint="old")
+        name = str(value(source, "SELECT current_database()"))
+        try:
+            backup = take_backup(source_cluster.dsn(name, "mover_tool", PASSWORD), tmp_path, endpoint="old")
+        finally:
+            run_each(source, "REVOKE pg_read_all_data FROM mover_tool", "DROP SUBSCRIPTION theirs")
+    report = restore_drill(with_password, target_cluster.dsn())
+    assert () == report.problems
+    assert "subscriptions are not backed up: a dump of them would hold passwords (1): subscription theirs" in excused(
+        report
+    )
+    report = restore_drill(backup, target_cluster.dsn())
+    expected = "user mapping mover_app on there: its options were hidden from the role that took the backup: unknown"
+    assert ((expected,), False) == (report.problems, report.passed)
+    assert "canary" not in report.model_dump_json()
+
+
+def test_rows_and_sequences_of_extensions_are_proved(target_cluster: Cluster, scratch: Path, tmp_path: Path) -> None:
+    """What an extension has dumped for its user: a changed row or value of it is missed by name."""
+    if target_cluster.installation.major < 18:
+        pytest.skip("before 18 the files of an extension can only be put where the server was installed")
+    folder = scratch / "extensions" / "extension"
+    folder.mkdir(parents=True)
+    (folder / "places.control").write_text("default_version = '1'\nrelocatable = true\n")
+    (folder / "places--1.sql").write_text(
+        "CREATE TABLE place (id integer); INSERT INTO place VALUES (1); CREATE SEQUENCE ticket;"
+        "SELECT pg_extension_config_dump('place', 'WHERE id > 1'); SELECT pg_extension_config_dump('ticket', '');"
+    )
+    for path in (folder.parent, folder, *folder.iterdir()):
+        path.chmod(0o755)
+    run_each(
+        target_cluster.dsn(), f"ALTER SYSTEM SET extension_control_path = '{folder.parent}'", "SELECT pg_reload_conf()"
+    )
+    try:
+        with database(target_cluster) as source:
+            run_each(
+                source, "CREATE EXTENSION places", "INSERT INTO place VALUES (2), (3)", "SELECT setval('ticket', 9)"
+            )
+            before = take_backup(source, tmp_path, endpoint="old")
+            run_each(source, "UPDATE place SET id = 4 WHERE id = 3", "SELECT setval('ticket', 10)")
+            after = take_backup(source, tmp_path, endpoint="old")
+        report = restore_drill(before, target_cluster.dsn())
+        assert ((), [("public.place", 2)]) == (report.problems, [(one.table, one.rows) for one in report.contents])
+        assert (
+            "table public.place: its rows differ from those that were dumped",
+            "sequence public.ticket: its value is 10 instead of 9",
+        ) == restore_drill(grafted(before, after), target_cluster.dsn()).problems
+    finally:
+        run_each(target_cluster.dsn(), "ALTER SYSTEM RESET extension_control_path", "SELECT pg_reload_conf()")
