@@ -16,6 +16,7 @@ from statehub_plan.model.base import SKEW, digest, epoch_s
 from statehub_plan.model.facts import Evidence as ProbeEvidence
 from statehub_plan.model.facts import EvidenceStatus, FactStatus, Observation
 from statehub_plan.model.plan import Identity
+from statehub_plan.model.record import RESTORE_DRILL
 from statehub_plan.model.spec import CutoverPlan, FailoverDrill, Stabilization, duration_s
 from statehub_plan.registers import (
     Register,
@@ -236,7 +237,8 @@ def _drill(observation: Observation, name: str, max_age: str, now: datetime) -> 
 def _restore_drill(plan: CutoverPlan, observation: Observation, register: Register, now: datetime) -> Due:
     """It counts for the database that is primary now, and a backup of it that was no older than backups may be, was
     taken since it is primary (or is the newest one), encrypted as the newest one is, and not restored on the very
-    fallback whose loss the drill is to make bearable. One that could not be signed has yet to be made."""
+    fallback whose loss the drill is to make bearable. One that could not be signed has yet to be made, as has one by an
+    earlier release, which compared less."""
     settings, primary = plan.spec.drills.restore, register.primary
     value, newest = mapping_of(observation, "drill.restore"), mapping_of(observation, "backup")
     report = value.get("report")
@@ -254,6 +256,7 @@ def _restore_drill(plan: CutoverPlan, observation: Observation, register: Regist
         and report.get("encrypted") == newest.get("encrypted") is not None
         and _restored_elsewhere(plan, observation, primary, value)
         and value.get("state") != "unsigned"
+        and report.get("schema_version") == RESTORE_DRILL
     )
     return _drill(observation, "restore", settings.max_age, now) if counts else Due.DUE
 

@@ -159,10 +159,10 @@ def _newest(workspace: Workspace, reporter: TerminalReporter) -> Backup:
     found = find_backups(directory, now=utc_now())
     if found.newest is None:
         hint = f"take one with `statehub-plan backup {workspace.path}`"
-        what, details = f"there is no backup in {directory}", (found.told,) if found.told else ()
-        raise StatehubError(code="backup-missing", what=what, hint=hint, details=details)
-    if found.told:
-        reporter.note(found.told)
+        what = f"there is no backup in {directory}{' that counts' if found.told else ''}"
+        raise StatehubError(code="backup-missing", what=what, hint=hint, details=found.told)
+    for told in found.told:
+        reporter.note(told)
     return found.newest
 
 
@@ -173,7 +173,9 @@ def _taken_text(taken: Backup, signed_by: str | None) -> str:
     recipients = manifest.encryption.recipients if manifest.encryption else ()
     return "\n".join(
         (
-            f"{plain(str(taken.path))}: {manifest.size_bytes / 1e6:.1f} MB, {counted(len(manifest.tables), 'table')}",
+            f"{plain(str(taken.path))}: {manifest.size_bytes / 1e6:.1f} MB, {counted(len(manifest.tables), 'table')}, "
+            f"{counted(len(manifest.sequences), 'sequence')}, "
+            f"{counted(manifest.catalog.objects, 'object')} of the schema",
             f"  {manifest.table_bytes / 1e6:.1f} MB of tables in {manifest.elapsed_ms / 1000:.1f} s, "
             f"{manifest.bytes_per_s / 1e6:.1f} MB/s",
             f"  encrypted with age for {counted(len(recipients), 'recipient')}" if recipients else "  not encrypted",

@@ -12,12 +12,13 @@ from pathlib import Path
 import psycopg
 
 from statehub_plan.access import resolve_path
-from statehub_plan.cli.workspace import HOME_ENV, JOURNAL_ENV, Workspace
+from statehub_plan.cli.workspace import HOME_ENV, JOURNAL_ENV, Workspace, utc_now
 from statehub_plan.components import client_tool, find_opa, find_ssh_keygen, postgres_installations
 from statehub_plan.errors import StatehubError
 from statehub_plan.model.output import CheckOutput, DoctorCheck, PreflightOutput
 from statehub_plan.model.spec import Gate, SecretRef
 from statehub_plan.postgres.connect import Connection, connect, resolve_dsn, user_tables
+from statehub_plan.postgres.manifest import OUTDATED, find_backups
 from statehub_plan.postgres.privileges import check_privileges
 from statehub_plan.postgres.scratch import abandoned
 from statehub_plan.registers import endpoints_by_role
@@ -64,6 +65,7 @@ def _surroundings(workspace: Workspace) -> Iterator[DoctorCheck]:
     for gate in workspace.document.spec.gates:
         yield from _signers(workspace, gate)
     yield _folder("backup.directory", resolve_path(workspace.document.spec.backup.directory, workspace.base_dir))
+    yield from _outdated_backups(workspace)
     if workspace.document.spec.backup.encryption is not None:
         yield _tried("backup.encryption", lambda: _encryption(workspace))
     yield _journal(workspace)
@@ -236,6 +238,20 @@ def _access(workspace: Workspace) -> Iterator[DoctorCheck]:
         yield DoctorCheck(
             id=check_id, ok=endpoint is not None, what=what, remedy="" if endpoint else f"put {known} there"
         )
+
+
+def _outdated_backups(workspace: Workspace) -> Iterator[DoctorCheck]:
+    """Backups that would be the newest, had the release that took them recorded what this one compares."""
+    directory = resolve_path(workspace.document.spec.backup.directory, workspace.base_dir)
+    if not (found := find_backups(directory, now=utc_now())).outdated:
+        return
+    yield DoctorCheck(
+        id="backup.outdated",
+        ok=False,
+        what=f"{'' if found.newest else 'there is no backup that counts; '}{OUTDATED}: "
+        + ", ".join(map(str, found.outdated)),
+        remedy=f"statehub-plan backup {workspace.path}",
+    )
 
 
 def _encryption(workspace: Workspace) -> str:

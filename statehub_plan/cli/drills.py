@@ -29,8 +29,10 @@ from statehub_plan.world import Role
 if TYPE_CHECKING:
     from statehub_plan.postgres.drill import DrillReport
     from statehub_plan.postgres.evidence import VerifiedEvidence
+    from statehub_plan.postgres.restored import Excused
 
 
+_EXCUSED_NAMED = 3
 _FAILOVER = Next(StepKind.FAILOVER_DRILL, Role.NEW, "drills.failover", "somebody asked for it")
 
 
@@ -175,15 +177,25 @@ def _text(report: DrillReport) -> str:
     took = ", ".join(f"{name} in {elapsed_ms / 1000:.1f} s" for name, elapsed_ms in phases if elapsed_ms)
     lines = [
         f"{report.backup} {'restores' if report.passed else 'DOES NOT RESTORE'}: {counted(report.tables, 'table')}, "
-        f"{counted(report.rows, 'row')}, {report.drilled_at:%Y-%m-%dT%H:%M:%SZ}",
+        f"{counted(report.rows, 'row')}, {counted(report.sequences, 'sequence')}, "
+        f"{counted(report.objects, 'object')} of the schema compared, {report.drilled_at:%Y-%m-%dT%H:%M:%SZ}",
         f"  on {on.host} port {on.port}, PostgreSQL {on.server_version // 10000}: "
         f"{report.restored_bytes / 1e6:.1f} MB from {report.size_bytes / 1e6:.1f} MB"
         f"{' encrypted' if report.encrypted else ''}, {report.restored_bytes_per_s / 1e6:.1f} MB/s",
         f"  {took}; {report.elapsed_ms / 1000:.1f} s in all",
     ]
+    lines += [f"  {_excused_text(one)}" for one in report.excused]
     if report.left_behind:
         lines.append(f"  the scratch database {report.left_behind} could not be dropped; the next drill removes it")
     return "\n".join(lines)
+
+
+def _excused_text(one: Excused) -> str:
+    from statehub_plan.render.words import plain
+
+    named = ", ".join(one.objects[:_EXCUSED_NAMED])
+    more = f" and {one.count - _EXCUSED_NAMED} more" if one.count > _EXCUSED_NAMED else ""
+    return plain(f"{one.reason}: {named}{more}" if one.objects else one.reason)
 
 
 def _worth(found: VerifiedEvidence) -> str:

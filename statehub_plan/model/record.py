@@ -153,6 +153,10 @@ class CriterionState(Frozen):
     detail: str
 
 
+RESTORE_DRILL = "statehub-plan/restore-drill/v2"
+"""What the report of a restore drill is called. Those of an earlier release compared rows and nothing else."""
+
+
 class DrillRecord(Frozen):
     """The newest drill of one kind (`restore` or `failover`) as recorded in the journal."""
 

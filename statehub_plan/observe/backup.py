@@ -28,8 +28,9 @@ _verified: dict[Path, tuple[Stamps, tuple[str, ...]]] = {}
 
 def backup_source(backup: BackupSettings, base_dir: Path, *, now: Clock) -> Source:
     """backup {path, endpoint, taken_at, age_s, checksum_ok, problems, size_bytes, encrypted, manifest_digest,
-    system_identifier, database, database_oid, passed_over, signature_missing}; null if none. `passed_over`: the folders
-    of backups that are dated in the future; where there are only such, it is all that there is. `signature_missing`:
+    system_identifier, database, database_oid, passed_over, outdated, signature_missing}; null if none. `passed_over`:
+    the folders of backups that are dated in the future; `outdated`: of later ones that an earlier release has taken and
+    that nobody can prove any more. Where there are only such, these two are all that there is. `signature_missing`:
     this process's environment names a key to sign with, and the manifest has no signature that counts.
 
     Reads every byte of it once per process, and again as soon as a file's size, inode or time of change is another;
@@ -39,10 +40,14 @@ def backup_source(backup: BackupSettings, base_dir: Path, *, now: Clock) -> Sour
 
     def look(answers: Answers, attempt: Attempt) -> None:
         began = time.monotonic()
-        newest, ahead = find_backups(directory, now=now()) if _is_directory(directory) else Found(None, ())
-        passed_over: list[JsonValue] = [str(one.path) for one in ahead]
+        found = find_backups(directory, now=now()) if _is_directory(directory) else Found(None, ())
+        newest = found.newest
+        uncounted: dict[str, JsonValue] = {
+            "passed_over": [str(one.path) for one in found.ahead],
+            "outdated": [str(path) for path in found.outdated],
+        }
         if newest is None:
-            answers.know("backup", {"passed_over": passed_over} if ahead else None, began)
+            answers.know("backup", uncounted if found.told else None, began)
             return
         manifest = newest.manifest
         attempt.extend(manifest.size_bytes / _SLOWEST_BYTES_PER_S)
@@ -60,7 +65,7 @@ def backup_source(backup: BackupSettings, base_dir: Path, *, now: Clock) -> Sour
                 "encrypted": manifest.encryption is not None,
                 "manifest_digest": manifest.digest,
                 **manifest.identity.model_dump(mode="json"),
-                "passed_over": passed_over,
+                **uncounted,
                 "signature_missing": signing_key() is not None and not _is_signed(newest),
             },
             began,

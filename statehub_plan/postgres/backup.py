@@ -9,18 +9,19 @@ import secrets
 import shutil
 import stat
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Literal
+from typing import BinaryIO, Literal
 
 from statehub_plan.errors import Refusal, refused_by_system
 from statehub_plan.postgres import age
 from statehub_plan.postgres.connect import SCHEMA, Connection
-from statehub_plan.postgres.content import ContentDigest, digest_rows
 from statehub_plan.postgres.dump import restore_list
+from statehub_plan.postgres.inventory import Inventory, digest_tables, pack, read_all_sequences, require_still, spans
 from statehub_plan.postgres.manifest import (
+    CATALOG,
     DUMP,
     ENCRYPTED_SUFFIX,
     MANIFEST,
@@ -28,25 +29,22 @@ from statehub_plan.postgres.manifest import (
     RESTORE_LIST,
     Backup,
     BackupFile,
-    BackupTable,
     Encrypted,
     Manifest,
     PlainContent,
     hashed,
 )
-from statehub_plan.postgres.names import once
-from statehub_plan.postgres.relations import PageRange, Relation, read_relations
+from statehub_plan.postgres.seeds import SEEDS
 from statehub_plan.postgres.snapshot import Snapshot
 from statehub_plan.postgres.state import identity
 from statehub_plan.postgres.tools import Fed, Output, fed_tool, major_of, run_tool, stream_tool
-from statehub_plan.postgres.workers import Crew, OnProgress, Progress, nobody_looks, nothing_to_lose, run_crews
+from statehub_plan.postgres.workers import OnProgress, Progress, nobody_looks, nothing_to_lose
 
-__all__ = ["digest_tables", "flush_directory", "require_room", "take_backup"]
+__all__ = ["flush_directory", "require_room", "take_backup"]
 
 ENCRYPTED_DUMP = f"database.dump{ENCRYPTED_SUFFIX}"
 
 _PARTIAL_KEPT_S = 24 * 3600.0
-_CHUNK_BYTES = 64 * 1024 * 1024
 _SPACE_MARGIN_BYTES = 64 * 1024 * 1024
 
 
@@ -63,30 +61,36 @@ def take_backup(
 ) -> Backup:
     """A new directory in `directory` with a dump and its manifest; blocks until it is on disk.
 
-    Online: readers and writers go on. Dump and digests are of the same snapshot; beside the dump is the list of what of
-    it is to be restored, as the tool's own objects are of no use elsewhere. It appears under its final name only
-    when complete and flushed, so an interrupted one never counts; it is readable by this user only. With `recipients`
-    (`age.load_recipients`) one stream goes from pg_dump through encryption to the disk, and nothing else does; without,
-    `jobs` sessions dump in parallel. Refusal `backup-disk-full` when the file system has less room than the tables take
-    now.
+    Online: readers and writers go on. Dump and digests are of the same snapshot; beside the dump are the list of what
+    of it is to be restored, as the tool's own objects are of no use elsewhere, and what the catalog said, which is
+    encrypted with it. It appears under its final name only when complete and flushed, so an interrupted one never
+    counts; it is readable by this user only. With `recipients` (`age.load_recipients`) what pg_dump writes goes through
+    encryption to the disk and nowhere else; without, `jobs` sessions dump in parallel. Refusal `backup-disk-full` when
+    the file system has less room than the tables take now; StatehubError `backup-disturbed` when the schema was changed
+    meanwhile.
     """
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     _sweep(directory)
     began = time.monotonic()
     with Snapshot(dsn, purpose="backup") as snapshot:
         taken_at = datetime.now(UTC)
-        relations = read_relations(snapshot.leader)
-        table_bytes = sum(relation.bytes for relation in relations)
+        with snapshot.join() as reader:
+            held = Inventory.taken(reader)
+        table_bytes = sum(relation.bytes for relation in held.relations)
         require_room(directory, table_bytes)
         name = f"{endpoint}-{taken_at:%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}"
         partial = directory / f"{PARTIAL}{name}"
         partial.mkdir(mode=0o700)
+        telling, (packed, catalog) = _Telling(table_bytes, on_progress, check), pack(held.record)
         try:
             if recipients:
-                files = _dump_encrypted(snapshot, partial, recipients, _Telling(table_bytes, on_progress, check))
+                files = _dump_encrypted(snapshot, partial, recipients, packed, telling)
             else:
-                files = _dump_directory(snapshot, partial, jobs, _Telling(table_bytes, on_progress, check))
-            tables = digest_tables(relations, snapshot.join, jobs, on_progress=on_progress, check=check)
+                files = _dump_directory(snapshot, partial, jobs, packed, telling)
+            with snapshot.join() as reader:
+                sequences = spans(held, read_all_sequences(reader))
+            tables = digest_tables(held.relations, snapshot.join, jobs, on_progress=on_progress, check=check)
+            require_still(held, snapshot, dsn)
             tool = run_tool("pg_dump", ["--version"], snapshot.leader, min_major=major_of(snapshot.leader)).strip()
             manifest = Manifest(
                 kind=kind,
@@ -103,7 +107,10 @@ def take_backup(
                 format="custom" if recipients else "directory",
                 encryption=Encrypted(recipients=recipients) if recipients else None,
                 files=files,
+                seeds=SEEDS,
                 tables=tables,
+                sequences=sequences,
+                catalog=catalog,
                 content_digest="",
             ).sealed()
             _publish(partial, directory / name, manifest)
@@ -138,7 +145,9 @@ def _arguments(snapshot: Snapshot) -> list[str]:
     ]
 
 
-def _dump_directory(snapshot: Snapshot, partial: Path, jobs: int, telling: _Telling) -> tuple[BackupFile, ...]:
+def _dump_directory(
+    snapshot: Snapshot, partial: Path, jobs: int, catalog: bytes, telling: _Telling
+) -> tuple[BackupFile, ...]:
     """pg_dump's directory format, table by table in parallel."""
     destination = partial / DUMP
 
@@ -149,20 +158,22 @@ def _dump_directory(snapshot: Snapshot, partial: Path, jobs: int, telling: _Tell
     major = major_of(snapshot.leader)
     run_tool("pg_dump", arguments, snapshot.leader, min_major=major, check=look)
     contents = run_tool("pg_restore", ["--list", str(destination)], snapshot.leader, min_major=major)
-    (partial / RESTORE_LIST).write_bytes(_listed(contents))
+    for name, content in ((RESTORE_LIST, _listed(contents)), (CATALOG, catalog)):
+        with _durable(partial / name) as file:
+            file.write(content)
     return tuple(_file(partial, path) for path in sorted(destination.rglob("*")) if path.is_file())
 
 
 def _dump_encrypted(
-    snapshot: Snapshot, partial: Path, recipients: tuple[str, ...], telling: _Telling
+    snapshot: Snapshot, partial: Path, recipients: tuple[str, ...], catalog: bytes, telling: _Telling
 ) -> tuple[BackupFile, ...]:
-    """pg_dump's custom format, which needs no file, through a pipe and encryption into the one file that there is; and
-    the list of what to restore, which pg_restore makes of the same stream."""
+    """pg_dump's custom format, which needs no file, through a pipe and encryption into one file; and encrypted beside
+    it the list of what to restore, which pg_restore makes of the same stream, and the catalog."""
     path = partial / DUMP / ENCRYPTED_DUMP
     path.parent.mkdir(mode=0o700)
     leader, major = snapshot.leader, major_of(snapshot.leader)
     try:
-        with path.open("xb") as file, fed_tool("pg_restore", ["--list"], leader, min_major=major) as listing:
+        with _durable(path) as file, fed_tool("pg_restore", ["--list"], leader, min_major=major) as listing:
             dumped = stream_tool(
                 "pg_dump",
                 ["--format=custom", *_arguments(snapshot)],
@@ -171,19 +182,26 @@ def _dump_encrypted(
                 min_major=major,
                 check=lambda: telling.look(file.tell()),
             )
-            file.flush()
-            os.fsync(file.fileno())
-            contents = io.BytesIO(_listed(listing.output()))
-        with (partial / f"{RESTORE_LIST}{ENCRYPTED_SUFFIX}").open("xb") as file:
-            listed = age.encrypt(contents, file, recipients)
-            file.flush()
-            os.fsync(file.fileno())
+            contents = _listed(listing.output())
+        files = [_encrypted_file(str(path.relative_to(partial)), *dumped)]
+        for name, content in (
+            (f"{RESTORE_LIST}{ENCRYPTED_SUFFIX}", contents),
+            (f"{CATALOG}{ENCRYPTED_SUFFIX}", catalog),
+        ):
+            with _durable(partial / name) as file:
+                files.append(_encrypted_file(name, *age.encrypt(io.BytesIO(content), file, recipients)))
     except OSError as error:
         raise refused_by_system(error, f"the backup could not be written to {path.parent}") from error
-    return (
-        _encrypted_file(str(path.relative_to(partial)), *dumped),
-        _encrypted_file(f"{RESTORE_LIST}{ENCRYPTED_SUFFIX}", *listed),
-    )
+    return tuple(files)
+
+
+@contextmanager
+def _durable(path: Path) -> Iterator[BinaryIO]:
+    """A new file that is on the disk once the block was left in order."""
+    with path.open("xb") as file:
+        yield file
+        file.flush()
+        os.fsync(file.fileno())
 
 
 class _Teed:
@@ -205,36 +223,6 @@ def _listed(contents: str) -> bytes:
 
 def _encrypted_file(name: str, plain: PlainContent, sealed: PlainContent) -> BackupFile:
     return BackupFile(path=name, size_bytes=sealed.size_bytes, sha256=sealed.sha256, plain=plain)
-
-
-def digest_tables(
-    relations: tuple[Relation, ...],
-    connect: Callable[[], Connection],
-    jobs: int,
-    *,
-    on_progress: OnProgress = nobody_looks,
-    check: Callable[[], None] = nothing_to_lose,
-) -> tuple[BackupTable, ...]:
-    """What each table holds now, as the sessions of `connect` see it; in parallel, large tables in pieces."""
-    pieces = [(relation, pages) for relation in relations for pages in relation.ranges(_CHUNK_BYTES)]
-    total = sum(relation.bytes for relation in relations)
-    began, done = time.monotonic(), [0.0]
-
-    def measure(piece: tuple[Relation, PageRange], sessions: tuple[Connection, ...]) -> ContentDigest:
-        found = digest_rows(sessions[0], *piece)
-        done.append(piece[0].bytes * piece[1].share)
-        return found
-
-    def look() -> None:
-        check()
-        on_progress(Progress("digest", round(sum(tuple(done))), total, "bytes", time.monotonic() - began))
-
-    measured = run_crews([Crew(pieces, measure, lambda: (connect(),), jobs)], tick=look)[0]
-    parts: dict[str, list[ContentDigest]] = once(((relation.qualified, []) for relation in relations), "tables")
-    for (relation, _), found in zip(pieces, measured, strict=True):
-        parts[relation.qualified].append(found)
-    totals = {name: ContentDigest.total(found) for name, found in parts.items()}
-    return tuple(BackupTable(table=name, rows=total.rows, digest=str(total)) for name, total in sorted(totals.items()))
 
 
 def _publish(partial: Path, final: Path, manifest: Manifest) -> None:

@@ -35,6 +35,8 @@ class BackupCheck(Frozen):
     files: int
     tables: int
     rows: int
+    sequences: int
+    objects: int
     size_bytes: int
     elapsed_ms: int
     bytes_per_s: int
@@ -82,6 +84,8 @@ def check_backup(
         files=len(manifest.files),
         tables=len(manifest.tables),
         rows=sum(table.rows for table in manifest.tables),
+        sequences=len(manifest.sequences),
+        objects=manifest.catalog.objects,
         size_bytes=manifest.size_bytes,
         elapsed_ms=elapsed_ms,
         bytes_per_s=manifest.size_bytes * 1000 // max(elapsed_ms, 1),

@@ -7,6 +7,7 @@ from statehub_plan.postgres.names import sql_role
 __all__ = [
     "ACTING_ROLES",
     "FROZEN",
+    "OWN_FENCE",
     "OWN_PUBLICATIONS",
     "OWN_SUBSCRIPTIONS",
     "PLACES_OWN",
@@ -23,6 +24,8 @@ server's own, and so is such a grant. A regular expression, the server's and Pyt
 call them."""
 
 
+OWN_FENCE = "^statehub_plan_fence$"
+"""The tool's trigger on each table of the user."""
 OWN_PUBLICATIONS = "^statehub_plan(_part)?$"
 """The tool's publications; a user's may well begin like them."""
 OWN_SUBSCRIPTIONS = "^statehub_plan_[0-9]+_[0-9]+$"

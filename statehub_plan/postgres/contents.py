@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from psycopg import sql
 
+from statehub_plan.postgres.catalog_sql import OWN_PUBLICATIONS
 from statehub_plan.postgres.connect import Connection
 
 __all__ = ["UserObject", "described", "drop_some", "user_objects"]
@@ -128,7 +129,7 @@ def _global(catalog: str, rank: int) -> str:
     return (
         f"SELECT {rank} AS rank, i.type AS kind, i.identity FROM {catalog} x, "
         f"pg_identify_object('{catalog}'::regclass, x.oid, 0) i "
-        f"WHERE x.oid >= {_FIRST_USER_OID} AND {_own(catalog)} AND i.identity !~ '^statehub_plan'"
+        f"WHERE x.oid >= {_FIRST_USER_OID} AND {_own(catalog)} AND i.identity !~ '{OWN_PUBLICATIONS}'"
     )
 
 

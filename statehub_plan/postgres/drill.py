@@ -10,7 +10,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import IO
+from typing import IO, Literal
 
 import psycopg
 from psycopg.conninfo import make_conninfo
@@ -20,20 +20,19 @@ from statehub_plan.errors import Refusal, StatehubError
 from statehub_plan.model.base import Frozen, Instant
 from statehub_plan.model.plan import Identity
 from statehub_plan.postgres import age
-from statehub_plan.postgres.backup import digest_tables, require_room
+from statehub_plan.postgres.backup import require_room
 from statehub_plan.postgres.connect import Connection, connect
-from statehub_plan.postgres.dump import restore_list
+from statehub_plan.postgres.inventory import CatalogRecord, unpack
 from statehub_plan.postgres.manifest import (
     DUMP,
     Backup,
     BackupFile,
     BackupTable,
     Manifest,
-    content_digest,
     stamps_of,
     verify_backup,
 )
-from statehub_plan.postgres.relations import read_relations
+from statehub_plan.postgres.restored import Excused, Found, Owners, look_into, owners_of
 from statehub_plan.postgres.scratch import Scratch, scratch_database
 from statehub_plan.postgres.snapshot import pin_rendering
 from statehub_plan.postgres.state import identity
@@ -44,6 +43,7 @@ __all__ = ["Disk", "DrillReport", "restore_drill"]
 
 _SIZE_EVERY_S = 1.0
 _DISK_EVERY_S = 10.0
+_NAMED_AFTER_FAILURE = 20
 _WRITTEN_FACTOR = 2  # each row once into its table and once into the WAL
 _NO_FAULT_OF_THE_BACKUP = (
     ("No space left on device", "drill-disk-full"),
@@ -91,10 +91,12 @@ class Whereto(Frozen):
 
 class DrillReport(Frozen):
     """What restoring one backup came to: the statement that a drill's evidence signs. `problems` is empty exactly when
-    it passed. `contents` is what the tables held after the restore, `content_digest` the digest over it (the
+    it passed, and else names each object that is not as it was dumped. `contents` is what the tables held after the
+    restore; `tables`, `rows`, `sequences` and `objects` (of the catalog) count what was compared; `excused` is what was
+    not, or differs without being a fault of the backup, and why. `content_digest` is over all that was found (the
     manifest's, when it passed). `left_behind` names the scratch database where it could not be dropped."""
 
-    schema_version: str = "statehub-plan/restore-drill/v1"
+    schema_version: Literal["statehub-plan/restore-drill/v2"] = "statehub-plan/restore-drill/v2"
     passed: bool
     backup: str
     path: str
@@ -111,6 +113,9 @@ class DrillReport(Frozen):
     tool_version: str = __version__
     tables: int
     rows: int
+    sequences: int
+    objects: int
+    owners_and_privileges: bool
     size_bytes: int
     restored_bytes: int
     verify_ms: int
@@ -121,6 +126,7 @@ class DrillReport(Frozen):
     restored_bytes_per_s: int
     left_behind: str | None
     problems: tuple[str, ...]
+    excused: tuple[Excused, ...] = ()
     contents: tuple[BackupTable, ...] = ()
 
 
@@ -135,7 +141,8 @@ class _Course:
     took_ms: dict[str, int] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
     tool: str = ""
-    contents: tuple[BackupTable, ...] = ()
+    owners: Owners | None = None
+    found: Found | None = None
     restored_bytes: int = 0
 
     @contextmanager
@@ -150,12 +157,13 @@ class _Course:
 
 @dataclass(frozen=True, slots=True)
 class _Archive:
-    """What pg_restore reads: a path, the format of what is there, the list of what to restore where the backup has one,
-    and the descriptors that the paths lead to."""
+    """What pg_restore reads: a path, the format of what is there, the list of what to restore, and the descriptors that
+    the paths lead to; and the catalog that has to come out."""
 
     path: str
     format: str
-    wanted: str | None
+    wanted: str
+    record: CatalogRecord
     descriptors: tuple[int, ...] = ()
 
 
@@ -169,14 +177,16 @@ def restore_drill(
     on_progress: OnProgress = nobody_looks,
     check: Callable[[], None] = nothing_to_lose,
 ) -> DrillReport:
-    """Verifies manifest and checksums, restores into a scratch database on the server of `server_dsn`, compares every
-    table with the manifest, drops the database again, whatever happens; blocks for as long as that takes.
+    """Verifies manifest and checksums, restores into a scratch database on the server of `server_dsn`, compares rows,
+    large objects, sequences and the whole catalog with what the backup says, drops the database again, whatever
+    happens; blocks for as long as that takes.
 
     Needs CREATEDB (Refusal `drill-not-allowed`) and disk space there for a second copy and its WAL: with `disk` that is
     looked at before and while it is restored (Refusal `drill-disk-full`). A server that is older than the
     backup's is refused (`drill-older-server`). An encrypted backup needs `identities` (Refusal
     `backup-identity-missing`) and room for the decrypted dump in the temporary directory, in a file without a name: no
-    way of ending leaves it there. Owners and grants are not restored. A backup that fails is a report, not an
+    way of ending leaves it there. Owners and privileges are restored and compared by a superuser, where all roles are
+    there; the report says where they were not. A backup that fails is a report, not an
     exception; a drill that could not be carried out is an exception (`drill-disk-full`, `drill-interrupted`, …) and
     says nothing about the backup.
     """
@@ -207,13 +217,14 @@ def restore_drill(
 def _report(
     backup: Backup, course: _Course, whereto: Whereto, drilled_at: datetime, left_behind: str | None
 ) -> DrillReport:
-    manifest, took = backup.manifest, course.took_ms
+    manifest, took, found = backup.manifest, course.took_ms, course.found
+    contents = found.tables if found else ()
     return DrillReport(
         passed=not course.problems,
         backup=backup.path.name,
         path=str(backup.path.absolute()),
         manifest_digest=manifest.digest,
-        content_digest=content_digest(course.contents) if "compare" in took else None,
+        content_digest=found.content_digest if found else None,
         endpoint=manifest.endpoint,
         identity=manifest.identity,
         encrypted=manifest.encryption is not None,
@@ -222,8 +233,11 @@ def _report(
         backup_server_version=manifest.server_version,
         server_version=whereto.server_version,
         restored_on=whereto,
-        tables=len(course.contents),
-        rows=sum(table.rows for table in course.contents),
+        tables=len(contents),
+        rows=sum(table.rows for table in contents),
+        sequences=found.sequences if found else 0,
+        objects=found.objects if found else 0,
+        owners_and_privileges=course.owners is not None and course.owners.missing is None,
         size_bytes=manifest.size_bytes,
         restored_bytes=course.restored_bytes,
         verify_ms=took.get("verify", 0),
@@ -234,7 +248,8 @@ def _report(
         restored_bytes_per_s=course.restored_bytes * 1000 // max(took.get("restore", 0), 1),
         left_behind=left_behind,
         problems=tuple(course.problems),
-        contents=course.contents,
+        excused=found.excused if found else (),
+        contents=contents,
     )
 
 
@@ -292,11 +307,15 @@ def _could_not_drill(code: str, *why: str) -> StatehubError:
 def _archive(backup: Backup, identities: age.Identities | None, course: _Course) -> Iterator[_Archive | None]:
     """What pg_restore can read; None, with the problem noted, where there is none."""
     manifest = backup.manifest
-    listed = manifest.restore_list
+    listed, catalog = manifest.restore_list, manifest.catalog_file
+    if listed is None or catalog is None:
+        raise RuntimeError("a manifest was verified that lists neither")
     if manifest.encryption is None or identities is None:
-        yield _Archive(str(backup.path / DUMP), manifest.format, str(backup.path / listed.path) if listed else None)
+        record = _record(manifest, (backup.path / catalog.path).read_bytes(), course)
+        path, wanted = (str(backup.path / name) for name in (DUMP, listed.path))
+        yield _Archive(path, manifest.format, wanted, record) if record else None
         return
-    files = (*manifest.archives, *([listed] if listed else []))
+    files = (*manifest.archives, listed, catalog)
     needed = sum(file.plain.size_bytes for file in files if file.plain)
     require_room(Path(tempfile.gettempdir()), needed, code="drill-disk-full")
     with ExitStack() as opened:
@@ -308,10 +327,25 @@ def _archive(backup: Backup, identities: age.Identities | None, course: _Course)
         if course.problems:
             yield None
             return
+        plain[-1].seek(0)
+        record = _record(manifest, plain[-1].read(), course)
         # pg_restore's workers each open this path afresh, so each has a position of its own in the nameless file.
-        descriptors = tuple(sink.fileno() for sink in plain)
-        path, wanted = ([f"/dev/fd/{descriptor}" for descriptor in descriptors] + [None])[:2]
-        yield _Archive(str(path), manifest.format, wanted, descriptors)
+        descriptors = tuple(sink.fileno() for sink in plain[:-1])
+        path, wanted = (f"/dev/fd/{descriptor}" for descriptor in descriptors)
+        yield _Archive(path, manifest.format, wanted, record, descriptors) if record else None
+
+
+def _record(manifest: Manifest, packed: bytes, course: _Course) -> CatalogRecord | None:
+    """The catalog that has to come out; None, with the problem noted, where it can't be told."""
+    try:
+        record, told = unpack(packed)
+    except ValueError as problem:
+        course.problems.append(f"damaged catalog: {problem}")
+        return None
+    if told != manifest.catalog:
+        course.problems.append("damaged catalog: it is not the one that the manifest speaks of")
+        return None
+    return record
 
 
 def _decrypted(
@@ -331,7 +365,7 @@ def _restored(
     backup: Backup, archive: _Archive, server_dsn: str, server: Connection, jobs: int, course: _Course
 ) -> str | None:
     """Restores and compares; the name of the scratch database if it could not be dropped."""
-    manifest = backup.manifest
+    manifest, course.owners = backup.manifest, owners_of(archive.record, server)
     with scratch_database(server, manifest.encoding) as scratch:
         with course.phase("restore"):
             problems = _restore(archive, manifest, server, scratch, jobs, course)
@@ -340,8 +374,10 @@ def _restored(
         if not again:
             with course.phase("compare"):
                 dsn = make_conninfo(server_dsn, dbname=scratch.name)
-                course.contents = _contents(dsn, jobs, course)
-            course.problems += [*problems, *_differences(manifest, course.contents)]
+                course.found = _look_into(manifest, archive.record, dsn, jobs, course)
+            # After a restore that was given up almost everything is missing, which says no more than why it was.
+            rest = course.found.problems[:_NAMED_AFTER_FAILURE] if problems else course.found.problems
+            course.problems += [*problems, *rest]
             course.restored_bytes = _size(server, scratch.name)
     if again:
         return _restored(backup, archive, server_dsn, server, 1, course)
@@ -353,35 +389,28 @@ def _restore(
 ) -> list[str]:
     major = max(major_of(server), manifest.tool_major)
     course.tool = run_tool("pg_restore", ["--version"], server, min_major=major).strip()
+    without = ["--no-owner", "--no-privileges"] if course.owners is None or course.owners.missing else []
+    arguments = [
+        f"--format={archive.format}",
+        f"--jobs={jobs}",
+        f"--use-list={archive.wanted}",
+        *without,
+        "--no-subscriptions",
+        "--no-tablespaces",
+        "--exit-on-error",
+        f"--dbname={scratch.name}",
+        archive.path,
+    ]
     try:
-        with tempfile.TemporaryFile("w", encoding="utf-8", errors="surrogateescape") as computed:
-            if archive.wanted is None:
-                contents = run_tool(
-                    "pg_restore", ["--list", archive.path], server, min_major=major, pass_fds=archive.descriptors
-                )
-                computed.write(restore_list(contents))
-                computed.flush()
-            arguments = [
-                f"--format={archive.format}",
-                f"--jobs={jobs}",
-                f"--use-list={archive.wanted or f'/dev/fd/{computed.fileno()}'}",
-                "--no-owner",
-                "--no-privileges",
-                "--no-subscriptions",
-                "--no-tablespaces",
-                "--exit-on-error",
-                f"--dbname={scratch.name}",
-                archive.path,
-            ]
-            run_tool(
-                "pg_restore",
-                arguments,
-                server,
-                min_major=major,
-                database=scratch.name,
-                check=_size_watch(server, scratch.name, manifest, course),
-                pass_fds=(*archive.descriptors, computed.fileno()),
-            )
+        run_tool(
+            "pg_restore",
+            arguments,
+            server,
+            min_major=major,
+            database=scratch.name,
+            check=_size_watch(server, scratch.name, manifest, course),
+            pass_fds=archive.descriptors,
+        )
     except StatehubError as error:
         if error.code != "client-tool-failed":
             raise
@@ -425,25 +454,12 @@ def _size(server: Connection, name: str) -> int:
     return int(row[0]) if row else 0
 
 
-def _contents(dsn: str, jobs: int, course: _Course) -> tuple[BackupTable, ...]:
+def _look_into(manifest: Manifest, record: CatalogRecord, dsn: str, jobs: int, course: _Course) -> Found:
     def session() -> Connection:
         connection = connect(dsn, purpose="restore drill")
         pin_rendering(connection)
         return connection
 
-    with session() as first:
-        relations = read_relations(first)
-    return digest_tables(relations, session, jobs, on_progress=course.on_progress, check=course.check)
-
-
-def _differences(manifest: Manifest, found: tuple[BackupTable, ...]) -> list[str]:
-    """What is not as the manifest says."""
-    wanted, there = ({table.table: table for table in tables} for tables in (manifest.tables, found))
-    problems = [f"table {table} is missing" for table in sorted(wanted.keys() - there.keys())]
-    problems += [f"table {table} should not be there" for table in sorted(there.keys() - wanted.keys())]
-    for table in sorted(wanted.keys() & there.keys()):
-        if there[table].rows != wanted[table].rows:
-            problems.append(f"table {table}: {there[table].rows} rows instead of {wanted[table].rows}")
-        elif there[table].digest != wanted[table].digest:
-            problems.append(f"table {table}: its rows differ from those that were dumped")
-    return problems
+    if course.owners is None:
+        raise RuntimeError("a database was restored before it was known with which owners")
+    return look_into(manifest, record, session, course.owners, jobs, on_progress=course.on_progress, check=course.check)

@@ -30,12 +30,12 @@ Large objects are refused beforehand."""
 
 # pg_dump leaves none of these out with the schema: the fence is on the user's tables, the others are in no schema.
 _OWN_FENCE = f"{SCHEMA}_fence"
-_OWN_KINDS = ("PUBLICATION", "PUBLICATION TABLE", "EVENT TRIGGER")
+_OWN_PUBLICATION = f"{SCHEMA}(?:_part)?"
 # A line of `pg_restore --list`: number; catalog and OID; kind, schema (`-`: none), name, owner. Names may have spaces;
 # a publication's table stands behind the publication; the owner may well be called as the tool is.
 _NOT_RESTORED = re.compile(
-    rf"^\d+; \d+ \d+ (TRIGGER .+ {_OWN_FENCE} |PUBLICATION TABLE .+ {SCHEMA}\w* \S+ \S"
-    rf"|({'|'.join(_OWN_KINDS)}) - {SCHEMA}|COMMENT - EXTENSION )"
+    rf"^\d+; \d+ \d+ (TRIGGER .+ {_OWN_FENCE} |PUBLICATION TABLE .+ {_OWN_PUBLICATION} \S+ \S"
+    rf"|PUBLICATION - {_OWN_PUBLICATION} |COMMENT - EXTENSION )"
 )
 
 _LOCK_WAIT = "--lock-wait-timeout=10000"
@@ -169,7 +169,8 @@ def _without_grants_for_a_move(entry: Entry) -> Entry:
 
 
 def _is_own(entry: Entry) -> bool:
-    """The tool's fence on the user's tables, its publications and event triggers."""
+    """The tool's fence on the user's tables, and its publications: a user's may well begin as they do."""
     if entry.kind == "TRIGGER":
         return f"EXECUTE FUNCTION {SCHEMA}." in entry.sql
-    return entry.kind in _OWN_KINDS and entry.name.startswith(SCHEMA)
+    publication = entry.name.partition(" ")[0] if entry.kind == "PUBLICATION TABLE" else entry.name
+    return entry.kind.startswith("PUBLICATION") and re.fullmatch(_OWN_PUBLICATION, publication) is not None

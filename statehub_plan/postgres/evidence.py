@@ -63,6 +63,7 @@ UNSIGNED_BACKUP = f"while {KEY_VARIABLE} names a key it does not count, and the 
 UNSIGNED_DRILL = "it is recorded as unsigned and does not count; the next `apply` drills again"
 
 _FOLDER = "drills"
+_EARLIER = "statement.schema_version"
 _SIGNATURE = f"{MANIFEST}.sig"
 _MAX_BYTES = 64 * 1024 * 1024
 _MAX_SIGNATURE_BYTES = 64 * 1024
@@ -152,11 +153,18 @@ def verify_evidence(file: Path, signers: Sequence[Signer] | None = None) -> Veri
     """What a file of evidence says, once its signature was found good; runs ssh-keygen, reaches no server.
 
     Without `signers` the key is named but nobody vouches for it. StatehubError: `evidence-malformed`,
-    `evidence-unsigned`, `evidence-refused` (changed after signing, by an unknown or untimely key).
+    `evidence-outdated` (of an earlier release), `evidence-unsigned`, `evidence-refused` (changed after signing, by an
+    unknown or untimely key).
     """
     try:
         evidence = read_document(file, DrillEvidence, signed="statement", max_bytes=_MAX_BYTES)
     except ValueError as problem:
+        if _EARLIER in str(problem):
+            raise StatehubError(
+                code="evidence-outdated",
+                what=f"{file} is evidence of an earlier release, whose drills compared rows of tables and nothing else",
+                hint="drill again; what it says can still be verified with the release that wrote it",
+            ) from problem
         hint = "name a file that `drill restore` has left in a backup's folder `drills`"
         raise StatehubError(code="evidence-malformed", what=f"{file} is no evidence: {problem}", hint=hint) from problem
     report = evidence.statement

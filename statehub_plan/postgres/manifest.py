@@ -10,9 +10,9 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Literal, NamedTuple, Self
+from typing import Annotated, Literal, NamedTuple, Self
 
-from pydantic import ValidationError
+from pydantic import BaseModel, PlainSerializer, ValidationError
 
 from statehub_plan.errors import StatehubError
 from statehub_plan.model.base import SKEW, Frozen, Instant, digest
@@ -20,17 +20,22 @@ from statehub_plan.model.plan import Identity
 from statehub_plan.postgres.workers import OnProgress, Progress, nobody_looks, nothing_to_lose
 
 __all__ = [
+    "CATALOG",
     "DUMP",
     "ENCRYPTED_SUFFIX",
     "MANIFEST",
+    "OUTDATED",
     "PARTIAL",
     "RESTORE_LIST",
     "Backup",
+    "BackupCatalog",
     "BackupFile",
+    "BackupSequence",
     "BackupTable",
     "Encrypted",
     "Found",
     "Manifest",
+    "Moved",
     "PlainContent",
     "Stamps",
     "find_backups",
@@ -46,12 +51,17 @@ DUMP = "dump"
 PARTIAL = ".partial-"
 RESTORE_LIST = f"{DUMP}/restore.list"
 """What of the dump pg_restore is to restore (`--use-list`): all but the tool's own objects."""
+CATALOG = f"{DUMP}/catalog.json.gz"
+"""What the catalog said of every object of the user's (`inventory.CatalogRecord`)."""
 ENCRYPTED_SUFFIX = ".age"
 
 _READ_BYTES = 1024 * 1024
 _MAX_MANIFEST_BYTES = 256 * 1024 * 1024
 
 Stamps = tuple[tuple[str, int, int, int, int], ...]
+
+BigInteger = Annotated[int, PlainSerializer(str, return_type=str, when_used="json")]
+"""64 bits, as text in JSON: RFC 8785 numbers are doubles."""
 
 
 class PlainContent(Frozen):
@@ -71,10 +81,53 @@ class BackupFile(Frozen):
 
 
 class BackupTable(Frozen):
-    """What a table held at the dump's snapshot, as `content.ContentDigest` writes it."""
+    """What a table held at the dump's snapshot, as `content.ContentDigest` writes it. Tables of extensions are here too
+    where they hold rows of the user, and all large objects together as one."""
 
     table: str
     rows: int
+    digest: str
+
+
+class Moved(Frozen):
+    """What a sequence said a second time, once the dump was there."""
+
+    last_value: BigInteger
+    is_called: bool
+
+
+class BackupSequence(Frozen):
+    """What a sequence said before the dump was begun, and after it had ended where that is something else (`until`):
+    sequences have no snapshots (manual, 9.17), so the dump holds either or anything in between."""
+
+    sequence: str
+    last_value: BigInteger
+    is_called: bool
+    increment: BigInteger
+    until: Moved | None = None
+
+    def admits(self, last_value: int, is_called: bool) -> bool:
+        """Whether a dump taken between the two looks may have found this. Against its direction a sequence only goes
+        when it cycles or is set: then whatever is beyond the first look, or not beyond the second, may have been."""
+        if self.until is None:
+            return (last_value, is_called) == (self.last_value, self.is_called)
+        sign = 1 if self.increment > 0 else -1
+        first, found, last = (
+            (sign * value, called)
+            for value, called in (
+                (self.last_value, self.is_called),
+                (last_value, is_called),
+                (self.until.last_value, self.until.is_called),
+            )
+        )
+        return first <= found <= last if first <= last else found >= first or found <= last
+
+
+class BackupCatalog(Frozen):
+    """How many objects the catalog had at the dump's snapshot, and the SHA-256 of what it said of them (`CATALOG`,
+    before it is compressed and encrypted)."""
+
+    objects: int
     digest: str
 
 
@@ -87,10 +140,11 @@ class Encrypted(Frozen):
 
 class Manifest(Frozen):
     """What a backup is and holds. `taken_at`: the moment whose content it is. `kind`: `safety` for what was about to be
-    replaced, which never counts as a backup of a primary. `table_bytes`: what the tables took in the database.
-    `content_digest` covers `tables`, `digest` every other field of this manifest (canonical JSON)."""
+    replaced, which never counts as a backup of a primary. `table_bytes`: what the tables took in the database. `seeds`:
+    of the two hashes that the tables' digests are made of. `content_digest` covers `tables`, `sequences`, `catalog` and
+    `seeds`, `digest` every other field of this manifest (canonical JSON)."""
 
-    schema_version: Literal["statehub-plan/backup/v1"] = "statehub-plan/backup/v1"
+    schema_version: Literal["statehub-plan/backup/v2"] = "statehub-plan/backup/v2"
     kind: Literal["regular", "safety"]
     endpoint: str
     identity: Identity
@@ -105,28 +159,43 @@ class Manifest(Frozen):
     format: Literal["directory", "custom"]
     encryption: Encrypted | None
     files: tuple[BackupFile, ...]
+    seeds: tuple[BigInteger, BigInteger]
     tables: tuple[BackupTable, ...]
+    sequences: tuple[BackupSequence, ...]
+    catalog: BackupCatalog
     content_digest: str
     digest: str = ""
 
     def sealed(self) -> Self:
         """The same with both digests right."""
-        body = self.model_copy(update={"content_digest": content_digest(self.tables)})
+        body = self.model_copy(update={"content_digest": self.own_content_digest()})
         return body.model_copy(update={"digest": body.own_digest()})
 
     def own_digest(self) -> str:
         """What `digest` must be."""
         return digest(self.model_dump(mode="json", exclude={"digest"}))
 
+    def own_content_digest(self) -> str:
+        """What `content_digest` must be."""
+        return content_digest(self.seeds, self.tables, self.sequences, self.catalog)
+
     @property
     def restore_list(self) -> BackupFile | None:
-        """What lists what is to be restored; None in a backup that was taken before there was such a list."""
-        return next((file for file in self.files if _lists(file)), None)
+        """What lists what is to be restored."""
+        return self._file(RESTORE_LIST)
+
+    @property
+    def catalog_file(self) -> BackupFile | None:
+        """What holds the catalog."""
+        return self._file(CATALOG)
 
     @property
     def archives(self) -> tuple[BackupFile, ...]:
         """The files that hold what was dumped; exactly one where it is encrypted."""
-        return tuple(file for file in self.files if not _lists(file))
+        return tuple(file for file in self.files if file not in (self.restore_list, self.catalog_file))
+
+    def _file(self, name: str) -> BackupFile | None:
+        return next((file for file in self.files if file.path.removesuffix(ENCRYPTED_SUFFIX) == name), None)
 
     @property
     def bytes_per_s(self) -> int:
@@ -142,24 +211,51 @@ class Backup(Frozen):
     manifest: Manifest
 
 
-def content_digest(tables: tuple[BackupTable, ...]) -> str:
-    """One digest over names, row counts and digests of all tables."""
-    return digest([table.model_dump(mode="json") for table in sorted(tables, key=lambda table: table.table)])
+def content_digest(
+    seeds: tuple[int, int],
+    tables: tuple[BackupTable, ...],
+    sequences: tuple[BackupSequence, ...],
+    catalog: BackupCatalog,
+) -> str:
+    """One digest over all that a database holds: rows, large objects, values of sequences, schema."""
+    return digest(
+        {
+            "seeds": [str(seed) for seed in seeds],
+            "tables": [one.model_dump(mode="json") for one in sorted(tables, key=lambda one: one.table)],
+            "sequences": [one.model_dump(mode="json") for one in sorted(sequences, key=lambda one: one.sequence)],
+            "catalog": catalog.model_dump(mode="json"),
+        }
+    )
+
+
+OUTDATED = (
+    "taken by an earlier release, which recorded what a database holds in another way: it can still be restored by "
+    "hand, but no longer be proved, and does not count; take another backup"
+)
 
 
 class Found(NamedTuple):
-    """The backup with the latest content, and those that were passed over because they are dated in the future."""
+    """The backup with the latest content; those that were passed over because they are dated in the future; and the
+    folders of earlier releases' backups that are later than `newest`."""
 
     newest: Backup | None
     ahead: tuple[Backup, ...]
+    outdated: tuple[Path, ...] = ()
 
     @property
-    def told(self) -> str | None:
-        """What a person should know of those that were passed over; None where there are none."""
-        if not self.ahead:
-            return None
-        names = ", ".join(str(one.path) for one in self.ahead)
-        return f"dated in the future and passed over: {names} (a clock was wrong; move these folders away)"
+    def told(self) -> tuple[str, ...]:
+        """What a person should know of those that do not count; empty where there are none."""
+        ahead = ", ".join(str(one.path) for one in self.ahead)
+        outdated = ", ".join(map(str, self.outdated))
+        return tuple(
+            filter(
+                None,
+                (
+                    ahead and f"dated in the future and passed over: {ahead} (a clock was wrong; move these away)",
+                    outdated and f"{OUTDATED}: {outdated}",
+                ),
+            )
+        )
 
 
 def find_backups(
@@ -174,18 +270,22 @@ def find_backups(
 
     Reads manifests only: `verify_backup` tells whether they and the files are still what they were. What has no
     readable manifest is no backup. One that is dated further ahead than clocks may differ is passed over: it would be
-    the newest, and fresh, until that date.
+    the newest, and fresh, until that date. One of an earlier release is named and not counted.
     """
-    found = [
-        backup
-        for backup in _backups(directory)
-        if backup.manifest.kind == kind
-        and endpoint in (None, backup.manifest.endpoint)
-        and of in (None, backup.manifest.identity)
-    ]
+    found: list[Backup] = []
+    earlier: list[tuple[Path, _Earlier]] = []
+    for path, read in _manifests(directory):
+        if read.kind != kind or endpoint not in (None, read.endpoint) or of not in (None, read.identity):
+            continue
+        if isinstance(read, Manifest):
+            found.append(Backup(path=path, manifest=read))
+        else:
+            earlier.append((path, read))
     ahead = tuple(backup for backup in found if backup.manifest.taken_at > now + SKEW)
     counted = (backup for backup in found if backup.manifest.taken_at <= now + SKEW)
-    return Found(max(counted, key=lambda backup: (backup.manifest.taken_at, backup.path.name), default=None), ahead)
+    newest = max(counted, key=lambda backup: (backup.manifest.taken_at, backup.path.name), default=None)
+    later = (path for path, one in earlier if newest is None or one.taken_at > newest.manifest.taken_at)
+    return Found(newest, ahead, tuple(later))
 
 
 def newest_backup(
@@ -196,9 +296,17 @@ def newest_backup(
 
 
 def read_backup(path: Path) -> Backup:
-    """The backup in this directory; StatehubError `backup-unreadable` when it has no manifest of this version."""
+    """The backup in this directory; StatehubError `backup-outdated` when an earlier release has taken it,
+    `backup-unreadable` when it has no manifest that can be read."""
     try:
-        return _read(path)
+        read = _read(path)
+        if isinstance(read, Manifest):
+            return Backup(path=path, manifest=read)
+        raise StatehubError(
+            code="backup-outdated",
+            what=f"{path} was {OUTDATED}",
+            hint="`statehub-plan backup DOCUMENT` takes one; README says how to restore by hand",
+        )
     except OSError as error:
         why, hint = f"its {MANIFEST} can't be read: {error.strerror}", "name a directory that `backup` has made"
     except ValidationError as error:
@@ -253,18 +361,19 @@ def stamps_of(root: Path) -> Stamps:
     return tuple(found)
 
 
-def _lists(file: BackupFile) -> bool:
-    return file.path.removesuffix(ENCRYPTED_SUFFIX) == RESTORE_LIST
-
-
 def _manifest_problems(backup: Backup) -> Iterator[str]:
     manifest = backup.manifest
     if manifest.digest != manifest.own_digest():
         yield f"{MANIFEST}: its content has changed (it no longer has the digest that it carries)"
     if twice := [name for name, count in Counter(one.table for one in manifest.tables).items() if count > 1]:
         yield f"{MANIFEST}: it lists {', '.join(sorted(twice))} twice"
-    if manifest.content_digest != content_digest(manifest.tables):
-        yield f"{MANIFEST}: its tables are not those of its content digest"
+    if manifest.content_digest != manifest.own_content_digest():
+        yield f"{MANIFEST}: its tables, sequences and catalog are not those of its content digest"
+    yield from (
+        f"{MANIFEST}: it lists no {name}"
+        for name, file in ((RESTORE_LIST, manifest.restore_list), (CATALOG, manifest.catalog_file))
+        if file is None
+    )
     if manifest.encryption is not None and (
         len(manifest.archives) != 1 or any(file.plain is None for file in manifest.files)
     ):
@@ -291,14 +400,30 @@ def _file_problems(backup: Backup, file: BackupFile, look: Callable[[int], None]
         yield f"{file.path}: its content has changed (SHA-256 {sha256} instead of {file.sha256})"
 
 
-def _backups(directory: Path) -> Iterator[Backup]:
+class _Earlier(BaseModel):
+    """What has to be known of a backup of an earlier release, to say that it is one."""
+
+    schema_version: Literal["statehub-plan/backup/v1"]
+    kind: Literal["regular", "safety"]
+    endpoint: str
+    identity: Identity
+    taken_at: Instant
+
+
+def _manifests(directory: Path) -> Iterator[tuple[Path, Manifest | _Earlier]]:
     for path in sorted(directory.glob(f"*/{MANIFEST}")):
         if path.parent.name.startswith(PARTIAL):
             continue
         with suppress(OSError, ValidationError):
-            yield _read(path.parent)
+            yield path.parent, _read(path.parent)
 
 
-def _read(path: Path) -> Backup:
+def _read(path: Path) -> Manifest | _Earlier:
     with (path / MANIFEST).open("rb") as file:
-        return Backup(path=path, manifest=Manifest.model_validate_json(file.read(_MAX_MANIFEST_BYTES)))
+        text = file.read(_MAX_MANIFEST_BYTES)
+    try:
+        return Manifest.model_validate_json(text)
+    except ValidationError:
+        with suppress(ValidationError):
+            return _Earlier.model_validate_json(text)
+        raise

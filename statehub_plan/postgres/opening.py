@@ -90,7 +90,11 @@ def _is_stamped(side: Side, stamp: str | None) -> bool:
 
 
 def _with_catalog(side: Side, other_version: int, movers: Sequence[str]) -> Side:
-    return replace(side, catalog=read_catalog(side.snapshot.leader, other_version=other_version, movers=movers))
+    # Who asks what a view reads locks it. Kept until the comparison ends, those locks would keep out whoever alters one
+    # of those tables, and he everybody who comes after him, the sessions that are to read them for us too.
+    leader = side.snapshot.leader
+    with leader.transaction(force_rollback=True):
+        return replace(side, catalog=read_catalog(leader, other_version=other_version, movers=movers))
 
 
 def _snapshot(dsn: str) -> Snapshot:

@@ -25,6 +25,7 @@ _FIRST_UNPINNED_OID = 10000
 """Objects below have the same OID in every cluster and major version (access/transam.h: FirstGenbkiObjectId)."""
 _FLOATS = ("float4", "float8")
 _GEOMETRIC = ("box", "circle", "line", "lseg", "path", "point", "polygon")
+_LARGE_OBJECT_PIECE_BYTES = 16 * 1024 * 1024
 _WIDE_ROW_BYTES = 512
 """Servers compress and move values of rows of more than 2 kB; tables of such rows have more bytes a row than this."""
 
@@ -119,10 +120,17 @@ class LargeObjects(Relation):
 
     @property
     def rows(self) -> sql.Composable:
-        """Each whole; one of more than 1 GB cannot be read so, nor one that the role has no SELECT on."""
+        """As (loid, data), where `data` is a digest over pieces: `lo_get` of a whole one ends at 1 GB. Of holes the
+        zeros that every reader gets."""
         return sql.SQL(
-            "(SELECT oid AS loid, pg_catalog.lo_get(oid) AS data FROM pg_catalog.pg_largeobject_metadata) AS objects"
-        )
+            "(WITH RECURSIVE piece(loid, at, bytes, hash) AS ("
+            "SELECT l.oid, 0::int8, length(p), sha256(p) FROM pg_catalog.pg_largeobject_metadata l, "
+            "LATERAL (SELECT pg_catalog.lo_get(l.oid, 0, {size}) OFFSET 0) g(p) "
+            "UNION ALL SELECT before.loid, before.at + {size}, length(p), sha256(p) FROM piece before, "
+            "LATERAL (SELECT pg_catalog.lo_get(before.loid, before.at + {size}, {size}) OFFSET 0) g(p) "
+            "WHERE before.bytes = {size}) "
+            "SELECT loid, sha256(string_agg(hash, ''::bytea ORDER BY at)) AS data FROM piece GROUP BY loid) AS objects"
+        ).format(size=sql.Literal(_LARGE_OBJECT_PIECE_BYTES))
 
 
 @dataclass(frozen=True, slots=True)

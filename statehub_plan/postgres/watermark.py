@@ -13,11 +13,11 @@ import hashlib
 import json
 from collections.abc import Mapping
 
+from statehub_plan.postgres.catalog_sql import OWN_FENCE, OWN_PUBLICATIONS, OWN_SUBSCRIPTIONS
 from statehub_plan.postgres.connect import Connection
 
 __all__ = ["catalog_marks", "catalog_watermark", "changed_since"]
 
-_OWN = "^statehub_plan"
 _FIRST_USER_OID = 16384
 
 # Rows of these are the user's when they are in one of the user's schemas.
@@ -40,7 +40,7 @@ _IN_SCHEMAS = {
 _OF_RELATIONS = {
     "columns": ("pg_attribute", "attrelid", "attnum", "x.attnum > 0 AND r.relkind NOT IN ('i', 'I')"),
     "defaults": ("pg_attrdef", "adrelid", "adnum", "true"),
-    "triggers": ("pg_trigger", "tgrelid", "oid", f"x.tgname !~ '{_OWN}'"),
+    "triggers": ("pg_trigger", "tgrelid", "oid", f"x.tgname !~ '{OWN_FENCE}'"),
     "rules": ("pg_rewrite", "ev_class", "oid", "true"),
     "policies": ("pg_policy", "polrelid", "oid", "true"),
     "inheritance": ("pg_inherits", "inhrelid", "inhparent", "r.relkind NOT IN ('i', 'I')"),
@@ -59,15 +59,15 @@ _NUMBERED = {
     "languages": ("pg_language", "oid", "0", "true"),
     "access methods": ("pg_am", "oid", "0", "true"),
     "extensions": ("pg_extension", "oid", "0", "true"),
-    "event triggers": ("pg_event_trigger", "oid", "0", f"x.evtname !~ '{_OWN}'"),
+    "event triggers": ("pg_event_trigger", "oid", "0", "true"),
     "foreign-data wrappers": ("pg_foreign_data_wrapper", "oid", "0", "true"),
     "foreign servers": ("pg_foreign_server", "oid", "0", "true"),
     "text search mappings": ("pg_ts_config_map", "mapcfg", "maptokentype * 64 + x.mapseqno", "true"),
     "default privileges": ("pg_default_acl", "oid", "0", "true"),
-    "publications": ("pg_publication", "oid", "0", f"x.pubname !~ '{_OWN}'"),
+    "publications": ("pg_publication", "oid", "0", f"x.pubname !~ '{OWN_PUBLICATIONS}'"),
     "large objects": ("pg_largeobject_metadata", "oid", "0", "true"),
 }
-_PUBLISHED = f"pg_publication p JOIN {{catalog}} x ON x.{{column}} = p.oid WHERE p.pubname !~ '{_OWN}'"
+_PUBLISHED = f"pg_publication p JOIN {{catalog}} x ON x.{{column}} = p.oid WHERE p.pubname !~ '{OWN_PUBLICATIONS}'"
 _SCHEMAS_PUBLISHED_SINCE = 150000
 
 _WITH = """
@@ -112,7 +112,7 @@ WHERE x.setdatabase IN (0, (SELECT oid FROM pg_catalog.pg_database WHERE datname
 _GUARDED = f"""
 SELECT 'subscriptions', count(*), sum(hashtextextended(row(x.oid, x.subname, x.subowner, x.subenabled, x.subslotname,
        x.subpublications)::text, 0))
-FROM pg_catalog.pg_subscription x WHERE x.subname !~ '{_OWN}'
+FROM pg_catalog.pg_subscription x WHERE x.subname !~ '{OWN_SUBSCRIPTIONS}'
   AND x.subdbid = (SELECT oid FROM pg_catalog.pg_database WHERE datname = current_database())
 UNION ALL
 SELECT 'user mappings', count(*), sum(hashtextextended(row(x.umid, x.srvid, x.umuser)::text, 0))

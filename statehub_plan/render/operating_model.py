@@ -186,6 +186,9 @@ def _backups(plan: Plan, observation: Observation) -> list[str]:
     passed_over = backup.get("passed_over")
     if isinstance(passed_over, list) and passed_over:
         newest += f"; passed over, because dated in the future: {', '.join(map(str, passed_over))}"
+    outdated = backup.get("outdated")
+    if isinstance(outdated, list) and outdated:
+        newest += f"; of an earlier release, restorable by hand, but not counted: {', '.join(map(str, outdated))}"
     return [
         "## Backups and drills",
         "",

@@ -58,7 +58,8 @@ def execute(stage: Stage, step: Step) -> dict[str, JsonValue]:
     if drilled.trouble is not None:
         raise drilled.trouble
     return {
-        "summary": f"{report.tables} tables, {report.rows} rows, {report.restored_bytes / 1e6:.1f} MB restored in "
+        "summary": f"{report.tables} tables, {report.rows} rows, {report.sequences} sequences and {report.objects} "
+        f"objects compared, {report.restored_bytes / 1e6:.1f} MB restored in "
         f"{report.restore_ms / 1000:.1f} s, {_signed(drilled.evidence)}"
     }
 
@@ -91,10 +92,10 @@ def drill_newest(
             code="backup-missing",
             what=f"there is no backup{whose} in {directory} to restore",
             hint="take one with `statehub-plan backup DOCUMENT`",
-            details=(found.told,) if found.told else (),
+            details=found.told,
         )
-    if found.told:
-        note(found.told)
+    for told in found.told:
+        note(told)
     check_key(key, DRILL)
     identities = load_identities(settings.encryption, base_dir) if backup.manifest.encryption else None
     report = restore_drill(
@@ -126,12 +127,12 @@ def _disk(spec: CutoverSpec, base_dir: Path, endpoint: str, note: Callable[[str]
 
 
 def drill_fact(drilled: Drilled) -> tuple[str, dict[str, JsonValue]]:
-    """(state, payload) of a drill for the journal: the report without its list of tables, on which endpoint's server it
+    """(state, payload) of a drill for the journal: the report without its lists, on which endpoint's server it
     was restored, and which evidence holds the rest. `signed_by` is the fingerprint of the key, null where the evidence
     is not signed; the state is `unsigned`, which does not count, where it should have been."""
     payload: dict[str, JsonValue] = {
         "restored_on": drilled.restored_on,
-        "report": drilled.report.model_dump(mode="json", exclude={"contents"}),
+        "report": drilled.report.model_dump(mode="json", exclude={"contents", "excused"}),
         "evidence": {"file": drilled.evidence.file, "digest": drilled.evidence.digest},
         "signed_by": drilled.evidence.signed_by,
     }

@@ -700,7 +700,7 @@ ONCE: tuple[Change, ...] = (
         "version of a collation that only a check uses",
         _table("z_icu2", "a text CHECK (a > 'b' COLLATE \"C.utf8\")"),
         "UPDATE pg_collation SET collversion = '1.2.3' WHERE collname = 'C.utf8'",
-        ("collation pg_catalog.C.utf8: version",),
+        ('collation pg_catalog."C.utf8": version',),
     ),
     Change(
         "security label of the database",

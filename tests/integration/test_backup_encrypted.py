@@ -82,9 +82,10 @@ def forged(backup: Backup) -> Backup:
 
     (file,) = backup.manifest.archives
     size, sha256 = hashed(backup.path / file.path)
-    (_, listed) = backup.manifest.files
-    files = (file.model_copy(update={"size_bytes": size, "sha256": sha256}), listed)
-    manifest = backup.manifest.model_copy(update={"files": files, "size_bytes": size + listed.size_bytes}).sealed()
+    (_, *others) = backup.manifest.files
+    files = (file.model_copy(update={"size_bytes": size, "sha256": sha256}), *others)
+    size_bytes = sum(one.size_bytes for one in files)
+    manifest = backup.manifest.model_copy(update={"files": files, "size_bytes": size_bytes}).sealed()
     return backup.model_copy(update={"manifest": manifest})
 
 
@@ -135,7 +136,7 @@ def descriptors() -> list[str]:
 
 
 def test_nothing_unencrypted_touches_the_directory_while_it_is_taken(source_db: str, tmp_path: Path, key: Path) -> None:
-    """Looked at again and again while the dump is written: two files, of age's, and the dump is only half there."""
+    """Looked at again and again while the dump is written: three files, of age's, and the dump is only half there."""
     run_script(source_db, TABLES)
     run_script(source_db, f"INSERT INTO public.note SELECT n, '{CANARY}' FROM generate_series(3001, 60000) n")
     recipients = load_recipients(Encryption(recipientsFile="key.pub"), tmp_path)
@@ -148,7 +149,7 @@ def test_nothing_unencrypted_touches_the_directory_while_it_is_taken(source_db: 
                 assert CANARY.encode() not in seen[path.name]
 
     take_backup(source_db, tmp_path / "backups", endpoint="old", recipients=recipients, check=look)
-    assert ["database.dump.age", "restore.list.age"] == sorted(seen)
+    assert ["catalog.json.gz.age", "database.dump.age", "restore.list.age"] == sorted(seen)
     assert all(content.startswith(b"age-encryption.org/v1\n") for content in seen.values())
 
 

@@ -27,7 +27,7 @@ from statehub_plan.schemas import problems
 from statehub_plan.spec import starter
 from statehub_plan.steps.restore_drill import Drilled, drill_fact, drill_newest
 from tests.integration.applying import ran
-from tests.integration.drilling import BUILDING, SLOW
+from tests.integration.drilling import BUILDING, SLOW, as_an_earlier_release_left_it
 from tests.integration.moving import run_script
 from tests.integration.served_database import demand_standby
 
@@ -186,6 +186,27 @@ def test_a_backup_of_the_future_is_neither_drilled_nor_verified(document: Path) 
     for command in (("drill", "restore", document, "--endpoint", "new-home"), ("backup", "verify", document)):
         done = ran(*command)
         assert (Exit.ERROR, True, True) == (done.status, "no backup" in done.err, str(late.path) in done.err)
+
+
+def test_a_backup_of_an_earlier_release_is_told_wherever_one_is_looked_for(document: Path) -> None:
+    """Drill, verification, `doctor` and the observation that plans are made of say why it does not count."""
+    folder = document.parent / "backups"
+    taken = take_backup((document.parent / "old-home.dsn").read_text(), folder, endpoint="old-home")
+    earlier = as_an_earlier_release_left_it(taken, folder / "earlier")
+    shutil.rmtree(taken.path)
+    for command in (
+        ("drill", "restore", document, "--endpoint", "new-home"),
+        ("backup", "verify", document),
+        ("backup", "verify", earlier),
+    ):
+        refused = ran(*command)
+        said = " ".join(refused.err.split())
+        assert (Exit.ERROR, True, True) == (refused.status, "by an earlier release" in said, str(earlier) in said)
+    (check,) = (one for one in ran("doctor", document, "--json").json["checks"] if one["id"] == "backup.outdated")
+    assert (False, True) == (check["ok"], "there is no backup that counts; taken by an earlier" in check["what"])
+    observed = ran("observe", document, "--json").json["observation"]["facts"]
+    (fact,) = (one for one in observed if one["id"] == "backup")
+    assert {"passed_over": [], "outdated": [str(earlier)]} == fact["value"]
 
 
 def test_what_could_not_be_signed_is_told_and_does_not_count(document: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
+
 import psycopg
 import pytest
 
@@ -10,6 +12,8 @@ from statehub_plan.model.spec import Waiver
 from statehub_plan.postgres.by_keys import Changes
 from statehub_plan.postgres.changes import ChangeLog
 from statehub_plan.postgres.compare import Answer, compare
+from statehub_plan.postgres.opening import open_sides
+from statehub_plan.postgres.seeds import SEEDS
 from statehub_plan.postgres.snapshot import Snapshot
 from statehub_plan.render import comparison_view
 from tests.golden.golden import on_screen
@@ -140,3 +144,14 @@ def test_secrets_in_definitions_are_not_told(two: tuple[str, str]) -> None:
     } == {f"{one.kind} {one.object}" for one in found.differences}
     assert "canary" not in found.model_dump_json()
     assert "host=far" in found.model_dump_json()
+
+
+def test_whoever_alters_a_table_does_not_wait_for_the_comparison(source_db: str, target_db: str) -> None:
+    """What a view is made of was asked for, and is not locked any more: who waited for that would have everybody wait
+    behind him, the comparison's own sessions too, for ever."""
+    for dsn in (source_db, target_db):
+        run_script(dsn, "CREATE TABLE public.t (id integer); CREATE VIEW public.v AS SELECT id FROM public.t")
+    with ExitStack() as stack:
+        open_sides((source_db, target_db), None, True, (None, None), SEEDS, stack)
+        for dsn in (source_db, target_db):
+            run_script(dsn, "SET lock_timeout = '10s'; ALTER TABLE public.t ADD COLUMN more integer")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 
 import psycopg
@@ -16,10 +17,10 @@ from statehub_plan.postgres import drill
 from statehub_plan.postgres.backup import take_backup
 from statehub_plan.postgres.connect import connect
 from statehub_plan.postgres.drill import Disk, restore_drill
-from statehub_plan.postgres.manifest import Backup, newest_backup, read_backup, verify_backup
+from statehub_plan.postgres.manifest import Backup, find_backups, newest_backup, read_backup, verify_backup
 from statehub_plan.postgres.scratch import SCRATCH_PREFIX, drop_abandoned
 from statehub_plan.postgres.workers import Progress
-from tests.integration.drilling import BUILDING, SLOW
+from tests.integration.drilling import BUILDING, SLOW, as_an_earlier_release_left_it
 from tests.integration.moving import run_script, value
 
 ACTOR = Path(__file__).with_name("drill_actor.py")
@@ -192,3 +193,18 @@ def test_what_is_no_backup_says_why(tmp_path: Path) -> None:
             read_backup(tmp_path)
         assert "backup-unreadable" == caught.value.code
         assert expected in caught.value.what
+
+
+def test_what_an_earlier_release_took_says_so(backup: Backup, tmp_path: Path) -> None:
+    """It is no backup that counts, and not nothing either: whoever looks for one is told why, and what to do."""
+    folder = as_an_earlier_release_left_it(backup, tmp_path / "earlier")
+    with pytest.raises(StatehubError) as caught:
+        read_backup(folder)
+    assert ("backup-outdated", True) == (caught.value.code, "can still be restored by hand" in caught.value.what)
+    found = find_backups(tmp_path, now=datetime.now(UTC))
+    assert (backup.path, (), ()) == (found.newest and found.newest.path, found.outdated, found.told)
+    (backup.path / "manifest.json").unlink()
+    found = find_backups(tmp_path, now=datetime.now(UTC), endpoint="old", of=backup.manifest.identity)
+    assert (None, (folder,)) == (found.newest, found.outdated)
+    assert [True] == ["taken by an earlier release" in one for one in found.told]
+    assert () == find_backups(tmp_path, now=datetime.now(UTC), endpoint="other").told

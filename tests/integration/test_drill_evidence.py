@@ -258,3 +258,13 @@ def test_a_signed_manifest_cannot_be_made_to_fit(backup: Backup, keys: Keys) -> 
     (backup.path / "manifest.json.sig").unlink()
     assert check_backup(read_backup(backup.path)).sound
     assert ("the manifest is not signed",) == check_backup(read_backup(backup.path), signers=signers).problems
+
+
+def test_evidence_of_an_earlier_release_says_so(backup: Backup, report: DrillReport, keys: Keys) -> None:
+    """It has not been changed after it was signed: its drill compared less, and that is what is said."""
+    kept, _ = keep_evidence(backup, report, keys.key("operator"))
+    file = Path(kept.file)
+    file.write_text(file.read_text().replace("statehub-plan/restore-drill/v2", "statehub-plan/restore-drill/v1"))
+    with pytest.raises(StatehubError) as caught:
+        verify_evidence(file)
+    assert ("evidence-outdated", True) == (caught.value.code, "rows of tables and nothing else" in caught.value.what)

@@ -21,6 +21,7 @@ from statehub_plan.observe.gather import gather
 from statehub_plan.postgres.backup import take_backup
 from statehub_plan.postgres.evidence import KEY_VARIABLE, sign_manifest
 from statehub_plan.postgres.manifest import Backup
+from tests.integration.drilling import as_an_earlier_release_left_it
 from tests.integration.observing import now
 
 
@@ -51,7 +52,7 @@ def test_a_sound_backup(backup: Backup, tmp_path: Path) -> None:
     expected |= {"size_bytes": backup.manifest.size_bytes, "manifest_digest": backup.manifest.digest}
     expected |= {"encrypted": False}
     expected |= backup.manifest.identity.model_dump()
-    expected |= {"passed_over": [], "signature_missing": False}
+    expected |= {"passed_over": [], "outdated": [], "signature_missing": False}
     age_s = value.pop("age_s")
     assert expected == value
     assert epoch_s(before) - taken_at <= age_s <= epoch_s(now()) - taken_at
@@ -112,7 +113,17 @@ def test_a_backup_of_the_future_is_passed_over(backup: Backup, tmp_path: Path) -
     value = _value(tmp_path)
     assert (str(backup.path), [str(copy)]) == (value["path"], value["passed_over"])
     shutil.rmtree(backup.path)
-    assert {"passed_over": [str(copy)]} == _value(tmp_path)
+    assert {"passed_over": [str(copy)], "outdated": []} == _value(tmp_path)
+
+
+def test_a_backup_of_an_earlier_release_is_named_and_not_counted(backup: Backup, tmp_path: Path) -> None:
+    """What it holds can't be proved any more: it is told where nothing later counts, and is no news where something
+    does."""
+    folder = as_an_earlier_release_left_it(backup, tmp_path / "backups" / "earlier")
+    value = _value(tmp_path)
+    assert (str(backup.path), []) == (value["path"], value["outdated"])
+    shutil.rmtree(backup.path)
+    assert {"passed_over": [], "outdated": [str(folder)]} == _value(tmp_path)
 
 
 def test_no_backup_is_known_to_be_none(tmp_path: Path) -> None:

@@ -129,6 +129,7 @@ def test_hard_rules_are_denials_and_advice_is_a_warning(policies: tuple[PolicySu
     """Nothing in `deny` is advisory, nothing in `warn` is more."""
     advisory = {rule.code for policy in policies for rule in policy.rules if rule.level is Level.ADVISORY}
     assert {
+        "backup_fresh.outdated",
         "backup_fresh.passed_over",
         "deferred_lanes.waiting",
         "expected_gap.long",

@@ -10,7 +10,7 @@ from pydantic import TypeAdapter
 from statehub_plan.model.base import canonical
 from statehub_plan.model.facts import Evidence, EvidenceStatus, Fact, FactStatus, Observation
 from statehub_plan.model.plan import Direction, Plan
-from statehub_plan.model.record import Lease, Record, RecordKind
+from statehub_plan.model.record import RESTORE_DRILL, Lease, Record, RecordKind
 from statehub_plan.model.spec import CutoverPlan
 from statehub_plan.planning import make_plan
 
@@ -178,6 +178,7 @@ def same(one: Any, other: Any) -> bool:
 def restored(**changes: Any) -> dict[str, Any]:
     """A restore drill that counts for `retirable`, but for `changes` of its record or, by the same name, its report."""
     report: dict[str, Any] = {
+        "schema_version": RESTORE_DRILL,
         "endpoint": "away",
         "identity": identity("away"),
         "manifest_digest": "sha256:1",

@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 
 from statehub_plan.errors import Refusal
-from statehub_plan.postgres.drill import Disk, no_fault_of_the_backup
+from statehub_plan.model.record import RESTORE_DRILL
+from statehub_plan.postgres.drill import Disk, DrillReport, no_fault_of_the_backup
+from statehub_plan.postgres.manifest import BackupSequence, Moved
 
 
 @pytest.mark.parametrize(
@@ -42,3 +44,39 @@ def test_a_disk_keeps_what_is_to_stay_free() -> None:
     for figure in ("29 MiB of disk left", "about 20 MiB", "10 MiB are to stay"):
         assert figure in caught.value.what
     assert "--endpoint" in caught.value.hint
+
+
+def test_planners_know_the_report_by_its_name() -> None:
+    """What counts is what this release writes; nobody who plans loads what restores."""
+    assert RESTORE_DRILL == DrillReport.model_fields["schema_version"].default
+
+
+@pytest.mark.parametrize(
+    ("increment", "first", "last", "admitted", "refused"),
+    [
+        (1, (5, True), None, [(5, True)], [(5, False), (4, True), (6, True)]),
+        (1, (5, False), (5, True), [(5, False), (5, True)], [(4, True), (6, False)]),
+        (1, (5, True), (9, True), [(5, True), (7, True), (9, True)], [(5, False), (4, True), (10, True)]),
+        (-3, (5, True), (-1, True), [(5, True), (2, True), (-1, True)], [(8, True), (-4, True), (5, False)]),
+        (
+            1,
+            (98, True),
+            (3, True),
+            [(98, True), (100, True), (1, True), (3, True)],
+            [(4, True), (97, True), (50, True)],
+        ),
+    ],
+    ids=["still", "first call", "forward", "backward", "cycled"],
+)
+def test_a_dumped_sequence_lies_between_its_two_looks(
+    increment: int,
+    first: tuple[int, bool],
+    last: tuple[int, bool] | None,
+    admitted: list[tuple[int, bool]],
+    refused: list[tuple[int, bool]],
+) -> None:
+    """In its own direction; and exactly what it was where it stood still."""
+    until = Moved(last_value=last[0], is_called=last[1]) if last else None
+    one = BackupSequence(sequence="s.q", last_value=first[0], is_called=first[1], increment=increment, until=until)
+    assert [True] * len(admitted) == [one.admits(*value) for value in admitted]
+    assert [False] * len(refused) == [one.admits(*value) for value in refused]

@@ -81,6 +81,9 @@ def test_only_the_tools_own_stays_out_of_a_restore() -> None:
         "21; 1259 16411 TABLE public statehub_plan_fence statehub_plan",
         "22; 2620 16412 TRIGGER public note audit statehub_plan",
         "23; 6104 16413 PUBLICATION - theirs statehub_plan",
+        "23; 6104 16418 PUBLICATION - statehub_planning owner",
+        "24; 6106 16419 PUBLICATION TABLE public statehub_planning note owner",
+        "24; 3466 16420 EVENT TRIGGER - statehub_plan_like owner",
         "24; 6106 16414 PUBLICATION TABLE public theirs note statehub_plan",
         "25; 6106 16415 PUBLICATION TABLE my schema theirs note statehub_plan_owner",
     ]

@@ -417,11 +417,13 @@ def test_a_restore_drill_stands_for_the_present_backups() -> None:
         {"restored_on": "home"},
         {"restored_on": None},
         {"restored_on": "a name that the plan has no more"},
+        {"schema_version": "statehub-plan/restore-drill/v1"},
+        {"schema_version": None},
     ],
 )
 def test_a_restore_drill_of_something_else_is_due_again(changes: dict[str, Any]) -> None:
     """Of another database under the same name, of a plain backup, of one that is years old, on the fallback itself; or
-    recorded by a release that did not say."""
+    recorded by a release that did not say, or compared less."""
     values = retirable(restored(**changes), manifest_digest="sha256:later")
     assert Due.DUE is drill_state(values)
     assert ["restore-drill", "failover-drill", "retire"] == kinds(plan(values, RETIRING))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from statehub_plan.model.preflight import Severity
+from statehub_plan.postgres.catalog_sql import OWN_PUBLICATIONS
 from statehub_plan.postgres.checks.declare import Look, Place, Query, Seen, check, ident, literal
 from statehub_plan.postgres.checks.questions import OWN, ROLE, SETTINGS, integer, role, setting
 
@@ -22,7 +23,9 @@ _SENDERS = Query(
     f"ON w.pid = s.active_pid WHERE s.slot_name ~ '{OWN}') FROM pg_stat_get_wal_senders()"
 )
 _ROLES = Query("SELECT rolname, rolcanlogin AND (rolreplication OR rolsuper) FROM pg_roles")
-_PUBLICATIONS = Query(f"SELECT pubname, puballtables FROM pg_publication WHERE pubname !~ '{OWN}' ORDER BY pubname")
+_PUBLICATIONS = Query(
+    f"SELECT pubname, puballtables FROM pg_publication WHERE pubname !~ '{OWN_PUBLICATIONS}' ORDER BY pubname"
+)
 
 
 @check(

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from statehub_plan.model.preflight import Severity
-from statehub_plan.postgres.catalog_sql import the_tools_freeze
+from statehub_plan.postgres.catalog_sql import OWN_FENCE, the_tools_freeze
 from statehub_plan.postgres.checks.declare import Look, Place, Query, Seen, check, ident
-from statehub_plan.postgres.checks.questions import OWN, TABLES, USER_SCHEMA, not_extension, tables
+from statehub_plan.postgres.checks.questions import TABLES, USER_SCHEMA, not_extension, tables
 from statehub_plan.postgres.connect import USER_TABLES
 
 __all__: list[str] = []
@@ -33,13 +33,13 @@ _TRIGGERS = Query(
     f"""
     SELECT c.oid::regclass::text, t.tgname, t.tgenabled::text FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid
     JOIN pg_namespace n ON n.oid = c.relnamespace
-    WHERE NOT t.tgisinternal AND t.tgenabled IN ('A', 'R') AND t.tgname !~ '{OWN}' AND {USER_SCHEMA} ORDER BY 1, 2
+    WHERE NOT t.tgisinternal AND t.tgenabled IN ('A', 'R') AND t.tgname !~ '{OWN_FENCE}' AND {USER_SCHEMA} ORDER BY 1, 2
     """
 )
 _EVENT_TRIGGERS = Query(
     f"""
     SELECT e.evtname, e.evtevent FROM pg_event_trigger e
-    WHERE e.evtenabled <> 'D' AND e.evtname !~ '{OWN}' AND {not_extension("pg_event_trigger", "e.oid")} ORDER BY 1
+    WHERE e.evtenabled <> 'D' AND {not_extension("pg_event_trigger", "e.oid")} ORDER BY 1
     """
 )
 _RULES = Query(

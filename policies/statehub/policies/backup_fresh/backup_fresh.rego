@@ -135,6 +135,26 @@ warn contains finding if {
 }
 
 # METADATA
+# title: A backup of an earlier release was not counted
+# description: Tells why a folder that is not empty holds no backup that counts, before somebody relies on what is there.
+# custom:
+#   code: backup_fresh.outdated
+#   remedy: Take a backup; the earlier one can be restored by hand, but no longer be proved.
+warn contains finding if {
+	count(lib.risky) > 0
+	some folder in input.observed.facts.backup.value.outdated
+	finding := {
+		"code": "backup_fresh.outdated",
+		"level": "advisory",
+		"message": sprintf("%s was taken by an earlier release, and counts as no backup", [folder]),
+		"step": null,
+		"path": "observed.facts.backup",
+		"evidence": {"path": folder},
+		"remedy": "Take a backup; the earlier one can be restored by hand, but no longer be proved.",
+	}
+}
+
+# METADATA
 # title: The backup's bytes are not what was written
 # description: Prevents trusting a dump that a full disk cut short or that somebody touched.
 # custom:

@@ -108,6 +108,18 @@ test_passed_over_misses_what_an_earlier_release_did_not_say if {
 	_warned(fixture.removed(_holding, "/observed/facts/backup/value/passed_over")) == set()
 }
 
+test_outdated_denies_nothing_and_warns_of_what_an_earlier_release_took if {
+	document := _with_backup("outdated", ["backups/wsl2-0", "backups/wsl2-3"])
+	_warned(document) == {"backup_fresh.outdated"}
+	_codes(document) == set()
+}
+
+test_outdated_allows_none if _warned(_holding) == set()
+
+test_outdated_misses_what_an_earlier_release_did_not_say if {
+	_warned(fixture.removed(_holding, "/observed/facts/backup/value/outdated")) == set()
+}
+
 test_checksum_denies_changed_bytes if _codes(_with_backup("checksum_ok", false)) == {"backup_fresh.checksum"}
 
 test_checksum_denies_an_empty_file if _codes(_with_backup("size_bytes", 0)) == {"backup_fresh.checksum"}
