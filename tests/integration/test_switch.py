@@ -104,6 +104,7 @@ def test_a_disk_that_is_full_while_following_loses_nothing(source_db: str, targe
             for side in (pair.old, pair.new):
                 side.admin("BEGIN READ WRITE; ALTER TABLE public.doc SET TABLESPACE pg_default; COMMIT")
             _outside(target_db, f"DROP TABLESPACE {tablespace}")
+        pair.assert_equal()
 
 
 def _outside(dsn: str, statement: str) -> None:
@@ -135,4 +136,3 @@ def _fill_up(pair: Moved, place: Path) -> None:
         written.stop()
         written.assert_nothing_lost(pair.old)
         assert [(10_001,)] == pair.old.admin("SELECT count(*) FROM public.doc WHERE id >= 10000")
-        pair.assert_equal()
