@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from psycopg import sql
 
@@ -36,6 +37,11 @@ _SENT = {
     "timestamp": "timestamp_send({})",
     "timestamptz": "timestamptz_send({})",
 }
+_OF_TEXT = 'hashtextextended({} COLLATE "C", {})'
+# A record of one bytea has exactly its hash (rowtypes.c: 31 · 0 + h), which has no name in SQL before 18; of a NULL it
+# would have one that depends on no seed.
+_OF_BYTES = "CASE WHEN {0} IS NOT NULL THEN hash_record_extended(ROW({0}), {1}) END"
+_OF_UUID = "uuid_hash_extended({}, {})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +50,7 @@ class RowHash:
     both hashes, as expressions over that query's columns (named r, c0, c1 …, i0, i1 …)."""
 
     values: sql.Composed
-    hashes: tuple[sql.Composed, sql.Composed]
+    hashes: tuple[sql.SQL, sql.SQL]
 
 
 def row_hash(columns: Iterable[Column], seeds: Seeds, *, utf8: bool, wide: bool) -> RowHash:
@@ -59,11 +65,14 @@ def row_hash(columns: Iterable[Column], seeds: Seeds, *, utf8: bool, wide: bool)
     binary = _binary([column for column in ordered if column.exact_type not in (*_INTEGERS, *_HASHED)])
     values = [
         *(sql.SQL("ARRAY[{}]::pg_catalog.bytea[] AS r").format(sql.SQL(", ").join(binary)) for _ in binary[:1]),
-        *(sql.SQL("{} AS {}").format(_hashable(each, utf8, wide), _name("c", n)) for n, each in enumerate(hashed)),
-        *(sql.SQL("{} AS {}").format(_integer(each), _name("i", n)) for n, each in enumerate(integers)),
+        *(sql.SQL(f"{{}} AS c{place}").format(_hashable(each, utf8, wide)) for place, each in enumerate(hashed)),
+        *(
+            sql.SQL(f"{_INTEGERS[each.exact_type]} AS i{place}").format(each.exact)
+            for place, each in enumerate(integers)
+        ),
     ]
-    own = [(_own_hash(column, utf8), _name("c", number)) for number, column in enumerate(hashed)]
-    ours, other = (_hash(bool(binary), own, len(integers), seed) for seed in seeds)
+    own = tuple(_OF_UUID if each.exact_type == "uuid" else _OF_TEXT if utf8 else _OF_BYTES for each in hashed)
+    ours, other = (sql.SQL(_hash(bool(binary), own, len(integers), seed)) for seed in seeds)
     return RowHash(sql.SQL(", ").join(values), (ours, other))
 
 
@@ -78,46 +87,36 @@ def _binary(columns: Sequence[Column]) -> list[sql.Composable]:
     return [*sent, sql.SQL("record_send(ROW({}))").format(sql.SQL(", ").join(rest))] if rest else sent
 
 
-def _hash(binary: bool, own: Sequence[tuple[sql.SQL, sql.Identifier]], integers: int, seed: int) -> sql.Composed:
+# Tables of a kind are many, and all of them are asked with the same seeds.
+@lru_cache(maxsize=1024)
+def _hash(binary: bool, own: tuple[str, ...], integers: int, seed: int) -> str:
     """The values' own hashes, each under a seed of its own, put together by exclusive or, and that hashed once more:
     else a sum over rows would not tell in which row a value stood. An integer needs no hash of its own where it can be
     part of a seed."""
     literals = _literals(seed)
     numbers = iter(range(integers))
-    terms: list[sql.Composable] = []
-    for call, name in own:
+    terms = []
+    for place, call in enumerate(own):
         number = next(numbers, None)
         value, none = _carried(number, literals), _carried(number, literals)
-        terms.append(sql.SQL("coalesce({}, {})").format(call.format(name, value), _rehashed(none)))
+        terms.append(f"coalesce({call.format(f'c{place}', value)}, {_rehashed(none)})")
     if binary:
-        terms.append(sql.SQL("hash_array_extended(r, {})").format(next(literals)))
-    mixed: sql.Composable = sql.SQL(" # ").join(terms) if terms else next(literals)
+        terms.append(f"hash_array_extended(r, {next(literals)})")
+    mixed = " # ".join(terms) if terms else next(literals)
     left = [_carried(number, literals) for number in numbers]
-    if not left:
-        return _rehashed(mixed)
-    for integer in left[:-1]:
-        mixed = _rehashed(sql.SQL("{} # {}").format(integer, mixed))
-    return _rehashed(sql.SQL("{} # {}").format(left[-1], mixed))
+    for integer in left:
+        mixed = _rehashed(f"{integer} # {mixed}")
+    return mixed if left else _rehashed(mixed)
 
 
-def _carried(number: int | None, literals: Iterator[sql.Composable]) -> sql.Composable:
+def _carried(number: int | None, literals: Iterator[str]) -> str:
     """A seed that no two values of this integer column share, or one without a column."""
-    if number is None:
-        return next(literals)
-    return sql.SQL("coalesce({} # {}, {})").format(_name("i", number), next(literals), next(literals))
+    return next(literals) if number is None else f"coalesce(i{number} # {next(literals)}, {next(literals)})"
 
 
-def _rehashed(seed: sql.Composable) -> sql.Composed:
+def _rehashed(seed: str) -> str:
     """The seed itself, hashed: all of its 64 bits count, other than in `hashint8extended`, which folds them to 32."""
-    return sql.SQL("hashtextextended('' COLLATE \"C\", {})").format(seed)
-
-
-def _own_hash(column: Column, utf8: bool) -> sql.SQL:
-    """Of a value and a seed."""
-    if column.exact_type == "uuid":
-        return sql.SQL("uuid_hash_extended({}, {})")
-    # A record of one bytea has exactly its hash (rowtypes.c: 31 · 0 + h), which has no name in SQL before 18.
-    return sql.SQL('hashtextextended({} COLLATE "C", {})' if utf8 else "hash_record_extended(ROW({}), {})")
+    return _OF_TEXT.format("''", seed)
 
 
 def _hashable(column: Column, utf8: bool, wide: bool) -> sql.Composable:
@@ -128,18 +127,10 @@ def _hashable(column: Column, utf8: bool, wide: bool) -> sql.Composable:
     return sql.SQL("textcat({}, '')").format(column.exact) if wide else column.exact
 
 
-def _integer(column: Column) -> sql.Composed:
-    return sql.SQL(_INTEGERS[column.exact_type]).format(column.exact)
-
-
-def _name(letter: str, number: int) -> sql.Identifier:
-    return sql.Identifier(f"{letter}{number}")
-
-
-def _literals(seed: int) -> Iterator[sql.Composable]:
+def _literals(seed: int) -> Iterator[str]:
     """Seeds without end, all of them from one."""
     number = 0
     while True:
         found = hashlib.blake2b(f"{seed}:{number}".encode(), digest_size=8).digest()
-        yield sql.SQL("({}::pg_catalog.int8)").format(sql.Literal(int.from_bytes(found, "big", signed=True)))
+        yield f"('{int.from_bytes(found, 'big', signed=True)}'::pg_catalog.int8)"
         number += 1

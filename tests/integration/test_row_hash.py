@@ -9,12 +9,14 @@ from itertools import combinations
 import psycopg
 import pytest
 
+from statehub_plan.demo.cluster import Cluster
 from statehub_plan.postgres.compare import compare
 from statehub_plan.postgres.connect import Connection, connect
 from statehub_plan.postgres.content import digest_rows
 from statehub_plan.postgres.relations import PageRange, Relation, read_relations
 from statehub_plan.postgres.seeds import SEEDS, Seeds
 from statehub_plan.postgres.snapshot import pin_rendering
+from tests.integration.test_corpus_content import database_with
 
 WHOLE = PageRange(0, None, 1.0)
 
@@ -126,6 +128,23 @@ def test_what_a_copy_carries_over_is_equal_however_it_was_computed(source_db: st
                     arriving.write(block)
     found = compare(source_db, target_db)
     assert (found.differences, found.unknown) == ((), ())
+
+
+def test_no_encoding_hides_a_missing_text(source_cluster: Cluster, target_cluster: Cluster) -> None:
+    """Rows that differ beside a NULL text do so in Latin-1, too; and what is equal is so in another encoding."""
+    columns = "a int4, b text, c varchar, d bool, e int8, f uuid"
+    rows = ["(1, NULL, 'é', true, 7, NULL)", "(2, NULL, 'é', true, 7, NULL)", "(1, NULL, 'é', NULL, 7, NULL)"]
+    rows += ["(NULL, NULL, NULL, NULL, NULL, NULL)", "(1, '', '', false, 0, NULL)", "(1, '', NULL, false, 0, NULL)"]
+    found = []
+    for cluster, encoding in ((source_cluster, "LATIN1"), (target_cluster, "UTF8"), (target_cluster, "LATIN1")):
+        with (
+            database_with(cluster, f"ENCODING '{encoding}' LOCALE 'C'") as dsn,
+            connect(dsn, purpose="test") as session,
+        ):
+            pin_rendering(session)
+            found.append([digest_of(session, columns, row) for row in rows])
+    assert len(rows) == len(set(found[0]))
+    assert found[0] == found[1] == found[2]
 
 
 @pytest.mark.parametrize("declaration", PAIRS)
