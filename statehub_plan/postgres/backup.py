@@ -15,6 +15,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import BinaryIO, Literal
 
+import psycopg
+
 from statehub_plan.errors import Refusal, refused_by_system
 from statehub_plan.postgres import age
 from statehub_plan.postgres.connect import SCHEMA, Connection
@@ -29,6 +31,7 @@ from statehub_plan.postgres.manifest import (
     RESTORE_LIST,
     Backup,
     BackupFile,
+    BackupSequence,
     Encrypted,
     Manifest,
     PlainContent,
@@ -87,8 +90,7 @@ def take_backup(
                 files = _dump_encrypted(snapshot, partial, recipients, packed, telling)
             else:
                 files = _dump_directory(snapshot, partial, jobs, packed, telling)
-            with snapshot.join() as reader:
-                sequences = spans(held, read_all_sequences(reader))
+            sequences = _moved_meanwhile(held, snapshot, dsn)
             tables = digest_tables(held.relations, snapshot.join, jobs, on_progress=on_progress, check=check)
             require_still(held, snapshot, dsn)
             tool = run_tool("pg_dump", ["--version"], snapshot.leader, min_major=major_of(snapshot.leader)).strip()
@@ -118,6 +120,15 @@ def take_backup(
             shutil.rmtree(partial, ignore_errors=True)
             raise
     return Backup(path=directory / name, manifest=manifest)
+
+
+def _moved_meanwhile(held: Inventory, snapshot: Snapshot, dsn: str) -> tuple[BackupSequence, ...]:
+    try:
+        with snapshot.join() as reader:
+            return spans(held, read_all_sequences(reader))
+    except (psycopg.errors.UndefinedTable, KeyError):
+        require_still(held, snapshot, dsn)  # says which of them was dropped or renamed
+        raise
 
 
 class _Telling:

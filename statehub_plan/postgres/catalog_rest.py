@@ -105,7 +105,8 @@ SELECT {sql_word("m.usename")} || ' on ' || {sql_word("m.srvname")}, NULL, CASE
        WHEN m.umoptions IS NULL AND NOT (r.rolsuper OR CASE m.umuser WHEN 0 THEN pg_has_role(s.srvowner, 'USAGE')
             ELSE m.usename = current_user AND (pg_has_role(s.srvowner, 'USAGE')
                  OR has_server_privilege(s.oid, 'USAGE')) END)
-       THEN jsonb_build_object('unseen', 'only its server''s owner or a superuser may see its options')
+       THEN jsonb_build_object('unseen', 'only that role itself and superusers may see its options; '
+                                         'those of a mapping for PUBLIC also its server''s owner')
        ELSE jsonb_build_object('options digest', encode(sha256(convert_to((
             SELECT jsonb_agg(o ORDER BY o COLLATE "C") FROM unnest(m.umoptions) o)::text, 'UTF8')), 'hex')) END
 FROM pg_user_mappings m JOIN pg_foreign_server s ON s.oid = m.srvid JOIN pg_roles r ON r.rolname = current_user
@@ -227,6 +228,7 @@ FROM pg_description d, pg_identify_object(d.classoid, d.objoid, d.objsubid) i
 WHERE (d.objoid >= 16384 OR d.classoid = 'pg_largeobject'::regclass OR i.identity = 'public' AND i.type = 'schema')
   AND d.classoid <> 'pg_extension'::regclass
   AND i.schema IS DISTINCT FROM 'statehub_plan' AND i.identity IS DISTINCT FROM 'statehub_plan'
+  AND coalesce(i.schema, i.identity) !~ '^pg_temp'
   AND NOT EXISTS (SELECT FROM pg_depend e WHERE e.classid = d.classoid AND e.objid = d.objoid AND e.deptype = 'e')
 """
 

@@ -184,7 +184,7 @@ def excuse_one_sided(found: CatalogObject, *, on_newer: bool) -> str | None:
     """Why it is no difference that only one side has this; `on_newer`: that side is of a later version."""
     if found.kind == "built-in" and on_newer:
         return "a later major version brought it along"
-    if found.kind == "role":
+    if found.kind == "role" and not (found.name.startswith("pg_") and found.definition["members"]):
         return "whatever names it here is told itself"
     return None
 

@@ -14,6 +14,10 @@ __all__ = ["of_the_server", "read_movers"]
 
 _PARAMETER_PRIVILEGES_SINCE = 150000
 
+_OWNS_SOMETHING = f"""EXISTS (SELECT FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+                                                WHERE c.relowner = r.oid AND {user()})"""
+_REACHES_EVERY_TABLE = "r.rolname IN ('pg_read_all_data', 'pg_write_all_data', 'pg_maintain')"
+
 # A role's settings for every database matter where that role acts; those of every role for every database always do.
 _SETTING = f"""
 {ACTING_ROLES}
@@ -25,6 +29,7 @@ LEFT JOIN pg_roles r ON r.oid = x.setrole, unnest(x.setconfig) AS s(setting)
 WHERE (d.datname = current_database()
        OR x.setdatabase = 0 AND (x.setrole = 0 OR x.setrole IN (SELECT oid FROM acting)))
   AND NOT {the_tools_freeze("x", "s.setting")}
+  AND (r.rolname IS NULL OR r.rolname <> ALL (%(movers)s) OR {_OWNS_SOMETHING})
 """
 
 _MOVERS = f"""
@@ -33,9 +38,10 @@ UNION SELECT pg_get_userbyid(n.nspowner)::text FROM pg_namespace n WHERE n.nspna
 UNION SELECT pg_get_userbyid(s.subowner)::text FROM pg_subscription s JOIN pg_database d ON d.oid = s.subdbid
 WHERE d.datname = current_database() AND s.subname ~ '{OWN_SUBSCRIPTIONS}'
 """
-# What a role may do beside what it is granted. `%(movers)s` are members of the owners because a move demands it, on one
-# side more than on the other. Superusers need be members of nothing; who may only administer a role
-# (16 makes its creator so) does not act for it. Up to 15 it is the member that inherits or not, from 16 on the grant.
+# What a role may do beside what it is granted. `%(movers)s` are members of the owners, and may read everything, because
+# a move demands it, on one side more than on the other. Superusers need be members of nothing; who may only administer
+# a role (16 makes its creator so) does not act for it. Up to 15 it is the member that inherits or not, from 16 on the
+# grant.
 _ROLE = f"""
 {ACTING_ROLES}
 SELECT r.rolname, NULL, jsonb_build_object('superuser', r.rolsuper, 'bypasses row security', r.rolbypassrls,
@@ -48,11 +54,11 @@ SELECT r.rolname, NULL, jsonb_build_object('superuser', r.rolsuper, 'bypasses ro
                    ELSE ', without inheriting' END AS member
             FROM (SELECT a.member, a.roleid, to_jsonb(a) AS j FROM pg_auth_members a) m
             JOIN pg_roles g ON g.oid = m.member
-            WHERE m.roleid = r.oid AND NOT g.rolsuper AND g.rolname <> ALL (%(movers)s)
+            WHERE m.roleid = r.oid AND NOT g.rolsuper
+              AND (g.rolname <> ALL (%(movers)s) OR NOT ({_OWNS_SOMETHING} OR {_REACHES_EVERY_TABLE}))
               AND (m.j->>'inherit_option' IS DISTINCT FROM 'false' OR m.j->>'set_option' = 'true')) x))
-FROM pg_roles r WHERE r.oid IN (SELECT oid FROM acting) AND r.rolname !~ '^pg_'
-  AND (r.rolname <> ALL (%(movers)s) OR EXISTS (SELECT FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-                                                WHERE c.relowner = r.oid AND {user()}))
+FROM pg_roles r WHERE r.oid IN (SELECT oid FROM acting) AND (r.rolname !~ '^pg_' OR {_REACHES_EVERY_TABLE})
+  AND (r.rolname <> ALL (%(movers)s) OR {_OWNS_SOMETHING})
 """
 
 _PARAMETER = f"""

@@ -45,10 +45,10 @@ _NAMED_ROLES = """named(oid) AS (
     UNION SELECT here.datdba FROM pg_database here WHERE here.datname = current_database()
     UNION SELECT c.relowner FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
     WHERE c.oid >= 16384 AND n.nspname !~ '^pg_' AND n.nspname <> 'statehub_plan')"""
-# The server depends on predefined roles and keeps no record of what they are granted; these two reach every table.
+# The server depends on predefined roles and keeps no record of what they are granted; these reach every table.
 ACTING_ROLES = f"""WITH RECURSIVE {_NAMED_ROLES}, acting(oid) AS (
     SELECT oid FROM named
-    UNION SELECT r.oid FROM pg_roles r WHERE r.rolname IN ('pg_read_all_data', 'pg_write_all_data')
+    UNION SELECT r.oid FROM pg_roles r WHERE r.rolname ~ '^pg_(read_all_data|write_all_data|maintain)$'
     UNION SELECT m.member FROM acting a JOIN pg_auth_members m ON m.roleid = a.oid)
 """
 """The roles that something here names (`named`: owners, grantees, whom a policy is for), and with those who act for

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 import traceback
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
@@ -63,6 +64,7 @@ def compare(
     changes: Changes | None = None,
     seeds: Seeds | None = None,
     timeout_s: float | None = None,
+    count_waived: bool = True,
     chunk_bytes: int = CHUNK_BYTES,
     on_progress: OnProgress = nobody_looks,
     check: Callable[[], None] = nothing_to_lose,
@@ -90,7 +92,7 @@ def compare(
     and `on_progress` (called every 50 ms) raise comes out as an exception.
 
     `content` False: `equal` says that there are as many rows, and every table's `reason` and a note say that it says no
-    more. Of tables in `waive` rows are counted too, unless `changes` or `timeout_s` are given; it decides nothing.
+    more. Of tables in `waive` rows are counted too, which decides nothing: not unless `count_waived`.
     """
     started = time.monotonic()
     waived_tables = {each.table for each in waive if each.table}
@@ -128,8 +130,7 @@ def compare(
                 notes += tuple(f"table {name} was read whole: {reason}" for name, reason in doubts.items())
             differing = [table for table in tables if table.answer is Answer.DIFFERENT]
             differences += tuple(_table_difference(table, located.get(table.table)) for table in differing)
-            # Nobody waits under a hold, or runs out of time, for what decides nothing.
-            counted = _count_rows(sides, waived_tables, labour) if changes is None and timeout_s is None else {}
+            counted = _count_rows(sides, waived_tables, labour) if count_waived else {}
             hidden_ones = unseen(source.catalog or {}, target.catalog or {})
             kept, waived = _waive((*differences, *hidden_ones), waive, counted)
             doubtful = tuple(one for one in kept if one in hidden_ones)
@@ -243,10 +244,20 @@ def _compare_tables(
             for side in ask_both(sides, names, asked, labour, "compare")
         )
         known = {}
-    for side, found in zip(sides, (ours, theirs), strict=True):
-        relations = [side.relations[name] for name in names]
-        found.update(dict.fromkeys(rewritten_tables(side.snapshot.leader, relations), _REWRITTEN))
+    for found, gone in zip((ours, theirs), _rewritten(sides, names), strict=True):
+        found.update(dict.fromkeys(gone, _REWRITTEN))
     return tuple(_table_proof(name, ours[name], theirs[name], content) for name in names), known
+
+
+def _rewritten(sides: Sides, names: Sequence[str]) -> tuple[set[str], set[str]]:
+    """Which of these tables are no longer what the snapshots saw, on either side; at once, as writers may wait."""
+
+    def look(side: Side) -> set[str]:
+        return rewritten_tables(side.snapshot.leader, map(side.relations.__getitem__, names))
+
+    with ThreadPoolExecutor(max_workers=2, thread_name_prefix="statehub-plan") as pool:
+        ours, theirs = pool.map(look, sides)
+    return ours, theirs
 
 
 def _compare_changed_keys(
@@ -285,7 +296,7 @@ def _count_rows(sides: Sides, wanted: Collection[str], labour: Labour) -> dict[s
     names = sorted(sides[0].relations.keys() & sides[1].relations.keys() & set(wanted))
     try:
         found = ask_both(sides, names, _count, labour, "count")
-        gone = [rewritten_tables(one.snapshot.leader, map(one.relations.__getitem__, names)) for one in sides]
+        gone = _rewritten(sides, names)
     except (psycopg.Error, CannotTell):
         labour.tick()  # whatever the caller has to say is not about counting
         return dict.fromkeys(names, (None, None))  # what was proved before stands

@@ -6,6 +6,7 @@ Whatever no rule here names makes a drill fail. What a rule excuses is told with
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -74,7 +75,7 @@ def _collation_of_the_place(lack: Lack) -> bool:
 
 
 def _in_the_servers_schema(lack: Lack) -> bool:
-    return lack.target is None and lack.found.object.startswith("pg_catalog.")
+    return lack.target is None and re.search(r"(^| )pg_catalog\.", lack.found.object) is not None
 
 
 def _subscription(lack: Lack) -> bool:

@@ -22,6 +22,10 @@ from statehub_plan.postgres.loading import source_settings
 from tests.integration.moving import EPOCH, PASSWORD, RUN, TERM, database, fill, make_roles, prepare, run_script
 from tests.integration.test_corpus_catalog import told
 
+_HIDDEN = (
+    "only that role itself and superusers may see its options; those of a mapping for PUBLIC also its server's owner"
+)
+
 
 @contextmanager
 def roles(*dsns: str) -> Iterator[tuple[str, str]]:
@@ -112,13 +116,26 @@ def test_a_role_that_only_one_side_names_is_a_note(
 def test_who_compares_is_a_member_without_being_a_difference(
     source_cluster: Cluster, target_cluster: Cluster, source_db: str, target_db: str
 ) -> None:
-    """A move makes the tool's role a member of the owners, on one side and not on the other."""
+    """A move makes the tool's role a member of the owners, on one side and not on the other, and sets what it needs.
+    What it may do through another role, as the service does whose role it may be, is told."""
     with roles(source_db, target_db) as (group, member):
-        on_both(source_db, target_db, f"CREATE TABLE t (a integer PRIMARY KEY); GRANT ALL ON t TO {group}")
-        each(source_db, f"REVOKE {group} FROM {member}")
+        owned = f"CREATE TABLE t (a integer PRIMARY KEY); ALTER TABLE t OWNER TO {group}"
+        on_both(source_db, target_db, owned)
+        each(source_db, f"REVOKE {group} FROM {member}", f"ALTER ROLE {member} SET work_mem = '7MB'")
         limited = target_cluster.dsn(name_of(target_db), member, PASSWORD)
         assert Answer.EQUAL is compare(source_db, limited, content=False).answer
         assert Answer.DIFFERENT is compare(source_db, target_db, content=False).answer
+        on_both(source_db, target_db, "ALTER TABLE t OWNER TO postgres; GRANT ALL ON t TO " + group)
+        assert {f"role {group}: members"} == told(compare(source_db, limited, content=False).differences)
+
+
+def test_whoever_may_read_or_write_everything_is_told(source_db: str, target_db: str) -> None:
+    """No grant in the database names them."""
+    with roles(source_db, target_db) as (_, member):
+        for privilege in ("pg_read_all_data", "pg_write_all_data"):
+            each(target_db, f"GRANT {privilege} TO {member}")
+            assert {f"role {privilege}: members"} == differences(source_db, target_db)
+            each(target_db, f"REVOKE {privilege} FROM {member}")
 
 
 def test_only_the_tools_own_freeze_is_passed_over(source_db: str, target_db: str) -> None:
@@ -212,7 +229,7 @@ def test_hidden_options_make_the_answer_unknown(
         limited = target_cluster.dsn(name_of(target_db), member, PASSWORD)
         found = compare(source_db, limited)
         assert Answer.UNKNOWN is found.answer
-        assert (f"{mapping}: target: only its server's owner or a superuser may see its options",) == found.unknown
+        assert (f"{mapping}: target: {_HIDDEN}",) == found.unknown
         waive = Waiver(kind="user mapping", object=f"{group} on far", reason="it is written anew")
         assert Answer.EQUAL is compare(source_db, limited, waive=(waive,)).answer
 

@@ -63,7 +63,7 @@ def test_rows_of_a_waived_table_are_no_news_about_definitions(two: tuple[str, st
     logs = [ChangeLog(dsn, slot=f"claims_{dsn[-12:]}", publications=["changed"], temporary=True) for dsn in two]
     with logs[0], logs[1]:
         changes = Changes(logs[0], logs[1], compare(*two, waive=waive))
-        found = compare(*two, waive=waive, changes=changes)
+        found = compare(*two, waive=waive, changes=changes, count_waived=False)
     assert any("neither catalog has changed" in note for note in found.notes)
     assert (None, None) == (found.waived[0].rows_source, found.waived[0].rows_target)
 

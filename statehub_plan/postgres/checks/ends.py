@@ -27,7 +27,11 @@ def move_of(document: CutoverPlan, *, replace: bool | None = None) -> Move:
         and spec.desired.fallback.mode is FallbackMode.FOLLOWING,
         replace=spec.transfer.target_content is TargetContent.REPLACE if replace is None else replace,
         waived_tables=frozenset(one.table for one in spec.compare.waive if one.table is not None),
-        waived_objects=frozenset((one.kind, one.object) for one in spec.compare.waive if one.kind and one.object),
+        waived_objects=frozenset(
+            (one.kind, one.object)
+            for one in spec.compare.waive
+            if one.kind and one.object and one.aspect in (None, "missing", "extra")
+        ),
         reads_changes=spec.compare.under_hold is UnderHold.CHANGES,
     )
 

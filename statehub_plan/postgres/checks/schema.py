@@ -9,6 +9,7 @@ from statehub_plan.postgres.catalog_sql import OWN_FENCE, the_tools_freeze
 from statehub_plan.postgres.checks.declare import Look, Place, Query, Seen, check, ident
 from statehub_plan.postgres.checks.questions import TABLES, USER_SCHEMA, not_extension, tables
 from statehub_plan.postgres.connect import USER_TABLES
+from statehub_plan.postgres.names import sql_word
 
 __all__: list[str] = []
 
@@ -89,8 +90,9 @@ _DATABASE_SETTINGS = Query(
 # As a comparison names them.
 _BROUGHT_ALONG = Query(
     f"""
-    SELECT 'setting', coalesce(r.rolname, 'every role') || ': ' || split_part(s, '=', 1) FROM pg_db_role_setting x
-    JOIN pg_database d ON d.oid = x.setdatabase LEFT JOIN pg_roles r ON r.oid = x.setrole, unnest(x.setconfig) s
+    SELECT 'setting', coalesce({sql_word("r.rolname")}, 'every role') || ': ' || split_part(s, '=', 1)
+    FROM pg_db_role_setting x JOIN pg_database d ON d.oid = x.setdatabase
+    LEFT JOIN pg_roles r ON r.oid = x.setrole, unnest(x.setconfig) s
     WHERE d.datname = current_database() AND NOT {the_tools_freeze("x", "s")}
     UNION ALL SELECT 'extension', e.extname FROM pg_extension e ORDER BY 1, 2
     """
