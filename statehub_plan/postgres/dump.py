@@ -172,5 +172,6 @@ def _is_own(entry: Entry) -> bool:
     """The tool's fence on the user's tables, and its publications: a user's may well begin as they do."""
     if entry.kind == "TRIGGER":
         return f"EXECUTE FUNCTION {SCHEMA}." in entry.sql
-    publication = entry.name.partition(" ")[0] if entry.kind == "PUBLICATION TABLE" else entry.name
-    return entry.kind.startswith("PUBLICATION") and re.fullmatch(_OWN_PUBLICATION, publication) is not None
+    if entry.kind == "PUBLICATION TABLE":
+        return re.search(rf"^ALTER PUBLICATION {_OWN_PUBLICATION} ", entry.sql, re.MULTILINE) is not None
+    return entry.kind == "PUBLICATION" and re.fullmatch(_OWN_PUBLICATION, entry.name) is not None

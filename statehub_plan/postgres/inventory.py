@@ -11,8 +11,9 @@ from dataclasses import dataclass
 
 from statehub_plan.errors import StatehubError
 from statehub_plan.postgres.catalog import Catalog, CatalogObject, read_catalog
+from statehub_plan.postgres.catalog_sql import OWN_PUBLICATIONS
 from statehub_plan.postgres.catalog_stamp import catalog_stamp
-from statehub_plan.postgres.connect import Connection
+from statehub_plan.postgres.connect import SCHEMA, Connection
 from statehub_plan.postgres.content import ContentDigest, digest_rows
 from statehub_plan.postgres.manifest import BackupCatalog, BackupSequence, BackupTable, Moved
 from statehub_plan.postgres.names import once, qualified
@@ -47,10 +48,13 @@ _CHUNK_BYTES = 64 * 1024 * 1024
 _FORMAT = "statehub-plan/backup-catalog/v1"
 _NAMED = 10
 
-_ROLES = """
+# Whose the tool's own objects are does not matter: no dump has them.
+_ROLES = f"""
 SELECT DISTINCT r.rolname, r.rolsuper FROM pg_roles r
 JOIN pg_shdepend u ON u.refclassid = 'pg_authid'::regclass AND u.refobjid = r.oid
-JOIN pg_database d ON d.oid = u.dbid AND d.datname = current_database()
+JOIN pg_database d ON d.oid = u.dbid AND d.datname = current_database(),
+pg_identify_object(u.classid, u.objid, u.objsubid) i
+WHERE i.schema IS DISTINCT FROM '{SCHEMA}' AND (i.identity ~ '{OWN_PUBLICATIONS}') IS NOT TRUE
 UNION SELECT rolname, rolsuper FROM pg_roles WHERE rolname = ANY (%s)
 ORDER BY 1
 """
