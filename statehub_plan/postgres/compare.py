@@ -7,6 +7,7 @@ import traceback
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import ParamSpec
@@ -119,17 +120,9 @@ def compare(
             labour = Labour(jobs, chunk_bytes, tick, theirs(on_progress))
             names = sorted((source.relations.keys() & target.relations.keys()) - waived_tables)
             sides = source, target
-            by_keys, doubts = _compare_changed_keys(sides, names, labour, changes if content else None)
-            rest = [name for name in names if name not in by_keys]
-            tables, known = _compare_tables(sides, rest, labour, content, expect_differences)
-            differing = [table for table in tables if table.answer is Answer.DIFFERENT]
-            located = locate(sides, differing, known, labour, limit=rows_listed, values=values) if content else {}
-            if changes is not None:
-                tables = _merged(tables, by_keys, changes)
-                located |= {name: Located(proof.rows, True) for name, proof in by_keys.items() if proof.rows}
-                notes += tuple(f"table {name} was read whole: {reason}" for name, reason in doubts.items())
-            differing = [table for table in tables if table.answer is Answer.DIFFERENT]
-            differences += tuple(_table_difference(table, located.get(table.table)) for table in differing)
+            asked = _Asked(content, expect_differences, rows_listed, values, changes)
+            tables, found, read_whole = _prove_tables(sides, names, labour, asked)
+            differences, notes = differences + found, notes + read_whole
             counted = _count_rows(sides, waived_tables, labour) if count_waived else {}
             hidden_ones = unseen(source.catalog or {}, target.catalog or {})
             kept, waived = _waive((*differences, *hidden_ones), waive, counted)
@@ -141,6 +134,39 @@ def compare(
         if theirs.raised(error):
             raise
         return _nothing_known(_in_words(error), content, started)
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """What is wanted to be known of the tables, as `compare` says it."""
+
+    content: bool
+    expect_differences: bool
+    rows_listed: int
+    values: bool
+    changes: Changes | None
+
+
+def _prove_tables(
+    sides: Sides, names: Sequence[str], labour: Labour, asked: _Asked
+) -> tuple[tuple[TableProof, ...], tuple[Difference, ...], tuple[str, ...]]:
+    """Every table's proof, what differs and where, and which were read whole although their changes are known."""
+    changes, content = asked.changes, asked.content
+    by_keys, doubts = _compare_changed_keys(sides, names, labour, changes if content else None)
+    rest = [name for name in names if name not in by_keys]
+    tables, known = _compare_tables(sides, rest, labour, content, asked.expect_differences)
+    located: dict[str, Located] = {}
+    if content:
+        located = locate(sides, _differing(tables), known, labour, limit=asked.rows_listed, values=asked.values)
+    if changes is not None:
+        tables = _merged(tables, by_keys, changes)
+        located |= {name: Located(proof.rows, True) for name, proof in by_keys.items() if proof.rows}
+    found = (_table_difference(table, located.get(table.table)) for table in _differing(tables))
+    return tables, tuple(found), tuple(f"table {name} was read whole: {reason}" for name, reason in doubts.items())
+
+
+def _differing(tables: Iterable[TableProof]) -> list[TableProof]:
+    return [table for table in tables if table.answer is Answer.DIFFERENT]
 
 
 class _Callers:
