@@ -16,7 +16,7 @@ from statehub_plan.model.base import SKEW, digest, epoch_s
 from statehub_plan.model.facts import Evidence as ProbeEvidence
 from statehub_plan.model.facts import EvidenceStatus, FactStatus, Observation
 from statehub_plan.model.plan import Identity
-from statehub_plan.model.record import RESTORE_DRILL
+from statehub_plan.model.record import drill_outdated
 from statehub_plan.model.spec import CutoverPlan, FailoverDrill, Stabilization, duration_s
 from statehub_plan.registers import (
     Register,
@@ -256,7 +256,7 @@ def _restore_drill(plan: CutoverPlan, observation: Observation, register: Regist
         and report.get("encrypted") == newest.get("encrypted") is not None
         and _restored_elsewhere(plan, observation, primary, value)
         and value.get("state") != "unsigned"
-        and report.get("schema_version") == RESTORE_DRILL
+        and not drill_outdated(value)
     )
     return _drill(observation, "restore", settings.max_age, now) if counts else Due.DUE
 

@@ -15,7 +15,15 @@ from pydantic import JsonValue
 from statehub_plan.abstraction import of_database
 from statehub_plan.model.base import digest, epoch_s
 from statehub_plan.model.facts import Evidence, EvidenceStatus, Fact, FactStatus
-from statehub_plan.model.record import CriterionState, CriterionStatus, DrillRecord, History, Record, RecordKind
+from statehub_plan.model.record import (
+    CriterionState,
+    CriterionStatus,
+    DrillRecord,
+    History,
+    Record,
+    RecordKind,
+    drill_outdated,
+)
 from statehub_plan.model.spec import CutoverPlan, EntryCriterion, LaneState, ObservedLane
 from statehub_plan.model.steps import StepKind
 from statehub_plan.registers import Decision
@@ -333,7 +341,7 @@ def history_of(
     drills = []
     for kind, name in ((StepKind.RESTORE_DRILL, "restore"), (StepKind.FAILOVER_DRILL, "failover")):
         for last in _facts(records, kind)[-1:]:
-            passed = last.payload.get("state") == "passed"
+            passed = last.payload.get("state") == "passed" and not drill_outdated(last.payload)
             drills.append(DrillRecord(kind=name, passed=passed, at=last.at, detail=last.payload))
     reached = {
         one.lane: lane_states(one.lane, lanes.get(one.lane), records, seen) for one in document.spec.entry_criteria

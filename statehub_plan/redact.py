@@ -115,6 +115,11 @@ def redact(text: str) -> str:
     return _splice(hidden, find_secrets(hidden))
 
 
+def is_secret_name(name: str) -> bool:
+    """Whether what is called so is treated as a secret: a member of a JSON object, a column."""
+    return _SENSITIVE_KEY.search(name) is not None
+
+
 def redact_json(value: JsonValue) -> JsonValue:
     """`value` with every string (keys too) redacted, and with the scalars of members named like secrets hidden."""
     if isinstance(value, str):
@@ -141,7 +146,7 @@ def find_secrets(text: str) -> tuple[tuple[int, int], ...]:
 
 
 def _redact_member(key: str, member: JsonValue) -> JsonValue:
-    if isinstance(member, str | int | float) and not isinstance(member, bool) and _SENSITIVE_KEY.search(key):
+    if isinstance(member, str | int | float) and not isinstance(member, bool) and is_secret_name(key):
         return MASK
     return redact_json(member)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import StrEnum
 from typing import Annotated, Literal
 
@@ -155,6 +156,12 @@ class CriterionState(Frozen):
 
 RESTORE_DRILL = "statehub-plan/restore-drill/v2"
 """What the report of a restore drill is called. Those of an earlier release compared rows and nothing else."""
+
+
+def drill_outdated(detail: Mapping[str, JsonValue]) -> bool:
+    """Whether a restore drill on record is of an earlier release, whose drills count no longer."""
+    report = detail.get("report")
+    return isinstance(report, Mapping) and report.get("schema_version") != RESTORE_DRILL
 
 
 class DrillRecord(Frozen):

@@ -7,8 +7,9 @@ from enum import StrEnum
 from statehub_plan.model.base import Frozen
 from statehub_plan.model.plan import Identity
 
-STREAM_PREFIX = "statehub_plan_"
-"""Every slot and subscription of the tool has a name that starts so; nothing else in a cluster should."""
+OWN_STREAMS = "^statehub_plan_[0-9]+_[0-9]+$"
+"""What the tool's slots and subscriptions are called: a regular expression, the server's and Python's. A user's own may
+begin like them."""
 
 
 class StreamState(StrEnum):
@@ -67,4 +68,4 @@ def stream_name(receiver: Identity) -> str:
     """What slot and subscription of the stream into this database are called; unique among all clusters."""
     if not receiver.known:
         raise ValueError("a stream is named after a database that is known")
-    return f"{STREAM_PREFIX}{receiver.system_identifier}_{receiver.database_oid}"
+    return f"statehub_plan_{receiver.system_identifier}_{receiver.database_oid}"

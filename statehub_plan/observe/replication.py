@@ -11,7 +11,7 @@ from pydantic import JsonValue
 
 from statehub_plan.errors import StatehubError
 from statehub_plan.model.spec import Database
-from statehub_plan.model.stream import STREAM_PREFIX
+from statehub_plan.model.stream import OWN_STREAMS
 from statehub_plan.observe.gather import Answers, Source
 from statehub_plan.observe.parallel import Attempt
 from statehub_plan.postgres.connect import Connection
@@ -46,7 +46,7 @@ def slots(connection: Connection) -> JsonValue:
         "conflicting": "conflicting" if version >= 160000 else "NULL::bool",
         "invalidation_reason": "invalidation_reason" if version >= 170000 else "NULL::text",
         "inactive_since": _EPOCH.format("inactive_since") if version >= 170000 else "NULL::int8",
-        "ours": f"starts_with(slot_name, '{STREAM_PREFIX}')",
+        "ours": f"slot_name ~ '{OWN_STREAMS}'",
     }
     return _table(connection, columns, "pg_replication_slots WHERE NOT temporary ORDER BY slot_name")
 
@@ -63,7 +63,7 @@ def subscriptions(connection: Connection) -> JsonValue:
     leader = "AND w.leader_pid IS NULL" if version >= 160000 else ""
     errors = "(SELECT t.apply_error_count FROM pg_stat_subscription_stats t WHERE t.subid = s.oid)"
     relations = "(SELECT count(*) FROM pg_subscription_rel r WHERE r.srsubid = s.oid{})"
-    ours = f"starts_with(s.subname, '{STREAM_PREFIX}')"
+    ours = f"s.subname ~ '{OWN_STREAMS}'"
     qualified = sql_qualified("n.nspname", "c.relname")
     names = (
         f"ARRAY(SELECT {qualified} FROM pg_subscription_rel r JOIN pg_class c ON c.oid = r.srrelid "

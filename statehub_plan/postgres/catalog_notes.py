@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from statehub_plan.postgres.catalog_sql import OWN_SUBSCRIPTIONS, used_collations, user
+from statehub_plan.model.stream import OWN_STREAMS
+from statehub_plan.postgres.catalog_sql import used_collations, user
 from statehub_plan.postgres.connect import Connection
 from statehub_plan.postgres.names import sql_qualified
 
@@ -18,7 +19,7 @@ SELECT 'views', {sql_qualified("n.nspname", "c.relname")}
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE c.relkind = 'm' AND {user()}
 UNION ALL SELECT 'subscriptions', s.subname FROM pg_subscription s JOIN pg_database d ON d.oid = s.subdbid
-WHERE d.datname = current_database() AND s.subname ~ '{OWN_SUBSCRIPTIONS}'
+WHERE d.datname = current_database() AND s.subname ~ '{OWN_STREAMS}'
 UNION ALL SELECT 'standard', c.relname FROM pg_class c
 WHERE c.relnamespace = to_regnamespace('information_schema') AND c.oid >= 16384 AND c.relkind IN ('r', 'p', 'v', 'm')
 UNION ALL SELECT 'collations', c.oid::regcollation::text || ' (' || c.collversion || ', now '

@@ -6,7 +6,8 @@ Rows as in `catalog_queries`. Tablespaces stay behind by design: each is one obj
 
 from __future__ import annotations
 
-from statehub_plan.postgres.catalog_sql import ACTING_ROLES, OWN_SUBSCRIPTIONS, the_tools_freeze, user
+from statehub_plan.model.stream import OWN_STREAMS
+from statehub_plan.postgres.catalog_sql import ACTING_ROLES, the_tools_freeze, user
 from statehub_plan.postgres.connect import Connection
 from statehub_plan.postgres.names import sql_qualified, sql_role, sql_word
 
@@ -36,7 +37,7 @@ _MOVERS = f"""
 SELECT session_user::text UNION SELECT current_user::text
 UNION SELECT pg_get_userbyid(n.nspowner)::text FROM pg_namespace n WHERE n.nspname = 'statehub_plan'
 UNION SELECT pg_get_userbyid(s.subowner)::text FROM pg_subscription s JOIN pg_database d ON d.oid = s.subdbid
-WHERE d.datname = current_database() AND s.subname ~ '{OWN_SUBSCRIPTIONS}'
+WHERE d.datname = current_database() AND s.subname ~ '{OWN_STREAMS}'
 """
 # What a role may do beside what it is granted. `%(movers)s` are members of the owners, and may read everything, because
 # a move demands it, on one side more than on the other. Superusers need be members of nothing; who may only administer
@@ -89,7 +90,7 @@ SELECT s.subname, NULL, jsonb_build_object('owner', pg_get_userbyid(s.subowner),
        'slot', s.subslotname, 'publications', to_jsonb(s.subpublications), 'synchronous commit', s.subsynccommit,
        'binary', s.subbinary)
 FROM pg_subscription s JOIN pg_database d ON d.oid = s.subdbid
-WHERE d.datname = current_database() AND s.subname !~ '{OWN_SUBSCRIPTIONS}'
+WHERE d.datname = current_database() AND s.subname !~ '{OWN_STREAMS}'
 """
 
 _BUILT_IN = """

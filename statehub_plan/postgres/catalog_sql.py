@@ -9,7 +9,6 @@ __all__ = [
     "FROZEN",
     "OWN_FENCE",
     "OWN_PUBLICATIONS",
-    "OWN_SUBSCRIPTIONS",
     "PLACES_OWN",
     "own",
     "privileges",
@@ -28,8 +27,6 @@ OWN_FENCE = "^statehub_plan_fence$"
 """The tool's trigger on each table of the user."""
 OWN_PUBLICATIONS = "^statehub_plan(_part)?$"
 """The tool's publications; a user's may well begin like them."""
-OWN_SUBSCRIPTIONS = "^statehub_plan_[0-9]+_[0-9]+$"
-"""The tool's subscriptions (`model.stream`)."""
 
 FROZEN = (
     "EXISTS (SELECT FROM pg_proc gate WHERE gate.pronamespace = to_regnamespace('statehub_plan') "

@@ -24,7 +24,7 @@ from statehub_plan.postgres.catalog_notes import left_out
 from statehub_plan.postgres.comparison import Answer, CannotTell, Comparison, Difference, TableProof, Waived
 from statehub_plan.postgres.connect import Connection, connect
 from statehub_plan.postgres.content import Buckets, ContentDigest, bucket_digests, count_rows, digest_rows
-from statehub_plan.postgres.locate import FIRST_BITS, BucketSums, Located, added, keyed_alike, locate
+from statehub_plan.postgres.locate import FIRST_BITS, BucketSums, Located, added, keyed_alike, locate, veiled
 from statehub_plan.postgres.opening import open_sides
 from statehub_plan.postgres.relations import PageRange, Relation, rewritten_tables
 from statehub_plan.postgres.replication import follows_by_stream
@@ -161,6 +161,7 @@ def _prove_tables(
     if changes is not None:
         tables = _merged(tables, by_keys, changes)
         located |= {name: Located(proof.rows, True) for name, proof in by_keys.items() if proof.rows}
+    located = {name: veiled(one, sides[0].relations[name]) for name, one in located.items()}
     found = (_table_difference(table, located.get(table.table)) for table in _differing(tables))
     return tables, tuple(found), tuple(f"table {name} was read whole: {reason}" for name, reason in doubts.items())
 

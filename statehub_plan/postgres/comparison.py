@@ -31,8 +31,9 @@ class ValueDifference(Frozen):
 
 class RowDifference(Frozen):
     """One row: `changed`, `missing` (only on the source) or `extra` (only on the target). `key`: its key as the text of
-    a record; None in a table without one, where `rows` says how many equal rows too many there are. `digest_*`: its two
-    hashes. `values`: the columns that differ, where they were asked for."""
+    a record, or that text's SHA-256 where a column of it is called like a secret; None in a table without one, where
+    `rows` says how many equal rows too many there are. `digest_*`: its two hashes. `values`: the columns that differ,
+    where they were asked for."""
 
     key: str | None
     what: Literal["changed", "missing", "extra"]

@@ -8,9 +8,10 @@ from pathlib import Path
 
 from statehub_plan.errors import Exit, StatehubError
 from statehub_plan.model.base import Frozen, canonical, digest
+from statehub_plan.model.record import RESTORE_DRILL
 from statehub_plan.postgres.drill import DrillReport
 from statehub_plan.postgres.manifest import MANIFEST, Backup, Manifest, read_backup
-from statehub_plan.signatures.files import read_document, write_document, write_whole
+from statehub_plan.signatures.files import AnotherSchema, read_document, write_document, write_whole
 from statehub_plan.signatures.keygen import (
     Purpose,
     SignatureProblem,
@@ -63,7 +64,7 @@ UNSIGNED_BACKUP = f"while {KEY_VARIABLE} names a key it does not count, and the 
 UNSIGNED_DRILL = "it is recorded as unsigned and does not count; the next `apply` drills again"
 
 _FOLDER = "drills"
-_EARLIER = "statement.schema_version"
+_EARLIER = "statehub-plan/restore-drill/v1"
 _SIGNATURE = f"{MANIFEST}.sig"
 _MAX_BYTES = 64 * 1024 * 1024
 _MAX_SIGNATURE_BYTES = 64 * 1024
@@ -157,14 +158,10 @@ def verify_evidence(file: Path, signers: Sequence[Signer] | None = None) -> Veri
     unknown or untimely key).
     """
     try:
-        evidence = read_document(file, DrillEvidence, signed="statement", max_bytes=_MAX_BYTES)
+        evidence = read_document(file, DrillEvidence, signed="statement", max_bytes=_MAX_BYTES, schema=RESTORE_DRILL)
+    except AnotherSchema as problem:
+        raise _not_of_this_release(file, problem) from problem
     except ValueError as problem:
-        if _EARLIER in str(problem):
-            raise StatehubError(
-                code="evidence-outdated",
-                what=f"{file} is evidence of an earlier release, whose drills compared rows of tables and nothing else",
-                hint="drill again; what it says can still be verified with the release that wrote it",
-            ) from problem
         hint = "name a file that `drill restore` has left in a backup's folder `drills`"
         raise StatehubError(code="evidence-malformed", what=f"{file} is no evidence: {problem}", hint=hint) from problem
     report = evidence.statement
@@ -184,6 +181,20 @@ def verify_evidence(file: Path, signers: Sequence[Signer] | None = None) -> Veri
         principal=principal,
         backup=_beside(file, report),
         statement=report,
+    )
+
+
+def _not_of_this_release(file: Path, problem: AnotherSchema) -> StatehubError:
+    if problem.named == _EARLIER:
+        return StatehubError(
+            code="evidence-outdated",
+            what=f"{file} is evidence of an earlier release, whose drills compared rows of tables and nothing else",
+            hint="drill again; what it says can still be verified with the release that wrote it",
+        )
+    return StatehubError(
+        code="evidence-malformed",
+        what=f"{file} can't be judged: {problem}",
+        hint="verify it with the release that wrote it, or name a file that `drill restore` of this one has left",
     )
 
 

@@ -6,11 +6,12 @@ The primary matters more than the way back: a full disk stops everybody's writes
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Literal
 
 from statehub_plan.model.base import Frozen
-from statehub_plan.model.stream import STREAM_PREFIX
+from statehub_plan.model.stream import OWN_STREAMS
 from statehub_plan.postgres.connect import Connection
 from statehub_plan.postgres.replication import drop_slot
 
@@ -51,7 +52,7 @@ def guard_slot(
     is ended. Needs REPLICATION or superuser. ValueError for a slot that is not the tool's; StatehubError when it is
     still read from after ten seconds, or the role may not drop it. Takes no lock that a writer would wait for.
     """
-    if not name.startswith(STREAM_PREFIX):
+    if re.search(OWN_STREAMS, name) is None:
         raise ValueError(f"{name} is not a slot of the tool's")
     kept = _kept(sender, name)
     reached = None if kept is None else _reached(name, kept, retained_limit_bytes, disk_free_bytes, disk_limit_bytes)

@@ -7,6 +7,7 @@ buckets cost a look at their key and are not rendered.
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -17,9 +18,9 @@ from statehub_plan.postgres.connect import Connection
 from statehub_plan.postgres.content import Buckets, ContentDigest, bucket_digests, row_hash_text, row_hashes, row_values
 from statehub_plan.postgres.relations import PageRange, Relation
 from statehub_plan.postgres.sides import Labour, Sides, ask_both
-from statehub_plan.redact import redact_json
+from statehub_plan.redact import is_secret_name, redact_json
 
-__all__ = ["FIRST_BITS", "BucketSums", "Located", "added", "keyed_alike", "locate", "matched"]
+__all__ = ["FIRST_BITS", "BucketSums", "Located", "added", "keyed_alike", "locate", "matched", "veiled"]
 
 FIRST_BITS = 10
 _ROWS_FETCHED = 50_000
@@ -200,6 +201,19 @@ def matched(left: Iterable[_Row], right: Iterable[_Row]) -> list[RowDifference]:
             what: Literal["changed", "missing", "extra"] = "extra" if one is None else "changed" if other else "missing"
             found.append(RowDifference(key=key, what=what, digest_source=one, digest_target=other))
     return found
+
+
+def veiled(located: Located, relation: Relation) -> Located:
+    """The same, with the SHA-256 of the keys' texts in their place where a column of the key is called like a secret:
+    whoever may read the table finds the row by it, and nobody reads the key."""
+    if not any(map(is_secret_name, relation.key)):
+        return located
+    rows = tuple(row.model_copy(update={"key": _veil(row.key)}) for row in located.rows)
+    return replace(located, rows=rows)
+
+
+def _veil(key: str | None) -> str | None:
+    return None if key is None else f"(sha256 {hashlib.sha256(key.encode()).hexdigest()})"
 
 
 def _unkeyed(left: Iterable[_Row], right: Iterable[_Row]) -> list[RowDifference]:

@@ -17,7 +17,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from statehub_plan.errors import StatehubError
 from statehub_plan.model.base import Frozen
-from statehub_plan.model.stream import STREAM_PREFIX, stream_name
+from statehub_plan.model.stream import OWN_STREAMS, stream_name
 from statehub_plan.postgres.connect import USER_TABLES, Connection, Table
 from statehub_plan.postgres.names import sql_qualified
 from statehub_plan.postgres.slots import ExportedSlot, create_slot, drop_slot
@@ -237,8 +237,8 @@ def follows_by_stream(connection: Connection) -> bool:
     """Whether a subscription of the tool is enabled in this database."""
     row = connection.execute(
         "SELECT EXISTS (SELECT FROM pg_subscription s JOIN pg_database d ON d.oid = s.subdbid "
-        "WHERE d.datname = current_database() AND s.subenabled AND starts_with(s.subname, %s))",
-        [STREAM_PREFIX],
+        "WHERE d.datname = current_database() AND s.subenabled AND s.subname ~ %s)",
+        [OWN_STREAMS],
     ).fetchone()
     return row == (True,)
 

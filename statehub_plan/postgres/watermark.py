@@ -13,7 +13,8 @@ import hashlib
 import json
 from collections.abc import Mapping
 
-from statehub_plan.postgres.catalog_sql import OWN_FENCE, OWN_PUBLICATIONS, OWN_SUBSCRIPTIONS
+from statehub_plan.model.stream import OWN_STREAMS
+from statehub_plan.postgres.catalog_sql import OWN_FENCE, OWN_PUBLICATIONS
 from statehub_plan.postgres.connect import Connection
 
 __all__ = ["catalog_marks", "catalog_watermark", "changed_since"]
@@ -112,7 +113,7 @@ WHERE x.setdatabase IN (0, (SELECT oid FROM pg_catalog.pg_database WHERE datname
 _GUARDED = f"""
 SELECT 'subscriptions', count(*), sum(hashtextextended(row(x.oid, x.subname, x.subowner, x.subenabled, x.subslotname,
        x.subpublications)::text, 0))
-FROM pg_catalog.pg_subscription x WHERE x.subname !~ '{OWN_SUBSCRIPTIONS}'
+FROM pg_catalog.pg_subscription x WHERE x.subname !~ '{OWN_STREAMS}'
   AND x.subdbid = (SELECT oid FROM pg_catalog.pg_database WHERE datname = current_database())
 UNION ALL
 SELECT 'user mappings', count(*), sum(hashtextextended(row(x.umid, x.srvid, x.umuser)::text, 0))

@@ -12,7 +12,7 @@ from statehub_plan.abstraction import BEGUN, stabilization_for
 from statehub_plan.history import journal_facts
 from statehub_plan.model.facts import Fact, Observation
 from statehub_plan.model.plan import Plan
-from statehub_plan.model.record import Record, RecordKind
+from statehub_plan.model.record import Record, RecordKind, drill_outdated
 from statehub_plan.model.spec import AccessPath, FallbackMode, SecretRef
 from statehub_plan.model.steps import StepKind
 from statehub_plan.registers import Register, identity_of_primary, read_register
@@ -209,6 +209,8 @@ def _drill(observation: Observation, name: str) -> str:
         return f"could not be signed and does not count, {moment_of(value.get('at'))}"
     if value.get("state") == BEGUN:
         return f"begun, and no outcome is on record, {moment_of(value.get('at'))}"
+    if value.get("passed") is True and drill_outdated(value):
+        return f"of an earlier release and does not count, {moment_of(value.get('at'))}"
     return f"{'passed' if value.get('passed') is True else 'FAILED'} {moment_of(value.get('at'))}"
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from statehub_plan.abstraction import BEGUN
-from statehub_plan.model.record import CriterionStatus, DrillRecord
+from statehub_plan.model.record import CriterionStatus, DrillRecord, drill_outdated
 from statehub_plan.model.steps import StepKind
 from statehub_plan.render.stream_words import of_receiver, size_text, stream_text
 from statehub_plan.render.unknowns import gather_unknown
@@ -222,6 +222,8 @@ def _outcome(drill: DrillRecord) -> str:
         return "does not count, its evidence could not be signed"
     if drill.detail.get("state") == BEGUN:
         return "was begun, and no outcome is on record"
+    if drill.detail.get("state") == "passed" and drill_outdated(drill.detail):
+        return "does not count, it is of an earlier release, which compared rows of tables and nothing else"
     return "passed" if drill.passed else "FAILED"
 
 

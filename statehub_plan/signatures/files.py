@@ -18,14 +18,26 @@ from statehub_plan.model.base import canonical
 ModelT = TypeVar("ModelT", bound=BaseModel)
 
 
-def read_document(path: Path, model: type[ModelT], *, signed: str, max_bytes: int) -> ModelT:
+class AnotherSchema(ValueError):
+    """The document names a schema that is not the one it is read as: `named`."""
+
+    def __init__(self, named: str) -> None:
+        super().__init__(f"it is written as {named[:80]!r}, which is another schema")
+        self.named = named
+
+
+def read_document(path: Path, model: type[ModelT], *, signed: str, max_bytes: int, schema: str | None = None) -> ModelT:
     """The document in a file; ValueError with the position and reason of what is wrong with it, if anything is.
+
+    AnotherSchema where the member `signed` says that it is not of `schema`; whatever else is wrong with it then.
 
     Strict where a reviewer could be shown one thing and the tool another: no link, no key twice, and the member
     `signed`, which the signature is over, is written the way the tool writes it.
     """
     try:
         raw = json.loads(_read(path, max_bytes), object_pairs_hook=_no_key_twice, parse_constant=_no_constant)
+        if schema is not None and (named := _schema_of(raw, signed)) not in (None, schema):
+            raise AnotherSchema(str(named))
         document = model.model_validate(raw)
         if canonical(raw[signed]) != canonical(getattr(document, signed)):
             raise ValueError(f"{signed}: a value is not written the way the tool writes it")
@@ -81,6 +93,11 @@ def _read(path: Path, max_bytes: int) -> str:
         if status.st_size > max_bytes:
             raise ValueError(f"it has {status.st_size} bytes; such a document has at most {max_bytes}")
         return file.read(max_bytes).decode("utf-8")
+
+
+def _schema_of(raw: Any, member: str) -> Any:
+    document = raw.get(member) if isinstance(raw, dict) else None
+    return document.get("schema_version") if isinstance(document, dict) else None
 
 
 def _no_key_twice(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -268,3 +268,15 @@ def test_evidence_of_an_earlier_release_says_so(backup: Backup, report: DrillRep
     with pytest.raises(StatehubError) as caught:
         verify_evidence(file)
     assert ("evidence-outdated", True) == (caught.value.code, "rows of tables and nothing else" in caught.value.what)
+
+
+def test_evidence_of_a_later_release_is_not_called_an_earlier_one(
+    backup: Backup, report: DrillReport, keys: Keys
+) -> None:
+    """What it is written as is said, and that this release cannot judge it."""
+    kept, _ = keep_evidence(backup, report, keys.key("operator"))
+    file = Path(kept.file)
+    file.write_text(file.read_text().replace("statehub-plan/restore-drill/v2", "statehub-plan/restore-drill/v3"))
+    with pytest.raises(StatehubError) as caught:
+        verify_evidence(file)
+    assert ("evidence-malformed", True) == (caught.value.code, "restore-drill/v3" in caught.value.what)

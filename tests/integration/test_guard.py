@@ -302,7 +302,7 @@ def away(there: Ends) -> None:
 
 def create_slot_of_a_stranger(session: Connection) -> None:
     """One more of the tool's slots on the sender, that nobody reads."""
-    session.execute("SELECT pg_create_logical_replication_slot('statehub_plan_stranger', 'pgoutput')")
+    session.execute("SELECT pg_create_logical_replication_slot('statehub_plan_1_1', 'pgoutput')")
 
 
 def test_a_receiver_that_is_away_is_guarded_by_who_the_plan_knew_it_to_be(back: Ends) -> None:
@@ -339,7 +339,7 @@ def test_of_two_slots_nobody_guesses_which_one_is_for_a_receiver_that_is_away(fo
         assert followed.name() in _slots(followed)
     finally:
         with followed.sending() as session:
-            session.execute("SELECT pg_drop_replication_slot('statehub_plan_stranger')")
+            session.execute("SELECT pg_drop_replication_slot('statehub_plan_1_1')")
 
 
 @pytest.mark.parametrize(

@@ -133,10 +133,11 @@ def test_the_fingerprint_follows_the_schema_and_nothing_else(served: Served, tmp
 
 
 def test_sessions_transactions_slots_and_subscriptions(served: Served, tmp_path: Path) -> None:
-    """Who is connected, what is prepared or left open, and what replicates, as rows that policies can read."""
-    served.admin("SELECT pg_create_logical_replication_slot(current_database() || '_slot', 'pgoutput')")
+    """Who is connected, what is prepared or left open, and what replicates, as rows that policies can read. What a
+    user has called like something of the tool's is not taken for that."""
+    served.admin("SELECT pg_create_logical_replication_slot('statehub_plan_' || current_database(), 'pgoutput')")
     served.admin(
-        "CREATE SUBSCRIPTION followed CONNECTION 'dbname=elsewhere' PUBLICATION changes "
+        "CREATE SUBSCRIPTION statehub_plan_followed CONNECTION 'dbname=elsewhere' PUBLICATION changes "
         "WITH (connect = false, slot_name = NONE, enabled = false)"
     )
     with closing(psycopg.connect(served.app_dsn, application_name="worker", autocommit=True)) as worker:
@@ -157,7 +158,14 @@ def test_sessions_transactions_slots_and_subscriptions(served: Served, tmp_path:
     mine = [row for row in values["slots"] if row["database"] == values["identity"]["database"]]
     assert [("logical", "pgoutput", False)] == [(row["type"], row["plugin"], row["active"]) for row in mine]
     assert mine[0]["retained_bytes"] >= 0
-    expected = {"name": "followed", "enabled": False, "slot": None, "publications": ["changes"], "running": False}
+    assert mine[0]["ours"] is False
+    expected = {
+        "name": "statehub_plan_followed",
+        "enabled": False,
+        "slot": None,
+        "publications": ["changes"],
+        "running": False,
+    }
     (subscription,) = values["subscriptions"]
     assert expected | {"received_lsn": None, "applied_lsn": None} == {
         key: subscription[key] for key in (*expected, "received_lsn", "applied_lsn")

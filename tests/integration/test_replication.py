@@ -50,7 +50,7 @@ ALTER TABLE public.full REPLICA IDENTITY FULL;
 @pytest.fixture
 def name() -> str:
     """A stream's name of its own."""
-    return f"statehub_plan_test_{secrets.token_hex(4)}"
+    return f"statehub_plan_{secrets.randbits(63)}_1"
 
 
 def test_a_publication_lists_leaves_and_the_barrier(source_db: str) -> None:

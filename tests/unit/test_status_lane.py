@@ -14,6 +14,7 @@ from statehub_plan.model.spec import CutoverPlan, ObservedLane, Task
 from statehub_plan.render.status_words import gate_sentence, headlines, told
 from statehub_plan.status import GateStanding, LaneInput, LaneStanding, LaneStatus, TaskStanding, build_status
 from tests.golden import examples
+from tests.unit import facts
 
 NOTHING = Lane((), "no record of it in the journal")
 
@@ -132,6 +133,16 @@ def test_a_drill_whose_evidence_could_not_be_signed_has_not_failed() -> None:
         for line in told(lane(history=History(drills=(unsigned,))))
     )
     assert any("drill FAILED" in line for line in told(lane(history=History(drills=(failed,)))))
+
+
+def test_a_drill_of_an_earlier_release_is_not_told_as_passed() -> None:
+    """It compared less than a drill does now, and counts neither here nor for the policies."""
+    payload: dict[str, JsonValue] = {"state": "passed", "report": {"schema_version": "statehub-plan/restore-drill/v1"}}
+    drilled = facts.record(9, RecordKind.FACT, {"kind": "restore-drill", **payload})
+    found = history_of(examples.document(), {}, (drilled,))
+    assert [False] == [one.passed for one in found.drills]
+    lines = [line for line in told(lane(history=found)) if "restore drill" in line]
+    assert ["of an earlier release" in line and "passed" not in line for line in lines] == [True]
 
 
 def test_a_drill_that_was_only_begun_is_told_as_that() -> None:

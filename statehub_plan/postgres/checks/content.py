@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from statehub_plan.model.preflight import Severity
-from statehub_plan.postgres.catalog_sql import OWN_SUBSCRIPTIONS
+from statehub_plan.model.stream import OWN_STREAMS
 from statehub_plan.postgres.checks.declare import Look, Move, Place, Probe, Query, Seen, check, ident
 from statehub_plan.postgres.connect import Connection
 from statehub_plan.postgres.contents import described, user_objects
@@ -17,7 +17,7 @@ __all__ = ["left_by_undecided_transfer"]
 
 _SUBSCRIPTIONS = Query(
     "SELECT s.subname FROM pg_subscription s JOIN pg_database d ON d.oid = s.subdbid "
-    f"WHERE d.datname = current_database() AND s.subname !~ '{OWN_SUBSCRIPTIONS}' ORDER BY 1"
+    f"WHERE d.datname = current_database() AND s.subname !~ '{OWN_STREAMS}' ORDER BY 1"
 )
 
 
