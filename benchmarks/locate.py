@@ -2,8 +2,8 @@
 
     python -m benchmarks.locate [--rows 10000000] [--jobs 2] [--rounds 5]
 
-Both ways of reading: `afterwards` reads a differing table again, `at once` (`compare --expect-differences`) sorts rows
-into buckets while it reads. Also the peak memory of this process.
+Both ways of reading: `at once`, as the command line does, sorts rows into buckets while it reads, `afterwards`
+(`compare --expect-equal`) reads a differing table again. Also the peak memory of this process.
 """
 
 from __future__ import annotations

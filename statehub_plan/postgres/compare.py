@@ -43,6 +43,7 @@ ROWS_LISTED = 1000
 _COUNTED = "rows were counted, no value was compared"
 _REWRITTEN = "it was truncated or rewritten after the snapshot, which no longer sees its rows, or got other names"
 _KEYS_SHOWN = 10
+_PIECES = 8  # a table that is smaller than this part of a piece is read again rather than by buckets
 _P = ParamSpec("_P")
 
 _Measured = ContentDigest | str
@@ -78,8 +79,8 @@ def compare(
     at which they are read, so pass `sequences=False` when either side hands out numbers, and prove them elsewhere.
 
     Of each differing table up to `rows_listed` rows are named, with what they hold if `values`. To find them, differing
-    tables are read once more, unless `expect_differences`: then the first reading costs about an eighth more and the
-    search next to nothing.
+    tables are read once more, unless `expect_differences`: then the first reading of large ones costs about an eighth
+    more and the search next to nothing.
 
     `changes`: of tables that their baseline found equal only the rows are read whose keys changed since, which is as
     strong a proof. Tables of which the logs are in doubt, or whose keys cannot be looked up, are read whole, catalogs
@@ -341,10 +342,16 @@ def _rows(measured: _Measured) -> int | None:
 def _read_by_buckets(
     sides: Sides, names: Sequence[str], labour: Labour
 ) -> tuple[dict[str, _Measured], dict[str, _Measured], _Known]:
-    keyed = {name: keyed_alike(sides[0].relations[name], sides[1].relations[name]) for name in names}
+    """The large ones by buckets; what is read again in a moment is not worth that."""
+    least = labour.chunk_bytes // _PIECES
+    large = {name for name in names if max(side.relations[name].bytes for side in sides) >= least}
+    keyed = {name: keyed_alike(sides[0].relations[name], sides[1].relations[name]) for name in large}
 
     def ask(connection: Connection, relation: Relation, pages: PageRange) -> BucketSums:
-        return bucket_digests(connection, relation, pages, Buckets(FIRST_BITS, keyed[relation.qualified]))
+        name = relation.qualified
+        if name not in large:
+            return {0: digest_rows(connection, relation, pages)}
+        return bucket_digests(connection, relation, pages, Buckets(FIRST_BITS, keyed[name]))
 
     asked = ask_both(sides, names, ask, labour, "compare")
     sums = [{name: added(parts) for name, parts in side.items()} for side in asked]
@@ -357,7 +364,7 @@ def _read_by_buckets(
     ]
     known = {
         name: (ours, theirs)
-        for name in names
+        for name in large
         if (ours := sums[0][name]) is not None and (theirs := sums[1][name]) is not None
     }
     return totals[0], totals[1], known

@@ -8,6 +8,7 @@ import secrets
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import psycopg
 import pytest
@@ -139,7 +140,8 @@ def test_every_single_change_is_located(source_db: str, target_db: str) -> None:
     assert sum(map(len, truth.values())) >= 5000
     assert len([table for table, keys in truth.items() if keys]) == len(COLUMN_TYPES) >= 40
     for expect_differences in (False, True):
-        found = compare(source_db, target_db, rows_listed=1_000_000, expect_differences=expect_differences)
+        options: Any = {"rows_listed": 1_000_000, "expect_differences": expect_differences, "chunk_bytes": 32_768}
+        found = compare(source_db, target_db, **options)
         assert truth == located(found)
         assert all(row.digest_source != row.digest_target for each in found.differences for row in each.rows)
 
@@ -218,7 +220,7 @@ def test_the_encoding_of_a_database_is_not_its_content(source_cluster: Cluster, 
         with psycopg.connect(target, client_encoding="UTF8") as connection:
             connection.execute("""UPDATE corpus."Größe" SET h = 'n' WHERE "schlüssel" = 'é7'""")
         for expect_differences in (False, True):
-            again = compare(source, target, expect_differences=expect_differences)
+            again = compare(source, target, expect_differences=expect_differences, chunk_bytes=32_768)
             assert {"Größe": {("(é7)", "changed")}} == located(again)
 
 

@@ -63,7 +63,7 @@ def test_compare_finds_the_row_of_each_table(badly: tuple[str, str], tmp_path: P
     assert ALL == {table.table for table in same.tables}
     hostile.change(badly[1])
     for expect_differences in (False, True):
-        found = compare(*badly, values=True, expect_differences=expect_differences)
+        found = compare(*badly, values=True, expect_differences=expect_differences, chunk_bytes=32_768)
         assert ROWS == differing(found)
         for place, each in enumerate(hostile.tables()):
             (row,) = next(one.rows for one in found.differences if one.object == qualified(*each))

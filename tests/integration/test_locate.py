@@ -101,7 +101,8 @@ def test_rows_without_a_key_are_a_multiset(pair: tuple[str, str], expect_differe
         "INSERT INTO public.no_key VALUES (11, 'x')",
     )
     try:
-        found = compare(source, target, expect_differences=expect_differences, values=True)
+        options: dict[str, Any] = {"expect_differences": expect_differences, "chunk_bytes": 400_000}
+        found = compare(source, target, values=True, **options)
         rows = table(found, "public.no_key").rows
         assert {("missing", 2, None, "7"), ("extra", 1, None, "11")} == {
             (row.what, row.rows, row.key, next(v.source or v.target for v in row.values if v.column == "a"))
@@ -143,7 +144,8 @@ def test_keys_of_every_kind_and_hostile_names(source_db: str, target_db: str) ->
     """
     run_script(target_db, changes)
     for expect_differences in (False, True):
-        found = compare(source_db, target_db, expect_differences=expect_differences, values=True)
+        options: dict[str, Any] = {"expect_differences": expect_differences, "chunk_bytes": 32_768}
+        found = compare(source_db, target_db, values=True, **options)
         assert {("(17,ok,c%s17)", "changed")} == keys(table(found, "public.100%s"))
         assert {("(1111)", "changed")} == keys(table(found, "public.by_bits"))
         assert {("(1.0)", "missing"), ("(1.00)", "extra")} == keys(table(found, "public.by_price"))
