@@ -206,6 +206,13 @@ def _open(world: World, role: Role) -> World:
     return replace(opened, transfer=_left_prepared(opened, role))
 
 
+def _open_crashes(world: World, role: Role) -> tuple[World, ...]:
+    """Where another database stands in the place of the one it was frozen for, it takes over first: by a decision of
+    its own, under which it is still frozen."""
+    taken_over = replace(world, term=Term.SETTLED) if world.term is Term.BURNED else world
+    return tuple(dict.fromkeys((world, taken_over, _open(world, role))))
+
+
 def _copy_crashes(world: World, role: Role) -> tuple[World, ...]:
     """A half-filled target is not prepared any more: it is prepared again before the next hold."""
     return world, replace(world, transfer=TransferStage.NONE)
@@ -359,7 +366,7 @@ TRANSITIONS: dict[StepKind, Transition] = {
         _burn,
         _before_or_after(StepKind.BURN),
     ),
-    StepKind.OPEN: Transition(StepClass.AFTER, _open_requires, _open, _before_or_after(StepKind.OPEN)),
+    StepKind.OPEN: Transition(StepClass.AFTER, _open_requires, _open, _open_crashes),
     StepKind.UNFOLLOW: Transition(
         StepClass.AFTER,
         lambda w, r: _need(

@@ -313,7 +313,7 @@ class Applying:
         elapsed_s = time.monotonic() - started
         after = self._look_after(step.kind, waits=waits)
         expected = effect(found.kind, glance.world, found.role)
-        surprises = unexplained(expected, after.world)
+        surprises = unexplained(expected, after.world, opened=step.kind is StepKind.OPEN)
         if surprises:
             raise world_differs(step, surprises)
         done = {**payload, "kind": step.kind.value, "elapsed_ms": round(elapsed_s * 1000)}

@@ -12,7 +12,7 @@ from statehub_plan.errors import Exit, Refusal
 from statehub_plan.model.facts import Evidence, EvidenceStatus, Observation
 from statehub_plan.model.plan import Plan
 from statehub_plan.registers import identity_of
-from statehub_plan.world import Access, Data, Due, Follows, Role, World, difference
+from statehub_plan.world import Access, Data, Due, Follows, Role, Stable, World, difference
 
 DECISIVE = (
     "identity",
@@ -154,10 +154,11 @@ def _unseen(lines: list[Vanished]) -> Refusal:
     )
 
 
-def unexplained(expected: World, observed: World) -> tuple[str, ...]:
+def unexplained(expected: World, observed: World, *, opened: bool = False) -> tuple[str, ...]:
     """Differences between model and observation that nothing outside could have caused. Health moves by itself, streams
     break and go on, a retained side falls behind an open primary, backups, drills and rehearsals age, and evidence
-    concerns the time before the decision."""
+    concerns the time before the decision. `opened`: the step was an opening, with which a side may have taken over by a
+    term of its own: under that nothing was watched or written down yet."""
     lines = []
     for line in difference(expected, observed):
         name, _, change = line.partition(": ")
@@ -170,6 +171,7 @@ def unexplained(expected: World, observed: World) -> tuple[str, ...]:
         flickers = name.endswith(".follows") and {*change.split(" → ")} == {Follows.BROKEN, Follows.STREAMING}
         # A path out of sight: only after the decision do those that are not show clients to be taken along.
         seen_apart = (name, change) == ("access", f"{Access.UNKNOWN} → {Access.SPLIT}") and observed.primary is Role.NEW
-        if not (name.endswith(".health") or fell_behind or flickers or seen_apart or (ages and decided)):
+        anew = opened and (name, change.rpartition(" → ")[2]) in (("stabilization", Stable.NONE), ("document", Due.DUE))
+        if not (name.endswith(".health") or fell_behind or flickers or seen_apart or anew or (ages and decided)):
             lines.append(line)
     return tuple(lines)

@@ -89,6 +89,23 @@ def burn(connection: Connection, *, term: int, run: str, epoch: int) -> Outcome:
     return _write(connection, lambda _: True, term=term, primary=None, run=run, epoch=epoch)
 
 
+def take_over(connection: Connection, *, term: int, frozen_for: int, primary: str, run: str, epoch: int) -> Outcome:
+    """Makes this database, which is `primary` and frozen for the lower term `frozen_for`, the primary of `term` by its
+    own register; outcomes and failures as for `decide`.
+
+    For where the database that it was frozen for is gone: a burned term in another that stands in its place says
+    nothing to the one that is gone, should it come back with its own decision. `unproved`: this database is no longer
+    frozen for that term, or was retired.
+    """
+
+    def allowed(conn: Connection) -> bool:
+        current = read_state(conn, current=True)  # it was just locked
+        frozen = current is not None and current.fence is not None and current.fence.term == frozen_for < term
+        return frozen and current is not None and current.retired_run is None
+
+    return _write(connection, allowed, term=term, primary=primary, run=run, epoch=epoch)
+
+
 def begin_decision(
     connection: Connection,
     *,

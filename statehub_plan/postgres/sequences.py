@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 from psycopg import sql
 
@@ -12,7 +13,7 @@ from statehub_plan.postgres.connect import Connection
 from statehub_plan.postgres.names import qualified
 from statehub_plan.postgres.state import claim_epoch
 
-__all__ = ["SequenceValue", "read_sequences", "set_sequences", "sync_sequences"]
+__all__ = ["Outrun", "SequenceValue", "outrun_columns", "read_sequences", "set_sequences", "sync_sequences"]
 
 _BATCH = 200
 _ATTEMPTS = 5
@@ -25,6 +26,29 @@ WHERE c.relkind = 'S' AND c.relpersistence <> 't'
       SELECT FROM pg_depend e WHERE e.classid = 'pg_class'::regclass AND e.objid = c.oid AND e.deptype = 'e')
 ORDER BY n.nspname COLLATE "C", c.relname COLLATE "C"
 """
+
+# Columns that a sequence feeds: it belongs to them, or their default calls it. Smallest and largest are of all
+# partitions and children.
+_FED = """
+SELECT DISTINCT c.relname, n.nspname, q.increment, q.minimum, q.maximum, q.cycles, t.relname, tn.nspname, a.attname
+FROM pg_sequence s JOIN pg_class c ON c.oid = s.seqrelid JOIN pg_namespace n ON n.oid = c.relnamespace
+CROSS JOIN LATERAL (SELECT s.seqincrement, s.seqmin, s.seqmax, s.seqcycle) AS q(increment, minimum, maximum, cycles)
+LEFT JOIN LATERAL (
+    SELECT d.refobjid, d.refobjsubid FROM pg_depend d
+    WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.refclassid = 'pg_class'::regclass
+      AND d.refobjsubid > 0 AND d.deptype IN ('a', 'i')
+    UNION SELECT f.adrelid, f.adnum FROM pg_depend d JOIN pg_attrdef f ON f.oid = d.objid
+    WHERE d.classid = 'pg_attrdef'::regclass AND d.refclassid = 'pg_class'::regclass AND d.refobjid = c.oid
+) AS fed(relation, attribute) ON true
+LEFT JOIN pg_class t ON t.oid = fed.relation LEFT JOIN pg_namespace tn ON tn.oid = t.relnamespace
+LEFT JOIN pg_attribute a ON a.attrelid = fed.relation AND a.attnum = fed.attribute
+    AND a.atttypid IN ('int2'::regtype, 'int4'::regtype, 'int8'::regtype, 'numeric'::regtype)
+WHERE c.relpersistence <> 't' AND n.nspname !~ '^pg_' AND n.nspname NOT IN ('information_schema', 'statehub_plan')
+  AND NOT EXISTS (
+      SELECT FROM pg_depend e WHERE e.classid = 'pg_class'::regclass AND e.objid = c.oid AND e.deptype = 'e')
+ORDER BY 2, 1, 8, 7, 9
+"""
+_LOST_NUMBERS = 1000
 
 
 class SequenceValue(Frozen):
@@ -87,6 +111,73 @@ def sync_sequences(source: Connection, target: Connection, *, epoch: int) -> tup
         hint="end the sessions that call nextval() there, or repeat this after the freeze, which stops nextval()",
         details=tuple(moving),
     )
+
+
+class Outrun(Frozen):
+    """Sequences by their names: those that were `moved`, and those of which no column tells how far they had come."""
+
+    moved: tuple[str, ...]
+    unknown: tuple[str, ...]
+
+
+def outrun_columns(connection: Connection, *, epoch: int) -> Outrun:
+    """Moves every sequence past what the columns hold that it feeds, and 1,000 numbers further where there is room:
+    rows that are lost had numbers, too, which somebody may have been told. None is moved back.
+
+    For a side that has got rows by a stream, which carries no values of sequences (manual 29.8), and whose source is
+    gone. Reads the columns' extremes: quick where they are indexed. Fenced by `epoch`; each call goes further.
+    """
+    fed: dict[tuple[str, str], list[_Fed]] = {}
+    for name, schema, *rest in connection.execute(_FED).fetchall():
+        fed.setdefault((schema, name), []).append(_Fed(*rest))
+    moved: list[SequenceValue] = []
+    unknown: list[str] = []
+    for now in read_sequences(connection, names=list(fed)):
+        places = fed[now.schema_name, now.name]
+        held = [value for place in places if (value := place.extreme(connection)) is not None]
+        if places[0].cycles or all(place.column is None for place in places):
+            unknown.append(now.qualified)
+        beyond = places[0].beyond(now, held)
+        if beyond is not None:
+            moved.append(now.model_copy(update={"last_value": beyond, "is_called": True}))
+    with connection.transaction():
+        claim_epoch(connection, epoch)
+        set_sequences(connection, moved)
+    return Outrun(moved=tuple(one.qualified for one in moved), unknown=tuple(unknown))
+
+
+class _Fed(NamedTuple):
+    """What a sequence counts by, and a column that it feeds; all None where it feeds none that holds whole numbers."""
+
+    increment: int
+    minimum: int
+    maximum: int
+    cycles: bool
+    table: str | None
+    schema: str | None
+    column: str | None
+
+    def extreme(self, connection: Connection) -> int | None:
+        """The last number in the sequence's direction that the column holds."""
+        if self.table is None or self.schema is None or self.column is None:
+            return None
+        query = sql.SQL("SELECT {}({}) FROM {}").format(
+            sql.SQL("max" if self.increment > 0 else "min"),
+            sql.Identifier(self.column),
+            sql.Identifier(self.schema, self.table),
+        )
+        row = connection.execute(query).fetchone()
+        return None if row is None or row[0] is None else int(row[0])
+
+    def beyond(self, now: SequenceValue, held: Iterable[int]) -> int | None:
+        """What it is to be set to; None where nothing further is within its limits."""
+        sign = 1 if self.increment > 0 else -1
+        before = now.last_value if now.is_called else now.last_value - self.increment
+        last = max((before, *(value for value in held if self.minimum <= value <= self.maximum)), key=sign.__mul__)
+        further = last + _LOST_NUMBERS * self.increment
+        if self.minimum <= further <= self.maximum:
+            return further
+        return None if last == before else last
 
 
 def set_sequences(target: Connection, values: Iterable[SequenceValue]) -> None:

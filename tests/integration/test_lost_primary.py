@@ -12,6 +12,7 @@ from statehub_plan.demo.world import SOURCE, TARGET, DemoWorld
 from statehub_plan.errors import Exit
 from tests.integration.applying import approved, demo_world, planned, ran
 from tests.integration.replicating import carried_out, writable
+from tests.integration.served_database import eventually
 
 
 def assert_a_backup_restores(world: DemoWorld) -> None:
@@ -24,13 +25,40 @@ def assert_a_backup_restores(world: DemoWorld) -> None:
 
 
 def lose(world: DemoWorld) -> None:
-    """The target's database is gone with everything in it; nothing answers under its name."""
+    """Nothing of the target's database answers any more; what it holds is kept, as on a disk that is pulled."""
     with psycopg.connect(world.sites[TARGET].cluster.dsn(), autocommit=True) as connection:
         connection.execute("ALTER DATABASE statehub ALLOW_CONNECTIONS false")
         connection.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = 'statehub'")
         for (slot,) in connection.execute("SELECT slot_name FROM pg_replication_slots").fetchall():
             connection.execute("SELECT pg_drop_replication_slot(%s)", [slot])
-        connection.execute("DROP DATABASE statehub")
+        connection.execute("ALTER DATABASE statehub RENAME TO lost")
+
+
+def bring_back(world: DemoWorld) -> None:
+    """The target's database answers again where it did, as it was."""
+    with psycopg.connect(world.sites[TARGET].cluster.dsn(), autocommit=True) as connection:
+        connection.execute("DROP DATABASE statehub (FORCE)")
+        connection.execute("ALTER DATABASE lost RENAME TO statehub")
+        connection.execute("ALTER DATABASE statehub ALLOW_CONNECTIONS true")
+
+
+def greet(world: DemoWorld, site: str, *handles: str) -> int:
+    """The number of the last of these new people, acknowledged by a site."""
+    last = 0
+    with psycopg.connect(world.sites[site].dsn("statehub_app"), autocommit=True) as connection:
+        for handle in handles:
+            row = connection.execute(
+                "INSERT INTO person (handle, display_name) VALUES (%s, %s) RETURNING id", [handle, handle]
+            ).fetchone()
+            assert row is not None
+            last = row[0]
+    return last
+
+
+def people(world: DemoWorld, site: str) -> set[str]:
+    """Who is known there."""
+    with psycopg.connect(world.sites[site].dsn("statehub_app"), autocommit=True) as connection:
+        return {handle for (handle,) in connection.execute("SELECT handle FROM person").fetchall()}
 
 
 def put_an_empty_one_in_its_place(world: DemoWorld) -> None:
@@ -61,6 +89,8 @@ def test_a_fallback_serves_again_once_a_person_has_said_that_the_primary_is_gone
     with demo_world(stabilization="1s", method=method, fallback=fallback) as world:
         carried_out(approved(world, "there"))
         assert_a_backup_restores(world)
+        last = greet(world, TARGET, *(f"arrived {number}" for number in range(5)))
+        assert method == "dump" or eventually(lambda: "arrived 4" in people(world, SOURCE))
         lose(world)
         for way in ("abort", "switchback"):
             refused = ran(way, world.plan_file)
@@ -70,6 +100,38 @@ def test_a_fallback_serves_again_once_a_person_has_said_that_the_primary_is_gone
         put_an_empty_one_in_its_place(world)
         assert Exit.ERROR == ran("abort", world.plan_file).status
         monkeypatch.setenv("STATEHUB_PLAN_JOURNAL", str(world.directory / "state" / "after-the-loss.db"))
-        carried_out(planned(world, "lost", "abort"))
+        told = ran("apply", planned(world, "lost", "abort"))
+        assert Exit.DONE == told.status, told.told
+        assert f"{SOURCE} is primary by term 2 of its own register" in told.told
+        assert "may give numbers a second time (setval mends it): public.ticket_number" in told.told
         assert {SOURCE} == writable(world)
         assert {SOURCE} == pointed(world)
+        assert greet(world, SOURCE, "late") > last
+
+
+@pytest.mark.parametrize("journal", ["begun anew", "as before"])
+def test_a_primary_that_comes_back_is_shut_and_not_believed(
+    pg_installations: tuple[PgInstallation, ...],
+    opa_path: Path,
+    ssh_keygen: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    journal: str,
+) -> None:
+    """The fallback has taken over by a later term: whichever journal is asked, `abort` shuts what came back, and what
+    the fallback has acknowledged since stays."""
+    with demo_world(stabilization="1s", method="replication", fallback="following") as world:
+        carried_out(approved(world, "there"))
+        lose(world)
+        put_an_empty_one_in_its_place(world)
+        monkeypatch.setenv("STATEHUB_PLAN_JOURNAL", str(world.directory / "state" / "after-the-loss.db"))
+        carried_out(planned(world, "lost", "abort"))
+        greet(world, SOURCE, "served meanwhile")
+        bring_back(world)
+        assert {SOURCE, TARGET} == writable(world)
+        if journal == "as before":
+            monkeypatch.delenv("STATEHUB_PLAN_JOURNAL")
+        assert f"{SOURCE} since term 2" in ran("status", world.plan_file).told
+        carried_out(planned(world, "shut", "abort"))
+        assert {SOURCE} == writable(world)
+        assert {SOURCE} == pointed(world)
+        assert "served meanwhile" in people(world, SOURCE)

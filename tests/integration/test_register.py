@@ -20,7 +20,7 @@ from statehub_plan.model.plan import Identity, Step
 from statehub_plan.postgres import register, state, transaction
 from statehub_plan.postgres.connect import Connection, connect, connect_again, owned_by
 from statehub_plan.postgres.fence import fence, pass_for_session
-from statehub_plan.postgres.register import Outcome, burn, decide, read_decisions
+from statehub_plan.postgres.register import Outcome, burn, decide, read_decisions, take_over
 from statehub_plan.steps import burn as burning
 from statehub_plan.steps.stage import Stage
 from statehub_plan.world import TransferStage
@@ -97,6 +97,24 @@ def test_a_burned_term_can_never_be_decided(served: Served) -> None:
         assert Outcome.ALREADY_OURS == burn(session, term=3, run="run-b", epoch=1)
         assert Outcome.LOST == decide_proved(session, term=3, primary="there", run="run-a", epoch=1)
         assert [(3, None)] == [(each.term, each.primary) for each in read_decisions(session)]
+
+
+def test_a_frozen_side_takes_over_by_a_later_term_of_its_own(served: Served) -> None:
+    """Only while it is frozen for the term that it overrules, and only once; not where it was retired."""
+
+    def taken(run: str, frozen_for: int, term: int) -> Outcome:
+        return take_over(session, term=term, frozen_for=frozen_for, primary="here", run=run, epoch=1)
+
+    with served.tool() as session:
+        state.install(session)
+        assert Outcome.UNPROVED == taken("run-a", 3, 4)
+        fence(session, term=3, run="run-a", epoch=1, primary="there")
+        assert (Outcome.UNPROVED, Outcome.UNPROVED) == (taken("run-a", 2, 4), taken("run-a", 3, 3))
+        assert (Outcome.WON, Outcome.ALREADY_OURS) == (taken("run-a", 3, 4), taken("run-a", 3, 4))
+        assert Outcome.LOST == taken("run-b", 3, 4)
+        assert [(4, "here")] == [(each.term, each.primary) for each in read_decisions(session)]
+        state.retire(session, run="run-a", epoch=1)
+        assert Outcome.UNPROVED == taken("run-a", 3, 5)
 
 
 @pytest.mark.parametrize(
