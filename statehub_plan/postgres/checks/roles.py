@@ -21,9 +21,11 @@ _HELD = (
     ("pg_type", "typowner", "typacl", "typnamespace"),
     ("pg_namespace", "nspowner", "nspacl", "oid"),
 )
+# An array type is its element's owner's, and up to 16 no member of the extension whose element it is of.
+_NO_ARRAY = "NOT EXISTS (SELECT FROM pg_type element WHERE element.typarray = x.oid)"
 _OWNERS = " UNION ".join(
     f"SELECT x.{owner} FROM {catalog} x JOIN pg_namespace n ON n.oid = x.{namespace} "
-    f"WHERE {USER_SCHEMA} AND {not_extension(catalog, 'x.oid')}"
+    f"WHERE {USER_SCHEMA} AND {not_extension(catalog, 'x.oid')}" + (f" AND {_NO_ARRAY}" if catalog == "pg_type" else "")
     for catalog, owner, _, namespace in _HELD
 )
 _GRANTEES = " UNION ".join(
