@@ -42,7 +42,9 @@ _ON_DATABASE = "name ~ ' on database$'"
 _TOLD_OTHERWISE = f"""name IN (
     SELECT {sql_qualified("n.nspname", "c.relname")} FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
     WHERE c.oid IN (SELECT t.tgrelid FROM pg_trigger t WHERE t.tgisinternal AND t.tgenabled <> 'O'
-                    UNION SELECT i.inhrelid FROM pg_inherits i WHERE i.inhdetachpending))"""
+                    UNION SELECT i.inhrelid FROM pg_inherits i WHERE i.inhdetachpending
+                    UNION SELECT k.conrelid FROM pg_constraint k JOIN pg_constraint o ON o.oid = k.conparentid
+                    WHERE k.contype = 'f' AND k.convalidated <> o.convalidated))"""
 _OF_A_FAMILY = f"""belongs IN (
     SELECT {sql_qualified("n.nspname", "c.relname")} FROM pg_inherits i JOIN pg_class k ON k.oid = i.inhrelid
     JOIN pg_class c ON c.oid IN (i.inhrelid, i.inhparent) JOIN pg_namespace n ON n.oid = c.relnamespace
@@ -150,8 +152,9 @@ def _schema(ours: CatalogObject, there: CatalogObject) -> CatalogObject:
 
 
 def _relations(ours: Objects, theirs: Objects, transit: Transit) -> Objects:
-    """No dump says that constraint triggers are silenced, nor that a partition is half detached."""
-    said = {"being detached": False, "silenced constraint triggers": None}
+    """No dump says that constraint triggers are silenced, that a partition is half detached, nor that its part of a
+    foreign key is checked where the whole is not."""
+    said = {"being detached": False, "silenced constraint triggers": None, "foreign keys unlike their parents": None}
     return {name: replace(one, definition=one.definition | said) for name, one in ours.items()}
 
 

@@ -59,7 +59,7 @@ def sound_hub(cluster: Cluster) -> str:
         if cluster.installation.major >= 15
         else "DROP SCHEMA public; "
         "CREATE SCHEMA public AUTHORIZATION pg_database_owner; GRANT USAGE ON SCHEMA public TO PUBLIC; "
-        "GRANT CREATE ON SCHEMA public TO tool",
+        "COMMENT ON SCHEMA public IS 'standard public schema'; GRANT CREATE ON SCHEMA public TO tool",
     )
     if cluster.installation.major >= SUBSCRIBERS_SINCE:
         on(cluster.dsn(), "GRANT pg_create_subscription TO tool")
