@@ -159,3 +159,11 @@ def test_a_new_kind_without_a_fate_is_noticed(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.delitem(FATES, "setting")
     with pytest.raises(KeyError):
         statements(False, SITUATION, SITUATION, roles=((), ()), versions=(150000, 150000))
+
+
+def test_a_read_only_default_of_the_user_s_is_not_carried() -> None:
+    """It is what a freeze sets, so a move passes it over; all other settings of the database are set anew."""
+    names = "every role: default_transaction_read_only", "every role: work_mem", "app: work_mem"
+    source = side(setting={name: {"value": "on"} for name in names})
+    target = side(setting={"every role: work_mem": {"value": "1MB"}})
+    assert [(names[0], "missing")] == [(one.object, one.aspect) for one in foretold(source, target)]

@@ -8,8 +8,18 @@ from itertools import groupby
 
 from statehub_plan.model.preflight import Severity, Side
 from statehub_plan.postgres.after_move import SITUATION, Answered, foretold, statements
-from statehub_plan.postgres.checks.declare import Answers, FirstWord, FollowUp, Look, Place, Query, Seen, check
-from statehub_plan.postgres.comparison import Difference, covers
+from statehub_plan.postgres.checks.declare import (
+    Answers,
+    FirstWord,
+    FollowUp,
+    Look,
+    Place,
+    Query,
+    Seen,
+    Unanswered,
+    check,
+)
+from statehub_plan.postgres.comparison import CannotTell, Difference, covers
 from statehub_plan.postgres.names import word
 
 __all__: list[str] = []
@@ -41,10 +51,15 @@ _CATALOG = FollowUp(_SITUATION, _ask)
     there=(_CATALOG,),
 )
 def _will_differ(look: Look) -> Iterator[Seen]:
-    source, target = (_answered(side) for side in (look.there, look.here))
-    kept = [one for one in foretold(source, target) if not any(covers(waiver, one) for waiver in look.move.waive)]
-    for (kind, name), found in groupby(kept, key=lambda one: (one.kind, one.object)):
-        differences = list(found)
+    try:
+        found = foretold(*(_answered(side) for side in (look.there, look.here)))
+    except CannotTell as reason:
+        raise Unanswered(reason.what) from reason
+    kept = [one for one in found if not any(covers(waiver, one) for waiver in look.move.waive)]
+    # Last, because of the first superuser's name alone there may be more of these than are told.
+    kept.sort(key=lambda one: "information_schema." in one.object)
+    for (kind, name), of_it in groupby(kept, key=lambda one: (one.kind, one.object)):
+        differences = list(of_it)
         yield Seen(_told(differences), _remedy(differences[0], look.here.info.role), f"{kind} {name}")
 
 
