@@ -205,8 +205,13 @@ def _extensions(ours: Objects, theirs: Objects, transit: Transit) -> Objects:
 
 
 def _default_privileges(ours: Objects, theirs: Objects, transit: Transit) -> Objects:
+    """Those of the tool's role are set anew; others are granted besides those that are there."""
     after = ours | theirs
+    working = tuple(f"{word(role)} in " for role in transit.target_roles)
     for name in ours.keys() & theirs.keys():
+        if name.startswith(working):
+            after[name] = ours[name]
+            continue
         mine, other = _grants(ours[name]), _grants(theirs[name])
         at_first = [one for one in mine | other if _is_usual(name, one)]
         after[name] = _changed(ours[name], privileges=_granted(at_first, mine, other))
