@@ -8,7 +8,7 @@ one of the two servers does not know. Run with search_path `pg_catalog`, so that
 from __future__ import annotations
 
 from statehub_plan.postgres.catalog_rest import REST, publications
-from statehub_plan.postgres.catalog_server import of_the_server
+from statehub_plan.postgres.catalog_server import NOW, Moment, of_the_server
 from statehub_plan.postgres.catalog_sql import own, privileges, user
 from statehub_plan.postgres.names import sql_qualified, sql_role
 
@@ -212,6 +212,7 @@ _TABLES_AND_CODE: dict[str, str] = {
 }
 
 
-def queries(server_version: int) -> dict[str, str]:
+def queries(server_version: int, moment: Moment = NOW) -> dict[str, str]:
     """One query per kind of object, in the words of this server (150018)."""
-    return _TABLES_AND_CODE | REST | {"publication": publications(server_version)} | of_the_server(server_version)
+    rest = REST | {"publication": publications(server_version)}
+    return _TABLES_AND_CODE | rest | of_the_server(server_version, moment)

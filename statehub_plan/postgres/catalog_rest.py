@@ -9,7 +9,7 @@ from __future__ import annotations
 from statehub_plan.postgres.catalog_sql import OWN_PUBLICATIONS, PLACES_OWN, own, privileges, used_collations, user
 from statehub_plan.postgres.names import sql_qualified, sql_word
 
-__all__ = ["REST", "publications"]
+__all__ = ["HIDDEN_OPTIONS", "REST", "changed_privileges", "collations", "publications"]
 
 _ROW_FILTERS_SINCE = 150000
 
@@ -37,7 +37,11 @@ _OF_THE_HOST = f"""n.nspname = 'pg_catalog' AND c.collname <> 'ucs_basic' AND (c
             SELECT FROM pg_attribute a JOIN pg_class r ON r.oid = a.attrelid
             JOIN pg_namespace n ON n.oid = r.relnamespace
             WHERE a.attcollation = c.oid AND {user()}))"""
-_COLLATION = f"""
+
+
+def collations(which: str) -> str:
+    """Those for which this condition about `c`, in namespace `n`, holds."""
+    return f"""
 SELECT {sql_qualified("n.nspname", "c.collname")}, NULL, jsonb_build_object(
        'owner', CASE WHEN {user()} THEN pg_get_userbyid(c.collowner) END,
        'provider', c.collprovider, 'deterministic', c.collisdeterministic, 'encoding', c.collencoding,
@@ -47,8 +51,9 @@ SELECT {sql_qualified("n.nspname", "c.collname")}, NULL, jsonb_build_object(
                  {_ICU_TAG.format("coalesce(j->>'colllocale', j->>'colliculocale', j->>'collcollate')")} END,
        'rules', j->>'collicurules', 'version', c.collversion)
 FROM pg_collation c JOIN pg_namespace n ON n.oid = c.collnamespace, to_jsonb(c) j
-WHERE ({user()} OR {_OF_THE_HOST}) AND {own("pg_collation", "c.oid")}
+WHERE ({which}) AND {own("pg_collation", "c.oid")}
 """
+
 
 # Its owner is left out: that is whoever ran CREATE EXTENSION, and nothing but REASSIGN OWNED changes it. Its comment
 # is told where somebody has changed it: it comes with the extension, in the words of that server's version.
@@ -98,13 +103,18 @@ SELECT l.oid::text, NULL, jsonb_build_object('owner', pg_get_userbyid(l.lomowner
 FROM pg_largeobject_metadata l
 """
 
-# The options hold passwords, which belong into no report; a digest tells as well whether they are the same. Where the
-# view hides them (its definition is repeated here) nobody can tell.
+HIDDEN_OPTIONS = """(m.umoptions IS NULL AND NOT (r.rolsuper
+            OR CASE m.umuser WHEN 0 THEN pg_has_role(s.srvowner, 'USAGE')
+               ELSE m.usename = current_user AND (pg_has_role(s.srvowner, 'USAGE')
+                    OR has_server_privilege(s.oid, 'USAGE')) END))"""
+"""Whether the view pg_user_mappings `m` hides what is in it from this session's role `r`, as it says itself; `s` is the
+mapping's server."""
+
+# The options hold passwords, which belong into no report; a digest tells as well whether they are the same. Where they
+# are hidden nobody can tell.
 _USER_MAPPING = f"""
 SELECT {sql_word("m.usename")} || ' on ' || {sql_word("m.srvname")}, NULL, CASE
-       WHEN m.umoptions IS NULL AND NOT (r.rolsuper OR CASE m.umuser WHEN 0 THEN pg_has_role(s.srvowner, 'USAGE')
-            ELSE m.usename = current_user AND (pg_has_role(s.srvowner, 'USAGE')
-                 OR has_server_privilege(s.oid, 'USAGE')) END)
+       WHEN {HIDDEN_OPTIONS}
        THEN jsonb_build_object('unseen', 'only that role itself and superusers may see its options; '
                                          'those of a mapping for PUBLIC also its server''s owner')
        ELSE jsonb_build_object('options digest', encode(sha256(convert_to((
@@ -181,51 +191,57 @@ WHERE x.oid < 16384 AND (o.added IS NOT NULL OR f.added IS NOT NULL)
 _GRANTED_FOR_A_MOVE = f"x.grantee <> 0 AND i.identity ~ '{PLACES_OWN}'"
 
 
-def _changed(columns: str, source: str, kind: str, acl: str, owner: str) -> str:
+def _changed(columns: str, source: str, kind: str, acl: str, owner: str, *, with_first: bool) -> str:
     now, at_first = (privileges(kind, one, owner, but=_GRANTED_FOR_A_MOVE) for one in (acl, "p.initprivs"))
+    first = f", 'at first', {at_first}" if with_first else ""
     return f"""
-SELECT i.type || ' ' || i.identity, NULL, jsonb_build_object('privileges', {now})
+SELECT i.type || ' ' || i.identity, NULL, jsonb_build_object('privileges', {now}{first})
 FROM {source} LEFT JOIN pg_init_privs p ON (p.classoid, p.objoid, p.objsubid) = ({columns}),
      pg_identify_object({columns}) i
-WHERE {acl} IS NOT NULL AND i.identity <> 'public' AND {now} IS DISTINCT FROM {at_first}
+WHERE {acl} IS NOT NULL AND {acl} IS DISTINCT FROM p.initprivs AND i.identity <> 'public'
+  AND {now} IS DISTINCT FROM {at_first}
 """
 
 
-_CHANGED_PRIVILEGES = " UNION ALL ".join(
-    (
-        *(
-            _changed(
-                f"'{catalog}'::regclass, x.oid, 0",
-                f"(SELECT * FROM {catalog} o WHERE o.oid < 16384 OR NOT {own(catalog, 'o.oid')}) x",
-                kind,
-                f"x.{acl}",
-                f"x.{owner}",
-            )
-            for catalog, acl, owner, kind in (
-                ("pg_proc", "proacl", "proowner", "f"),
-                ("pg_class", "relacl", "relowner", "r"),
-                ("pg_type", "typacl", "typowner", "T"),
-                ("pg_namespace", "nspacl", "nspowner", "n"),
-                ("pg_language", "lanacl", "lanowner", "l"),
-                ("pg_foreign_data_wrapper", "fdwacl", "fdwowner", "F"),
-                ("pg_foreign_server", "srvacl", "srvowner", "S"),
-            )
-        ),
+def changed_privileges(*, with_first: bool = False) -> str:
+    """Of what is no longer granted as it came: what is now, and `at first` was."""
+    queries = [
         _changed(
-            "'pg_class'::regclass, x.attrelid, x.attnum::int4",
-            "(SELECT a.*, c.relowner FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid "
-            f"WHERE c.oid < 16384 OR NOT {own('pg_class', 'c.oid')}) x",
-            "c",
-            "x.attacl",
-            "x.relowner",
-        ),
+            f"'{catalog}'::regclass, x.oid, 0",
+            f"(SELECT * FROM {catalog} o WHERE o.oid < 16384 OR NOT {own(catalog, 'o.oid')}) x",
+            kind,
+            f"x.{acl}",
+            f"x.{owner}",
+            with_first=with_first,
+        )
+        for catalog, acl, owner, kind in (
+            ("pg_proc", "proacl", "proowner", "f"),
+            ("pg_class", "relacl", "relowner", "r"),
+            ("pg_type", "typacl", "typowner", "T"),
+            ("pg_namespace", "nspacl", "nspowner", "n"),
+            ("pg_language", "lanacl", "lanowner", "l"),
+            ("pg_foreign_data_wrapper", "fdwacl", "fdwowner", "F"),
+            ("pg_foreign_server", "srvacl", "srvowner", "S"),
+        )
+    ]
+    columns = _changed(
+        "'pg_class'::regclass, x.attrelid, x.attnum::int4",
+        "(SELECT a.*, c.relowner FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid "
+        f"WHERE c.oid < 16384 OR NOT {own('pg_class', 'c.oid')}) x",
+        "c",
+        "x.attacl",
+        "x.relowner",
+        with_first=with_first,
     )
-)
+    return " UNION ALL ".join((*queries, columns))
 
+
+# The first condition is for the planner: thousands of objects of the server are not to be identified for the second.
 _COMMENT = """
 SELECT i.type || ' ' || i.identity, NULL, jsonb_build_object('text', d.description)
 FROM pg_description d, pg_identify_object(d.classoid, d.objoid, d.objsubid) i
-WHERE (d.objoid >= 16384 OR d.classoid = 'pg_largeobject'::regclass OR i.identity = 'public' AND i.type = 'schema')
+WHERE (d.objoid >= 16384 OR d.classoid IN ('pg_largeobject'::regclass, 'pg_namespace'::regclass))
+  AND (d.objoid >= 16384 OR d.classoid = 'pg_largeobject'::regclass OR i.identity = 'public')
   AND d.classoid <> 'pg_extension'::regclass
   AND i.schema IS DISTINCT FROM 'statehub_plan' AND i.identity IS DISTINCT FROM 'statehub_plan'
   AND coalesce(i.schema, i.identity) !~ '^pg_temp'
@@ -243,7 +259,7 @@ WHERE l.classoid = 'pg_database'::regclass AND d.datname = current_database()
 
 REST: dict[str, str] = {
     "database": _DATABASE,
-    "collation": _COLLATION,
+    "collation": collations(f"{user()} OR {_OF_THE_HOST}"),
     "extension": _EXTENSION,
     "dependency": _DEPENDENCY,
     "event trigger": _EVENT_TRIGGER,
@@ -253,7 +269,7 @@ REST: dict[str, str] = {
     "user mapping": _USER_MAPPING,
     "object": _OBJECT,
     "added to operator family": _ADDED,
-    "changed privileges": _CHANGED_PRIVILEGES,
+    "changed privileges": changed_privileges(),
     "comment": _COMMENT,
     "security label": _LABEL,
 }

@@ -5,7 +5,7 @@ Whatever no rule here names is a difference. A rule sees one aspect of one objec
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,6 +31,16 @@ _MAINTAIN_SINCE = 170000
 _DROPPED_QUALIFIERS_SINCE = 160000
 _DATABASE_COLLATIONS_SINCE = 150000
 _WITH_CONDITIONS = frozenset({"trigger", "constraint", "index", "policy"})
+_EXPRESSIONS = frozenset(
+    {
+        ("column", "default"),
+        ("type", "default"),
+        ("relation", "partition key"),
+        ("rule", "definition"),
+        ("statistics", "definition"),
+    }
+)
+_BODY = "\nAS "
 
 _NAMED_NOT_NULL_SINCE = {"column": 180000, "type": 170000}
 _DEFAULT_VERSION = " (its server's default)"
@@ -141,19 +151,44 @@ def _unnamed_not_null(case: Case) -> bool:
 
 def _flat_conditions(case: Case) -> bool:
     older, newer = case.values
-    texts = isinstance(older, str) and isinstance(newer, str)
-    # Not for texts that the server keeps as they were written, such as routines.
-    return texts and case.source.kind in _WITH_CONDITIONS and same_expression(older, newer)
+    if (case.source.kind, case.aspect) == ("publication", "tables"):
+        return _same_filters(older or (), newer or ())
+    if not isinstance(older, str) or not isinstance(newer, str):
+        return False
+    if (case.source.kind, case.aspect) == ("routine", "definition"):
+        # The rest is kept as it was written.
+        (older, *body), (newer, *other_body) = (text.split(_BODY, 1) for text in (older, newer))
+        return bool(body) and body == other_body and same_expression(older, newer)
+    is_one = case.source.kind in _WITH_CONDITIONS or (case.source.kind, case.aspect) in _EXPRESSIONS
+    return is_one and same_expression(older, newer)
+
+
+def _same_filters(older: Sequence[Any], newer: Sequence[Any]) -> bool:
+    """Of the same tables with the same columns."""
+    return len(older) == len(newer) and all(
+        one[:-1] == other[:-1] and same_expression(one[-1] or "", other[-1] or "")
+        for one, other in zip(older, newer, strict=True)
+    )
 
 
 def _dropped_qualifiers(case: Case) -> bool:
+    return case.steps_over(_DROPPED_QUALIFIERS_SINCE) and _spelled_alike(case)
+
+
+def _spelled_anew(case: Case) -> bool:
+    return not case.steps_over(_DROPPED_QUALIFIERS_SINCE) and _spelled_alike(case)
+
+
+def _spelled_alike(case: Case) -> bool:
     older, newer = case.values
-    if not case.steps_over(_DROPPED_QUALIFIERS_SINCE) or not isinstance(older, str) or not isinstance(newer, str):
+    if not isinstance(older, str) or not isinstance(newer, str):
         return False
-    if case.source.kind == "relation" and case.aspect == "view":
-        return case.judge.view(older) == newer
-    if case.source.kind == "routine" and case.aspect == "definition" and case.source.definition["sql body"]:
-        return case.judge.routine(older, case.source.name) == newer
+    if (case.source.kind, case.aspect) == ("relation", "view"):
+        said = case.judge.view(older)
+        return said is not None and said in (newer, case.judge.view(newer))
+    if (case.source.kind, case.aspect) == ("routine", "definition") and case.source.definition["sql body"]:
+        said = case.judge.routine(older, case.source.name)
+        return said is not None and said in (newer, case.judge.routine(newer, case.source.name))
     return False
 
 
@@ -171,6 +206,7 @@ RULES: tuple[Rule, ...] = (
         "16 and newer name no table where only one is read; the newer server spells both the same",
         _dropped_qualifiers,
     ),
+    Rule("the newer server spells it anew once it was dumped and read again", _spelled_anew),
     Rule("before 15 no server recorded the version of a database's collation", _no_version_recorded),
 )
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 from statehub_plan.postgres.names import sql_role
 
 __all__ = [
-    "ACTING_ROLES",
     "FROZEN",
+    "NAMED_ROLES",
     "OWN_FENCE",
     "OWN_PUBLICATIONS",
     "PLACES_OWN",
+    "acting_roles",
     "own",
     "privileges",
     "the_tools_freeze",
@@ -35,21 +36,25 @@ FROZEN = (
 """Whether this database is frozen by the tool: its gate is shut, which everybody may see, unlike the tool's state. One
 transaction shuts it, or opens it, and changes the database's read-only default."""
 
-_NAMED_ROLES = """named(oid) AS (
+NAMED_ROLES = """
     SELECT u.refobjid FROM pg_shdepend u JOIN pg_database here ON here.datname = current_database()
     WHERE u.refclassid = 'pg_authid'::regclass
       AND (u.dbid = here.oid OR u.classid = 'pg_database'::regclass AND u.objid = here.oid)
     UNION SELECT here.datdba FROM pg_database here WHERE here.datname = current_database()
     UNION SELECT c.relowner FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-    WHERE c.oid >= 16384 AND n.nspname !~ '^pg_' AND n.nspname <> 'statehub_plan')"""
+    WHERE c.oid >= 16384 AND n.nspname !~ '^pg_' AND n.nspname <> 'statehub_plan'"""
+"""A query for the roles that something here names: owners, grantees, whom a policy is for."""
+
+
 # The server depends on predefined roles and keeps no record of what they are granted; these reach every table.
-ACTING_ROLES = f"""WITH RECURSIVE {_NAMED_ROLES}, acting(oid) AS (
+def acting_roles(named: str = NAMED_ROLES) -> str:
+    """A WITH clause: the roles that something here names (`named`), and with those who act for them as members, or may
+    read or write every table (`acting`)."""
+    return f"""WITH RECURSIVE named(oid) AS ({named}), acting(oid) AS (
     SELECT oid FROM named
     UNION SELECT r.oid FROM pg_roles r WHERE r.rolname ~ '^pg_(read_all_data|write_all_data|maintain)$'
     UNION SELECT m.member FROM acting a JOIN pg_auth_members m ON m.roleid = a.oid)
 """
-"""The roles that something here names (`named`: owners, grantees, whom a policy is for), and with those who act for
-them as members, or may read or write every table (`acting`)."""
 
 
 def the_tools_freeze(settings: str, entry: str) -> str:

@@ -21,7 +21,7 @@ from statehub_plan.model.spec import Waiver
 from statehub_plan.postgres.by_keys import Changes, KeyProof, compare_keys
 from statehub_plan.postgres.catalog import Judge, compare_catalogs, unseen
 from statehub_plan.postgres.catalog_notes import left_out
-from statehub_plan.postgres.comparison import Answer, CannotTell, Comparison, Difference, TableProof, Waived
+from statehub_plan.postgres.comparison import Answer, CannotTell, Comparison, Difference, TableProof, Waived, covers
 from statehub_plan.postgres.connect import Connection, connect
 from statehub_plan.postgres.content import Buckets, ContentDigest, bucket_digests, count_rows, digest_rows
 from statehub_plan.postgres.locate import FIRST_BITS, BucketSums, Located, added, keyed_alike, locate, veiled
@@ -435,7 +435,7 @@ def _waive(
     hidden = [0] * len(waive)
     kept = []
     for difference in differences:
-        index = next((index for index, one in enumerate(waive) if _covers(one, difference)), None)
+        index = next((index for index, one in enumerate(waive) if covers(one, difference)), None)
         if index is None:
             kept.append(difference)
         else:
@@ -457,13 +457,6 @@ def _waived(one: Waiver, hidden: int, ours: int | None, theirs: int | None) -> W
         rows_source=ours,
         rows_target=theirs,
     )
-
-
-def _covers(one: Waiver, difference: Difference) -> bool:
-    if one.table is not None:
-        return difference.table == one.table
-    same = (one.kind, one.object) == (difference.kind, difference.object)
-    return same and one.aspect in (None, difference.aspect)
 
 
 def _conclude(

@@ -8,6 +8,7 @@ from typing import Literal
 from statehub_plan.errors import StatehubError
 from statehub_plan.model.base import Frozen, Instant
 from statehub_plan.model.plan import Identity
+from statehub_plan.model.spec import Waiver
 
 __all__ = [
     "Answer",
@@ -18,6 +19,7 @@ __all__ = [
     "TableProof",
     "ValueDifference",
     "Waived",
+    "covers",
 ]
 
 
@@ -116,6 +118,14 @@ class Waived(Frozen):
         """Whether anything but a number of rows is hidden."""
         rows_differ = None not in (self.rows_source, self.rows_target) and self.rows_source != self.rows_target
         return self.differences > rows_differ
+
+
+def covers(waiver: Waiver, difference: Difference) -> bool:
+    """Whether the plan leaves this out."""
+    if waiver.table is not None:
+        return difference.table == waiver.table
+    same = (waiver.kind, waiver.object) == (difference.kind, difference.object)
+    return same and waiver.aspect in (None, difference.aspect)
 
 
 class Comparison(Frozen):

@@ -23,7 +23,7 @@ from statehub_plan.postgres.transaction import begin, commit_once, roll_back
 from statehub_plan.redact import redact
 from statehub_plan.world import TransferStage
 
-__all__ = ["Load", "explained", "is_bare", "load_bare", "source_settings", "try_out"]
+__all__ = ["Load", "explained", "is_bare", "load_bare", "source_defaults", "source_settings", "try_out"]
 
 _LOCK_WAIT = "SET LOCAL lock_timeout = '10s'"
 _LISTS = {"search_path", "temp_tablespaces", "local_preload_libraries", "session_preload_libraries"}
@@ -33,6 +33,33 @@ _SYSTEM_OBJECTS = ("LANGUAGE plpgsql", "SCHEMA pg_catalog")
 
 _Setting = tuple[str | None, str, str]
 """Role (None: every role), name, value."""
+_Default = tuple[str, str]
+"""Schema (empty: every schema) and letter of a kind, of which a role grants something by default."""
+
+_DEFAULTS = """
+SELECT coalesce(n.nspname, ''), d.defaclobjtype::text FROM pg_default_acl d
+LEFT JOIN pg_namespace n ON n.oid = d.defaclnamespace WHERE pg_get_userbyid(d.defaclrole) = %s ORDER BY 1, 2
+"""
+# To take away all that is granted makes an entry that says nothing; to grant what is usual besides removes it.
+_FORGET = """
+SELECT format('ALTER DEFAULT PRIVILEGES %%s REVOKE ALL ON %%s FROM %%s', place, kinds, whom)
+FROM pg_default_acl d LEFT JOIN pg_namespace n ON n.oid = d.defaclnamespace,
+     CONCAT('IN SCHEMA ' || quote_ident(n.nspname)) place,
+     LATERAL (SELECT (CASE d.defaclobjtype WHEN 'r' THEN 'TABLES' WHEN 'S' THEN 'SEQUENCES' WHEN 'f' THEN 'FUNCTIONS'
+              WHEN 'T' THEN 'TYPES' WHEN 'n' THEN 'SCHEMAS' ELSE 'LARGE OBJECTS' END)) k(kinds),
+     LATERAL (SELECT DISTINCT CASE a.grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(a.grantee)) END
+              FROM aclexplode(d.defaclacl) a) g(whom)
+WHERE pg_get_userbyid(d.defaclrole) = current_user
+  AND (coalesce(n.nspname, ''), d.defaclobjtype::text) IN (SELECT * FROM unnest(%(schemas)s::text[], %(kinds)s::text[]))
+UNION ALL
+SELECT format('ALTER DEFAULT PRIVILEGES GRANT ALL ON %%s TO %%s', kinds, whom) FROM pg_default_acl d,
+     LATERAL (VALUES ('r', 'TABLES', current_user), ('S', 'SEQUENCES', current_user), ('n', 'SCHEMAS', current_user),
+              ('L', 'LARGE OBJECTS', current_user), ('f', 'FUNCTIONS', current_user), ('f', 'FUNCTIONS', NULL),
+              ('T', 'TYPES', current_user), ('T', 'TYPES', NULL)) v(letter, kinds, name),
+     LATERAL (SELECT coalesce(quote_ident(v.name), 'PUBLIC')) g(whom)
+WHERE pg_get_userbyid(d.defaclrole) = current_user AND d.defaclnamespace = 0 AND v.letter = d.defaclobjtype::text
+  AND ('', v.letter) IN (SELECT * FROM unnest(%(schemas)s::text[], %(kinds)s::text[]))
+"""
 
 
 @dataclass(frozen=True)
@@ -43,6 +70,7 @@ class Load:
     source_identity: Identity
     source_major: int
     settings: tuple[_Setting, ...]
+    defaults: tuple[_Default, ...]
     term: int
     epoch: int
 
@@ -63,6 +91,7 @@ def try_out(target: Connection, load: Load, post: SchemaDump) -> bool:
     try:
         target.execute(_LOCK_WAIT)
         drop_some(target)
+        _forget_defaults(target, load)
         _make_public(target, load)
         for part in (load.bare, post):
             _run(target, part)
@@ -97,6 +126,7 @@ def _replace(target: Connection, load: Load, expected: tuple[UserObject, ...] | 
         conn.execute(_LOCK_WAIT)
         _require_unchanged(conn, expected)
         drop_some(conn)
+        _forget_defaults(conn, load)
         _make_public(conn, load)
         _run(conn, load.bare)
         conn.execute("SET LOCAL search_path = pg_catalog")
@@ -179,6 +209,14 @@ def _make_public(target: Connection, load: Load) -> None:
         raise explained(error, Entry("public", "SCHEMA", "-", "")) from error
 
 
+def _forget_defaults(target: Connection, load: Load) -> None:
+    """What the tool's role grants by default on both sides comes after the objects, as pg_dump has it: where an earlier
+    loading has left it, whatever is made now would be granted it."""
+    keys = {"schemas": [schema for schema, _ in load.defaults], "kinds": [kind for _, kind in load.defaults]}
+    for (statement,) in target.execute(_FORGET, keys).fetchall():
+        target.execute(statement.encode())
+
+
 def _run(target: Connection, dump: SchemaDump) -> None:
     """Runs the script entry by entry in the caller's transaction, so that an error can name what it was about."""
     target.execute(for_this_transaction(dump.preamble).encode(errors="surrogateescape"))
@@ -242,6 +280,11 @@ def source_settings(source: Connection) -> tuple[_Setting, ...]:
             "ORDER BY 1 NULLS FIRST, 2"
         ).fetchall()
     )
+
+
+def source_defaults(source: Connection, role: str) -> tuple[_Default, ...]:
+    """Of which kinds this role, which is the tool's on the target, grants something by default on the source."""
+    return tuple(source.execute(_DEFAULTS, [role]).fetchall())
 
 
 def _apply_settings(target: Connection, settings: tuple[_Setting, ...]) -> None:

@@ -6,12 +6,13 @@ Joining with dots alone makes one name of `a."b.c"` and `"a.b".c`, and whatever 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Hashable, Iterable
 from typing import TypeVar
 
 from statehub_plan.postgres.comparison import CannotTell
 
-__all__ = ["once", "qualified", "sql_qualified", "sql_role", "sql_word"]
+__all__ = ["once", "qualified", "sql_qualified", "sql_role", "sql_word", "word"]
 
 _KeyT = TypeVar("_KeyT", bound=Hashable)
 _ValueT = TypeVar("_ValueT")
@@ -23,13 +24,18 @@ def qualified(*parts: str) -> str:
     return ".".join(f'"{_doubled(part)}"' if "." in part or '"' in part else part for part in parts)
 
 
+def word(name: str) -> str:
+    """For names that become part of a sentence: quoted as well where they hold blanks or a colon."""
+    return f'"{_doubled(name)}"' if re.search(r'[\s.:"]', name) else name
+
+
 def sql_qualified(*columns: str) -> str:
     """The same as an SQL expression over these columns."""
     return " || '.' || ".join(_quoted_where(column, '[."]') for column in columns)
 
 
 def sql_word(column: str) -> str:
-    """For names that become part of a sentence: quoted as well where they hold blanks or a colon."""
+    """`word` as an SQL expression over this column."""
     return _quoted_where(column, r'[\s.:"]')
 
 

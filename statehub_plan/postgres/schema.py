@@ -12,7 +12,7 @@ from statehub_plan.postgres.backup import take_backup
 from statehub_plan.postgres.connect import Connection, connect, user_tables
 from statehub_plan.postgres.contents import described, user_objects
 from statehub_plan.postgres.dump import SchemaDump, dump_schema
-from statehub_plan.postgres.loading import Load, is_bare, load_bare, source_settings, try_out
+from statehub_plan.postgres.loading import Load, is_bare, load_bare, source_defaults, source_settings, try_out
 from statehub_plan.postgres.preflight import left_by_undecided_transfer, preflight_schema
 from statehub_plan.postgres.tools import major_of
 from statehub_plan.postgres.workers import OnProgress, nobody_looks, nothing_to_lose
@@ -122,7 +122,16 @@ def _read_source(
         dump_schema(source, section, target_major=major_of(target), check=check)
         for section in ("pre-data", "post-data")
     )
-    return Load(pre, state.identity(source), major_of(source), source_settings(source), term, epoch), post
+    load = Load(
+        bare=pre,
+        source_identity=state.identity(source),
+        source_major=major_of(source),
+        settings=source_settings(source),
+        defaults=source_defaults(source, target.info.user),
+        term=term,
+        epoch=epoch,
+    )
+    return load, post
 
 
 def _require_frozen(target: Connection) -> None:

@@ -9,9 +9,9 @@ from psycopg import sql
 
 from statehub_plan.postgres.connect import Connection, connect
 
-__all__ = ["Snapshot", "join_snapshot", "pin_rendering"]
+__all__ = ["RENDERING", "Snapshot", "join_snapshot", "pin_rendering"]
 
-_RENDERING = {
+RENDERING = {
     # What a value looks like as text depends on these; connect() pins TimeZone, DateStyle and the search_path.
     "IntervalStyle": "iso_8601",
     "extra_float_digits": "3",
@@ -27,6 +27,7 @@ _RENDERING = {
     "max_parallel_workers_per_gather": "0",
     "jit": "off",
 }
+"""Settings under which values and definitions look the same on every server."""
 
 
 class Snapshot:
@@ -115,5 +116,5 @@ def pin_rendering(connection: Connection) -> None:
     """Values of this session look the same on every server, and hidden rows are errors. Needs no privilege."""
     connection.execute(
         "SELECT set_config(name, value, false) FROM unnest(%s::text[], %s::text[]) AS x(name, value)",
-        [list(_RENDERING), list(_RENDERING.values())],
+        [list(RENDERING), list(RENDERING.values())],
     )

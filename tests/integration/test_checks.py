@@ -97,6 +97,7 @@ def sound(pg_installations: tuple[PgInstallation, ...], scratch: Path) -> Iterat
 
 
 SOUND_TABLES = """
+CREATE EXTENSION pg_trgm;
 CREATE TABLE plans (id int PRIMARY KEY, title text NOT NULL, at timestamptz);
 CREATE TABLE tasks (id int PRIMARY KEY, plan_id int REFERENCES plans, note jsonb, UNIQUE (plan_id, note));
 CREATE INDEX ON tasks (plan_id);

@@ -16,7 +16,7 @@ from psycopg.conninfo import make_conninfo
 from statehub_plan.demo.cluster import Cluster
 from statehub_plan.demo.site import SUBSCRIBERS_SINCE
 from statehub_plan.model.preflight import Found, Side
-from statehub_plan.model.spec import TransferMethod
+from statehub_plan.model.spec import TransferMethod, Waiver
 from statehub_plan.postgres import state
 from statehub_plan.postgres.checks.declare import Move
 from statehub_plan.postgres.checks.run import End, run_checks
@@ -28,8 +28,10 @@ Expected = Mapping[str, set[tuple[str, str | None]]]
 PASSWORD = "only-for-these-checks"
 REPLICATION = Move(
     method=TransferMethod.REPLICATION,
-    waived_tables=frozenset({"public.waived"}),
-    waived_objects=frozenset({("extension", "fuzzystrmatch")}),
+    waive=(
+        Waiver(table="public.waived", reason="it may be lost"),
+        Waiver(kind="extension", object="fuzzystrmatch", reason="the platform's own"),
+    ),
 )
 BOTH_WAYS = Move(method=TransferMethod.REPLICATION, following=True, patience_s=0.0)
 PLENTY = 1 << 50
@@ -57,7 +59,7 @@ def sound_hub(cluster: Cluster) -> str:
         if cluster.installation.major >= 15
         else "DROP SCHEMA public; "
         "CREATE SCHEMA public AUTHORIZATION pg_database_owner; GRANT USAGE ON SCHEMA public TO PUBLIC; "
-        "GRANT CREATE ON SCHEMA public TO tool",
+        "COMMENT ON SCHEMA public IS 'standard public schema'; GRANT CREATE ON SCHEMA public TO tool",
     )
     if cluster.installation.major >= SUBSCRIBERS_SINCE:
         on(cluster.dsn(), "GRANT pg_create_subscription TO tool")
@@ -188,6 +190,10 @@ def stranger(source: Cluster, target: Cluster) -> Iterator[tuple[Found, ...]]:
                 GRANT SELECT ON public.own TO checked_app; GRANT SELECT ON pg_catalog.pg_authid TO checked_app;
                 CREATE SEQUENCE public.numbers; ALTER SEQUENCE public.numbers OWNER TO checked_owner;
                 CREATE EXTENSION pageinspect;
+                CREATE FOREIGN DATA WRAPPER nowhere; CREATE SERVER far FOREIGN DATA WRAPPER nowhere;
+                CREATE USER MAPPING FOR checked_app SERVER far OPTIONS (password 'one');
+                CREATE USER MAPPING FOR checked_stranger SERVER far;
+                GRANT USAGE ON FOREIGN SERVER far TO checked_stranger;
                 ALTER DATABASE "{names[0]}" SET session_replication_role = replica
                 """,
             )
@@ -439,8 +445,13 @@ EXPECTED: dict[str, Expected] = {
         "sequence-near-end": source_("public.spent", "public.spent_down"),
         "row-security": source_(),
         "column-privileges": source_(),
-        "tablespaces": source_("checked_place"),
-        "target-brings-along": target_("extension citext", "setting every role: search_path"),
+        "comparison-will-differ": target_(
+            "extension citext",
+            "extension hstore",
+            "setting every role: search_path",
+            "tablespace checked_place",
+            "type pg_catalog.strange",
+        ),
         "database-settings": source_(),
         "xml-unsupported": target_("public.packed.page"),
         "lz4-unsupported": target_("public.packed.body"),
@@ -480,6 +491,7 @@ EXPECTED: dict[str, Expected] = {
         "role-memberships-differ": target_("checked_owner"),
         "role-settings-differ": target_("checked_owner"),
         "connection-limit-lower": target_("checked_app"),
+        "mapping-options-hidden": source_("checked_app on far") | target_("checked_app on far"),
         "app-role-missing": target_("checked_nobody"),
         "app-role-shut-out": target_("checked_app"),
         "app-role-superuser": source_("postgres"),

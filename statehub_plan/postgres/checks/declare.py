@@ -11,12 +11,15 @@ from typing import Any
 from psycopg import sql
 
 from statehub_plan.model.preflight import Severity, Side
-from statehub_plan.model.spec import TransferMethod
+from statehub_plan.model.spec import TransferMethod, Waiver
 from statehub_plan.postgres.connect import Connection
 
 __all__ = [
     "Answers",
+    "Ask",
     "Check",
+    "FirstWord",
+    "FollowUp",
     "Look",
     "Move",
     "Place",
@@ -50,18 +53,21 @@ class Place(StrEnum):
 @dataclass(frozen=True, slots=True)
 class Move:
     """What is intended, as far as checks depend on it. `following`: the fallback is to follow, so that the reverse
-    direction must be possible too. `waived_tables` (`schema.table`) and `waived_objects` (kind, object) are left out of
-    the comparison by the plan.
+    direction must be possible too. `waive`: what the plan leaves out of the comparison.
     `reads_changes`: the proof under the hold reads a temporary slot on each side.
     Transactions younger than `patience_s` are nobody's problem."""
 
     method: TransferMethod
     following: bool = False
     replace: bool = False
-    waived_tables: frozenset[str] = frozenset()
-    waived_objects: frozenset[tuple[str, str]] = frozenset()
+    waive: tuple[Waiver, ...] = ()
     patience_s: float = 10.0
     reads_changes: bool = False
+
+    @property
+    def waived_tables(self) -> frozenset[str]:
+        """As `schema.table`."""
+        return frozenset(one.table for one in self.waive if one.table is not None)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -78,6 +84,30 @@ class Probe:
     """What no single statement can tell: a function that reads through a session of its own accord."""
 
     look: Callable[[Connection, Move], Any]
+
+
+@dataclass(frozen=True, slots=True)
+class FirstWord:
+    """What both sides have answered before one of them is asked more: the one that is asked and the other one, with
+    the roles that the tool uses on each."""
+
+    side: Side
+    mine: Mapping[str, Any]
+    other: Mapping[str, Any]
+    roles: frozenset[str]
+    other_roles: frozenset[str]
+    version_num: int
+    other_version_num: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FollowUp:
+    """What is asked of a side once both have answered `first`, with one value, an object. `ask`: the statements by
+    name, one round trip for all; the answer is a dict of rows by these names, in words that depend on no setting of the
+    session's."""
+
+    first: Query
+    ask: Callable[[FirstWord], Mapping[str, str]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +130,9 @@ class SessionInfo:
         return self.version_num // 10000
 
 
+Ask = Query | Probe | FollowUp
+
+
 class Unanswered(Exception):
     """A question that the server did not answer; the check that needs it is not made and says so."""
 
@@ -109,7 +142,7 @@ class Answers:
     """What one session answered."""
 
     info: SessionInfo
-    given: Mapping[Query | Probe, Any] = field(default_factory=dict)
+    given: Mapping[Ask, Any] = field(default_factory=dict)
 
     def rows(self, query: Query) -> list[Row]:
         """All rows of an answer."""
@@ -127,8 +160,8 @@ class Answers:
         """The only value."""
         return self.row(query)[0]
 
-    def probed(self, ask: Query | Probe) -> Any:
-        """What a probe brought back."""
+    def probed(self, ask: Ask) -> Any:
+        """What a probe or a follow-up brought back."""
         found = self.given[ask]
         if isinstance(found, Unanswered):
             raise found
@@ -176,9 +209,9 @@ class Check:
     reason: str
     judge: Judge
     methods: Collection[TransferMethod]
-    here: tuple[Query | Probe, ...]
-    there: tuple[Query | Probe, ...]
-    actor: tuple[Query | Probe, ...]
+    here: tuple[Ask, ...]
+    there: tuple[Ask, ...]
+    actor: tuple[Ask, ...]
 
     @property
     def replication_only(self) -> bool:
@@ -213,9 +246,9 @@ def check(
     *,
     title: str,
     reason: str,
-    here: tuple[Query | Probe, ...] = (),
-    there: tuple[Query | Probe, ...] = (),
-    actor: tuple[Query | Probe, ...] = (),
+    here: tuple[Ask, ...] = (),
+    there: tuple[Ask, ...] = (),
+    actor: tuple[Ask, ...] = (),
     replication_only: bool = False,
 ) -> Callable[[Judge], Judge]:
     """Declares the function below it as a check; its module is its theme."""

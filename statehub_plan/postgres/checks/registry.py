@@ -5,6 +5,7 @@ from __future__ import annotations
 from statehub_plan.postgres.checks import (
     clocks,
     collation,
+    comparison,
     content,
     disk,
     extensions,
@@ -32,6 +33,7 @@ THEMES = (
     types,
     extensions,
     collation,
+    comparison,
     publisher,
     identity,
     subscriber,

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import groupby
 
-from statehub_plan.model.preflight import Severity
+from statehub_plan.model.preflight import Severity, Side
+from statehub_plan.postgres.catalog_rest import HIDDEN_OPTIONS
 from statehub_plan.postgres.catalog_sql import PLACES_OWN
 from statehub_plan.postgres.checks.declare import Look, Place, Query, Seen, check, ident, literal, read_write
 from statehub_plan.postgres.checks.questions import ROLE, USER_SCHEMA, not_extension, role
@@ -20,9 +21,11 @@ _HELD = (
     ("pg_type", "typowner", "typacl", "typnamespace"),
     ("pg_namespace", "nspowner", "nspacl", "oid"),
 )
+# An array type is its element's owner's, and up to 16 no member of the extension whose element it is of.
+_NO_ARRAY = "NOT EXISTS (SELECT FROM pg_type element WHERE element.typarray = x.oid)"
 _OWNERS = " UNION ".join(
     f"SELECT x.{owner} FROM {catalog} x JOIN pg_namespace n ON n.oid = x.{namespace} "
-    f"WHERE {USER_SCHEMA} AND {not_extension(catalog, 'x.oid')}"
+    f"WHERE {USER_SCHEMA} AND {not_extension(catalog, 'x.oid')}" + (f" AND {_NO_ARRAY}" if catalog == "pg_type" else "")
     for catalog, owner, _, namespace in _HELD
 )
 _GRANTEES = " UNION ".join(
@@ -131,6 +134,14 @@ _SYSTEM_PRIVILEGES = Query(
         )
     )
     + " ORDER BY 1, 2, 3 NULLS FIRST, 4 NULLS FIRST, 5"
+)
+# Of each user mapping: its role (null: everybody), its server, and whether its options are hidden from whoever asks.
+_MAPPINGS = Query(
+    f"""
+    SELECT CASE WHEN m.umuser <> 0 THEN m.usename END, m.srvname, {HIDDEN_OPTIONS}
+    FROM pg_user_mappings m JOIN pg_foreign_server s ON s.oid = m.srvid JOIN pg_roles r ON r.rolname = current_user
+    ORDER BY 1 NULLS FIRST, 2
+    """
 )
 _ATTRIBUTES = {3: "BYPASSRLS", 4: "INHERIT", 1: "LOGIN"}
 
@@ -278,6 +289,34 @@ def _settings(look: Look) -> Iterator[Seen]:
                 f"ALTER ROLE {ident(name)} SET {setting} = {literal(value)}",
                 name,
             )
+
+
+@check(
+    "mapping-options-hidden",
+    Severity.WARNING,
+    Place.EACH,
+    title="the tool's role may see the options of every user mapping, where it backs up and where it drills",
+    reason="pg_dump leaves out what its role may not see: the password is in no backup, and no restore drill passes",
+    here=(_MAPPINGS, ROLE),
+    there=(_MAPPINGS,),
+)
+def _mappings(look: Look) -> Iterator[Seen]:
+    mine = role(look.here)
+    hidden = {
+        (name, server): "takes a backup" for name, server, out_of_sight in look.here.rows(_MAPPINGS) if out_of_sight
+    }
+    if look.side is Side.TARGET and not mine.superuser:
+        restored = ((name, server) for name, server, _ in look.there.rows(_MAPPINGS) if name not in (None, mine.name))
+        hidden = dict.fromkeys(restored, "drills a backup of the source") | hidden
+    for (name, server), purpose in hidden.items():
+        whose = ident(name) if name else "PUBLIC"
+        yield Seen(
+            f"role {mine.name} {purpose} on the {look.side} and may not see the options of the user mapping of {whose} "
+            f"on server {ident(server)}",
+            "let a superuser's connection back up and drill there, or, where nothing uses it: "
+            f"DROP USER MAPPING FOR {whose} SERVER {ident(server)}",
+            f"{name or 'PUBLIC'} on {server}",
+        )
 
 
 @check(

@@ -1,4 +1,5 @@
-"""Runs checks: all questions of a side in one round trip, both sides at once, then the judgements. Reads only."""
+"""Runs checks: all questions of a side in one round trip, both sides at once, in another what depends on both sides'
+answers, then the judgements. Reads only."""
 
 from __future__ import annotations
 
@@ -18,7 +19,10 @@ from statehub_plan.errors import StatehubError
 from statehub_plan.model.preflight import Found, Severity, Side
 from statehub_plan.postgres.checks.declare import (
     Answers,
+    Ask,
     Check,
+    FirstWord,
+    FollowUp,
     Look,
     Move,
     Probe,
@@ -29,6 +33,7 @@ from statehub_plan.postgres.checks.declare import (
 )
 from statehub_plan.postgres.checks.registry import CHECKS
 from statehub_plan.postgres.connect import Connection
+from statehub_plan.postgres.snapshot import RENDERING
 from statehub_plan.redact import redact
 
 __all__ = ["MOST", "End", "run_checks", "run_on_one_side"]
@@ -68,7 +73,7 @@ def run_checks(
     """Everything that `checks` (default: all) have to say about moving `source` to `target`: errors first, then by
     side, in the order of their declaration; at most MOST objects per check and side, and a count of the others.
 
-    Reads catalogs only, within read-only transactions, in one round trip per session, both sides in parallel; blocks
+    Reads catalogs only, within read-only transactions, in two round trips per session, both sides in parallel; blocks
     for at most `statement_timeout_ms` per question. A question that the server refuses makes the checks that need it
     say so with their own severity: unknown is not fine. StatehubError `preflight-unanswered` when a session is lost.
     """
@@ -81,8 +86,12 @@ def run_checks(
         here, actor = questions[side]
         return _ask_end(ends[side], here, actor, move, now, statement_timeout_ms)
 
+    def follow_up(side: Side) -> tuple[Answers, Answers]:
+        return _follow_up(ends[side], side, answers, questions[side][0], statement_timeout_ms)
+
     with ThreadPoolExecutor(max_workers=2) as pool:
         answers = dict(zip(Side, pool.map(ask, Side), strict=True))
+        answers = dict(zip(Side, pool.map(follow_up, Side), strict=True))
     found = [one for check, side in placed for one in _judged(check, side, move, answers)]
     return _sorted(found)
 
@@ -101,9 +110,7 @@ def _other(side: Side) -> Side:
     return Side.TARGET if side is Side.SOURCE else Side.SOURCE
 
 
-def _questions(
-    placed: Sequence[tuple[Check, Side]], side: Side
-) -> tuple[tuple[Query | Probe, ...], tuple[Query | Probe, ...]]:
+def _questions(placed: Sequence[tuple[Check, Side]], side: Side) -> tuple[tuple[Ask, ...], tuple[Ask, ...]]:
     here = [ask for check, at in placed for ask in (check.here if at is side else check.there)]
     actor = [ask for check, at in placed if at is side for ask in check.actor]
     return tuple(dict.fromkeys(here)), tuple(dict.fromkeys(actor))
@@ -111,8 +118,8 @@ def _questions(
 
 def _ask_end(
     end: End,
-    here: Sequence[Query | Probe],
-    actor: Sequence[Query | Probe],
+    here: Sequence[Ask],
+    actor: Sequence[Ask],
     move: Move,
     now: Clock,
     timeout_ms: int,
@@ -127,26 +134,65 @@ def _ask_end(
     )
 
 
-def _ask(
-    end: End, connection: Connection, asks: Sequence[Query | Probe], move: Move, now: Clock, timeout_ms: int
-) -> Answers:
+def _ask(end: End, connection: Connection, asks: Sequence[Ask], move: Move, now: Clock, timeout_ms: int) -> Answers:
     info = _session_info(end, connection)
     values: dict[str, object] = {"app_roles": list(end.app_roles)}
-    queries = [ask for ask in asks if isinstance(ask, Query)]
+    first = (ask.first if isinstance(ask, FollowUp) else ask for ask in asks)
+    queries = [ask for ask in dict.fromkeys(first) if isinstance(ask, Query)]
     began = now()
     try:
-        given: dict[Query | Probe, Any] = _query(connection, queries, values, timeout_ms)
+        given: dict[Ask, Any] = _query(connection, queries, values, timeout_ms)
         info = replace(info, asked_between=(began, now()))
         for ask in asks:
             if isinstance(ask, Probe):
                 given[ask] = _probe(connection, ask, move)
     except psycopg.Error as error:
-        raise StatehubError(
-            code="preflight-unanswered",
-            what=f"the session to {info.database} was lost while it was being checked: {_text(error)}",
-            hint="look at the server's log and the network, then run this again",
-        ) from error
+        raise _lost(info, error) from error
     return Answers(info, given)
+
+
+def _lost(info: SessionInfo, error: psycopg.Error) -> StatehubError:
+    return StatehubError(
+        code="preflight-unanswered",
+        what=f"the session to {info.database} was lost while it was being checked: {_text(error)}",
+        hint="look at the server's log and the network, then run this again",
+    )
+
+
+def _follow_up(
+    end: End, side: Side, answers: Mapping[Side, tuple[Answers, Answers]], asks: Sequence[Ask], timeout_ms: int
+) -> tuple[Answers, Answers]:
+    """A side's answers with those to what was asked again, now that the other side's are known."""
+    (here, actor), (there, other_actor) = answers[side], answers[_other(side)]
+    given = dict(here.given)
+    for ask in asks:
+        if isinstance(ask, FollowUp):
+            try:
+                word = FirstWord(
+                    side=side,
+                    mine=here.value(ask.first),
+                    other=there.value(ask.first),
+                    roles=frozenset({here.info.role, actor.info.role}),
+                    other_roles=frozenset({there.info.role, other_actor.info.role}),
+                    version_num=here.info.version_num,
+                    other_version_num=there.info.version_num,
+                )
+                given[ask] = _asked_again(end.connection, ask.ask(word), timeout_ms)
+            except Unanswered as reason:
+                given[ask] = reason
+            except psycopg.Error as error:
+                raise _lost(here.info, error) from error
+    return replace(here, given=given), actor
+
+
+def _asked_again(connection: Connection, texts: Mapping[str, str], timeout_ms: int) -> dict[str, Any]:
+    queries = [Query(text) for text in texts.values()]
+    pinned = [f"SET LOCAL {name} = '{value}'" for name, value in RENDERING.items()]
+    found = dict(zip(texts, _query(connection, queries, {}, timeout_ms, pinned).values(), strict=True))
+    for name, rows in found.items():
+        if isinstance(rows, Unanswered):
+            raise Unanswered(f"{name}: {rows}")
+    return found
 
 
 def _session_info(end: End, connection: Connection) -> SessionInfo:
@@ -171,33 +217,41 @@ def _text_of(parameters: Mapping[str, object], name: str) -> str | None:
 
 
 def _query(
-    connection: Connection, queries: Sequence[Query], values: Mapping[str, object], timeout_ms: int
-) -> dict[Query | Probe, Any]:
+    connection: Connection,
+    queries: Sequence[Query],
+    values: Mapping[str, object],
+    timeout_ms: int,
+    pinned: Sequence[str] = (),
+) -> dict[Ask, Any]:
     """All of them in one round trip; one that fails takes the others with it, so then each is asked by itself."""
     if not queries:
         return {}
     try:
-        return dict(zip(queries, _together(connection, queries, values, timeout_ms), strict=True))
+        return dict(zip(queries, _together(connection, queries, values, timeout_ms, pinned), strict=True))
     except psycopg.Error as error:
         if connection.closed or connection.info.transaction_status is not TransactionStatus.IDLE:
             raise
         if len(queries) == 1:
             return {queries[0]: Unanswered(_text(error))}
-    alone: dict[Query | Probe, Any] = {}
+    alone: dict[Ask, Any] = {}
     for query in queries:
-        alone |= _query(connection, [query], values, timeout_ms)
+        alone |= _query(connection, [query], values, timeout_ms, pinned)
     return alone
 
 
 def _together(
-    connection: Connection, queries: Sequence[Query], values: Mapping[str, object], timeout_ms: int
+    connection: Connection,
+    queries: Sequence[Query],
+    values: Mapping[str, object],
+    timeout_ms: int,
+    pinned: Sequence[str],
 ) -> list[list[tuple[Any, ...]]]:
     """The rows of each, asked in one message of many statements (manual, 55.2.2.1): a pipeline would do as well, but
     there a failure has to be cleared away. A caller's own transaction is used as it is."""
     idle = connection.autocommit and connection.info.transaction_status is TransactionStatus.IDLE
     statements = [_statement(query, values) for query in queries]
     if idle:
-        statements = [_BEGIN, f"SET LOCAL statement_timeout = {timeout_ms}", *statements, "COMMIT"]
+        statements = [_BEGIN, f"SET LOCAL statement_timeout = {timeout_ms}", *pinned, *statements, "COMMIT"]
     try:
         cursor = connection.execute(";\n".join(statements).encode())
     except psycopg.Error:

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from statehub_plan.model.preflight import Severity
-from statehub_plan.postgres.catalog_sql import OWN_FENCE, the_tools_freeze
+from statehub_plan.postgres.catalog_sql import OWN_FENCE
 from statehub_plan.postgres.checks.declare import Look, Place, Query, Seen, check, ident
 from statehub_plan.postgres.checks.questions import TABLES, USER_SCHEMA, not_extension, tables
 from statehub_plan.postgres.connect import USER_TABLES
-from statehub_plan.postgres.names import sql_word
 
 __all__: list[str] = []
 
@@ -75,26 +74,10 @@ _COLUMN_GRANTS = Query(
     f"SELECT count(DISTINCT t.oid) FROM ({USER_TABLES}) t JOIN pg_attribute a ON a.attrelid = t.oid::oid "
     "WHERE a.attacl IS NOT NULL AND NOT a.attisdropped"
 )
-_TABLESPACES = Query(
-    f"""
-    SELECT DISTINCT s.spcname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-    JOIN pg_tablespace s ON s.oid = c.reltablespace WHERE {USER_SCHEMA} ORDER BY 1
-    """
-)
 _DATABASE_SETTINGS = Query(
     """
     SELECT DISTINCT split_part(s, '=', 1) FROM pg_db_role_setting x JOIN pg_database d ON d.oid = x.setdatabase,
     unnest(x.setconfig) s WHERE d.datname = current_database() AND s !~ '^default_transaction_read_only=' ORDER BY 1
-    """
-)
-# As a comparison names them.
-_BROUGHT_ALONG = Query(
-    f"""
-    SELECT 'setting', coalesce({sql_word("r.rolname")}, 'every role') || ': ' || split_part(s, '=', 1)
-    FROM pg_db_role_setting x JOIN pg_database d ON d.oid = x.setdatabase
-    LEFT JOIN pg_roles r ON r.oid = x.setrole, unnest(x.setconfig) s
-    WHERE d.datname = current_database() AND NOT {the_tools_freeze("x", "s")}
-    UNION ALL SELECT 'extension', e.extname FROM pg_extension e ORDER BY 1, 2
     """
 )
 # to_jsonb: a column of a catalog that an older server does not have is null there, and no error.
@@ -402,44 +385,6 @@ def _column_privileges(look: Look) -> Iterator[Seen]:
     count = look.here.value(_COLUMN_GRANTS)
     if count:
         yield Seen(f"privileges on single columns of {count} tables are carried")
-
-
-@check(
-    "tablespaces",
-    Severity.WARNING,
-    Place.SOURCE,
-    title="nothing lies in a tablespace, or the plan waives it",
-    reason="a tablespace is a place on one host: all is created in the target's default one, and the proof tells it",
-    here=(_TABLESPACES,),
-)
-def _tablespaces(look: Look) -> Iterator[Seen]:
-    for (name,) in look.here.rows(_TABLESPACES):
-        if ("tablespace", name) not in look.move.waived_objects:
-            yield Seen(
-                f"what lies in tablespace {name} goes into the target's default tablespace",
-                f"name it in the plan's compare.waive (kind: tablespace, object: {name}), or move everything out of it",
-                name,
-            )
-
-
-@check(
-    "target-brings-along",
-    Severity.WARNING,
-    Place.TARGET,
-    title="the target has no settings and extensions that the source lacks, or the plan waives them",
-    reason="each is a difference, so that the proof of equal catalogs fails under the hold",
-    here=(_BROUGHT_ALONG,),
-    there=(_BROUGHT_ALONG,),
-)
-def _brought_along(look: Look) -> Iterator[Seen]:
-    theirs = set(look.there.rows(_BROUGHT_ALONG))
-    for kind, name in look.here.rows(_BROUGHT_ALONG):
-        if (kind, name) not in theirs and (kind, name) not in look.move.waived_objects:
-            yield Seen(
-                f"{kind} {name} exists only on the target",
-                f"name it in the plan's compare.waive (kind: {kind}, object: '{name}'), or take it away there",
-                f"{kind} {name}",
-            )
 
 
 @check(
