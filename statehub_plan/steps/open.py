@@ -12,7 +12,7 @@ from statehub_plan.postgres.connect import Connection, connect
 from statehub_plan.postgres.fence import open_writes
 from statehub_plan.postgres.register import Decision, Outcome, read_decisions, take_over
 from statehub_plan.postgres.sequences import outrun_columns
-from statehub_plan.postgres.state import EndpointState, FenceMark, read_state
+from statehub_plan.postgres.state import EndpointState, read_state
 from statehub_plan.postgres.transaction import StandbySilent
 from statehub_plan.steps.stage import Stage
 
@@ -63,14 +63,15 @@ def _right(stage: Stage, endpoint: str, connection: Connection) -> _Right:
             what=f"{endpoint} is frozen for term {fenced}, which is neither decided for it nor burned",
             hint="run `abort` on the plan document: it burns the term first",
         )
-    if mark.hold is None or _frozen_for(mark, found):
+    if mark.hold is None or _frozen_for(fenced, found):
         return _Right(fenced, burned)
     return _Right(fenced, burned, max(row.term for row in (*own, *rows)) + 1)
 
 
-def _frozen_for(mark: FenceMark, found: EndpointState | None) -> bool:
-    """Whether this is the state of the database that the decision was to fall in: it was proved under that hold."""
-    return found is not None and not found.copied and found.transfer is not None and found.transfer.hold == mark.hold
+def _frozen_for(term: int, found: EndpointState | None) -> bool:
+    """Whether this is the state of the database that the decision was to fall in: something was transferred there for
+    that term."""
+    return found is not None and not found.copied and found.transfer is not None and found.transfer.term == term
 
 
 def _take_over(stage: Stage, endpoint: str, connection: Connection, frozen_for: int, term: int) -> None:
