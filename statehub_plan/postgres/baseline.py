@@ -15,8 +15,10 @@ from statehub_plan.errors import StatehubError
 from statehub_plan.postgres.by_keys import Changes, settle
 from statehub_plan.postgres.changes import ChangeLog
 from statehub_plan.postgres.comparison import Comparison
+from statehub_plan.postgres.connect import Connection
 from statehub_plan.postgres.replication import PUBLICATION
 from statehub_plan.postgres.sides import CHUNK_BYTES, Labour
+from statehub_plan.postgres.state import server_of
 from statehub_plan.postgres.workers import nobody_looks
 
 __all__ = ["Baseline"]
@@ -66,6 +68,12 @@ class Baseline:
     def proved_by(self, comparison: Comparison) -> None:
         """That comparison, made of snapshots taken since this was opened, is what the logs count from."""
         self._changes = Changes(self._source, self._target, comparison)
+
+    def taken_from(self, source: Connection, target: Connection) -> None:
+        """Snapshots of these sessions are what is compared: on other servers than those whose changes are told, this
+        baseline is worth nothing."""
+        self._source.meet(server_of(source))
+        self._target.meet(server_of(target))
 
     @contextmanager
     def kept_up(self) -> Iterator[None]:

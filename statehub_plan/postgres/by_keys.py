@@ -16,8 +16,7 @@ from typing import TypeVar
 import psycopg
 
 from statehub_plan.errors import StatehubError
-from statehub_plan.model.plan import Identity
-from statehub_plan.postgres.changes import ChangeLog, Key, key_form
+from statehub_plan.postgres.changes import ChangeLog, Key, Stamp, key_form
 from statehub_plan.postgres.comparison import Answer, Comparison, RowDifference, TableProof
 from statehub_plan.postgres.connect import Connection
 from statehub_plan.postgres.content import key_digest, key_hashes
@@ -27,6 +26,7 @@ from statehub_plan.postgres.relations import Relation, read_relations
 from statehub_plan.postgres.seeds import Seeds
 from statehub_plan.postgres.sides import Labour, Side, Sides, attempt
 from statehub_plan.postgres.snapshot import Snapshot
+from statehub_plan.postgres.state import server_of
 from statehub_plan.postgres.workers import Crew, run_crews
 
 __all__ = ["Changes", "KeyProof", "compare_keys", "settle"]
@@ -62,7 +62,7 @@ class Changes:
         other.join()
 
     @property
-    def stamps(self) -> tuple[str | None, str | None]:
+    def stamps(self) -> tuple[Stamp | None, Stamp | None]:
         """What both catalogs were when the logs were opened; None where the baseline did not find them equal as they
         are."""
         proved = self.baseline.answer is Answer.EQUAL and not any(one.hides_definitions for one in self.baseline.waived)
@@ -79,7 +79,7 @@ class Changes:
         if not self.baseline.content:
             return "the baseline counted rows only"
         for side, log in zip(sides, (self.source, self.target), strict=True):
-            if reason := log.reason_to_doubt(side.relations[table]):
+            if reason := log.reason_to_doubt(side.relations[table], side.server):
                 return f"{side.name}: {reason}"
         ours, theirs = (key_form(side.relations[table]) for side in sides)
         if ours != theirs and self.keys(table):
@@ -166,6 +166,8 @@ def settle(source_dsn: str, target_dsn: str, changes: Changes, labour: Labour) -
 def _settle(snapshots: tuple[Snapshot, Snapshot], changes: Changes, labour: Labour) -> None:
     seeds = Seeds.fresh()
     ours, theirs = (_side(name, one, seeds) for name, one in zip(("source", "target"), snapshots, strict=True))
+    changes.source.meet(ours.server)
+    changes.target.meet(theirs.server)
     both = ours.relations.keys() & theirs.relations.keys()
     known = {table for log in (changes.source, changes.target) for table in log.keys}
     names = [name for name in sorted(known & both) if changes.reason_to_doubt(name, (ours, theirs)) is None]
@@ -177,7 +179,7 @@ def _settle(snapshots: tuple[Snapshot, Snapshot], changes: Changes, labour: Labo
 
 def _side(name: str, snapshot: Snapshot, seeds: Seeds) -> Side:
     relations = once(((each.qualified, each) for each in read_relations(snapshot.leader, seeds)), "tables")
-    return Side(name, snapshot, Identity(), snapshot.leader.info.server_version, None, relations, {})
+    return Side(name, snapshot, server_of(snapshot.leader), snapshot.leader.info.server_version, None, relations, {})
 
 
 def _ask(

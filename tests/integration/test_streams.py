@@ -191,9 +191,9 @@ class _Counted:
     def __init__(self, name: str, session: Connection, asked: list[str]) -> None:
         self._name, self._execute, self._asked = name, session.execute, asked
 
-    def __call__(self, *args: Any) -> Any:
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
         self._asked.append(self._name)
-        return self._execute(*args)
+        return self._execute(*args, **kwargs)
 
 
 def _confirmed(there: Ends, *, rows: int) -> None:
