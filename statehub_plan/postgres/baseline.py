@@ -89,6 +89,13 @@ class Baseline:
         thread.start()
         try:
             yield
+        except BaseException:
+            over.set()
+            while thread.is_alive():  # whoever failed waits for no decoding
+                self._source.give_up()
+                self._target.give_up()
+                thread.join(_CATCH_UP_S)
+            raise
         finally:
             over.set()
             thread.join()
@@ -102,7 +109,7 @@ class Baseline:
             left = settle(*self._dsns, self.changes, labour)
             if left <= _FEW_KEYS:
                 break
-        self.changes.verify()
+        self.changes.verify(check)
         return left
 
     def curable(self) -> tuple[str, ...]:

@@ -11,6 +11,7 @@ one of which anything was redefined since, whatever it was, is in doubt for good
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from types import TracebackType
@@ -26,6 +27,7 @@ from statehub_plan.postgres.connect import Connection, connect
 from statehub_plan.postgres.relations import Relation, read_relations
 from statehub_plan.postgres.snapshot import pin_rendering
 from statehub_plan.postgres.state import Server, server_of
+from statehub_plan.postgres.workers import cancel_statement
 from statehub_plan.redact import redact
 
 __all__ = ["MOST_KEYS", "ChangeLog", "Key", "Stamp", "key_form"]
@@ -68,7 +70,8 @@ def key_form(relation: Relation) -> tuple[tuple[str, str], ...]:
 
 
 class ChangeLog:
-    """The keys that changed in one database since this log was opened, by table; a context manager. Not thread-safe.
+    """The keys that changed in one database since this log was opened, by table; a context manager. Not thread-safe,
+    except for `give_up`.
 
     `doubts` says of tables why their keys are not known, `doubt` why nothing is; both only grow. `lasting` are tables
     of which the same would be said after another baseline. `stamp`: the catalog's at the beginning. It tells of
@@ -91,6 +94,7 @@ class ChangeLog:
         self.slot = slot
         self._temporary = temporary
         self._opened = False
+        self._given_up = threading.Event()
         self._count = 0
         self._publications = list(publications)
         self._described: dict[int, tuple[int, ...] | None] = {}
@@ -157,6 +161,12 @@ class ChangeLog:
         """Where others were led: to another server than this log's, and nothing is known of what they see, for good."""
         if server != self.server:
             self._doubt_all(_ELSEWHERE)
+
+    def give_up(self) -> None:
+        """Ends `catch_up` or `verify` from another thread, one call after the other until it has ended: they are in
+        doubt then, and everything with them."""
+        self._given_up.set()
+        cancel_statement(self._connection)
 
     def reason_to_doubt(self, relation: Relation, server: Server) -> str | None:
         """Why the keys of this table, as it is now on `server`, are not known; None when they are."""
@@ -304,6 +314,8 @@ class ChangeLog:
         names = ",".join(sql.Identifier(name).as_string(self._connection) for name in self._publications)
         with self._connection.cursor(binary=True) as cursor:
             for (data,) in cursor.stream(query, [self.slot, names]):
+                if self._given_up.is_set():
+                    raise ValueError("nobody waits for them any more")
                 self._take(pgoutput.parse(data))
         position = self._slot_position()
         if position is None:
