@@ -15,8 +15,10 @@ from statehub_plan.errors import StatehubError
 from statehub_plan.postgres.by_keys import Changes, settle
 from statehub_plan.postgres.changes import ChangeLog
 from statehub_plan.postgres.comparison import Comparison
+from statehub_plan.postgres.connect import Connection
 from statehub_plan.postgres.replication import PUBLICATION
 from statehub_plan.postgres.sides import CHUNK_BYTES, Labour
+from statehub_plan.postgres.state import server_of
 from statehub_plan.postgres.workers import nobody_looks
 
 __all__ = ["Baseline"]
@@ -67,6 +69,12 @@ class Baseline:
         """That comparison, made of snapshots taken since this was opened, is what the logs count from."""
         self._changes = Changes(self._source, self._target, comparison)
 
+    def taken_from(self, source: Connection, target: Connection) -> None:
+        """Snapshots of these sessions are what is compared: on other servers than those whose changes are told, this
+        baseline is worth nothing."""
+        self._source.meet(server_of(source))
+        self._target.meet(server_of(target))
+
     @contextmanager
     def kept_up(self) -> Iterator[None]:
         """While the comparison reads on, which may take hours, both slots are read too, so that neither keeps WAL."""
@@ -81,6 +89,13 @@ class Baseline:
         thread.start()
         try:
             yield
+        except BaseException:
+            over.set()
+            while thread.is_alive():  # whoever failed waits for no decoding
+                self._source.give_up()
+                self._target.give_up()
+                thread.join(_CATCH_UP_S)
+            raise
         finally:
             over.set()
             thread.join()
@@ -94,7 +109,7 @@ class Baseline:
             left = settle(*self._dsns, self.changes, labour)
             if left <= _FEW_KEYS:
                 break
-        self.changes.verify()
+        self.changes.verify(check)
         return left
 
     def curable(self) -> tuple[str, ...]:

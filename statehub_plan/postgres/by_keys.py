@@ -6,9 +6,7 @@ before that comparison took its snapshots, and on the rows of all the keys that 
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TypeVar
@@ -16,8 +14,7 @@ from typing import TypeVar
 import psycopg
 
 from statehub_plan.errors import StatehubError
-from statehub_plan.model.plan import Identity
-from statehub_plan.postgres.changes import ChangeLog, Key, key_form
+from statehub_plan.postgres.changes import ChangeLog, Key, Stamp, key_form
 from statehub_plan.postgres.comparison import Answer, Comparison, RowDifference, TableProof
 from statehub_plan.postgres.connect import Connection
 from statehub_plan.postgres.content import key_digest, key_hashes
@@ -27,7 +24,8 @@ from statehub_plan.postgres.relations import Relation, read_relations
 from statehub_plan.postgres.seeds import Seeds
 from statehub_plan.postgres.sides import Labour, Side, Sides, attempt
 from statehub_plan.postgres.snapshot import Snapshot
-from statehub_plan.postgres.workers import Crew, run_crews
+from statehub_plan.postgres.state import server_of
+from statehub_plan.postgres.workers import Crew, at_once, cancel_statement, nothing_to_lose, run_crews
 
 __all__ = ["Changes", "KeyProof", "compare_keys", "settle"]
 
@@ -46,23 +44,21 @@ class Changes:
     target: ChangeLog
     baseline: Comparison
 
-    def catch_up(self) -> None:
-        """Takes in, on both sides at once, what was committed before this call."""
-        self._of_both(ChangeLog.catch_up)
+    def catch_up(self, tick: Callable[[], None] = nothing_to_lose) -> None:
+        """Takes in, on both sides at once, what was committed before this call. What `tick`, called every 50 ms, raises
+        ends that, and nothing is known afterwards."""
+        at_once([self.source.catch_up, self.target.catch_up], cancel=self._give_up, tick=tick)
 
-    def verify(self) -> None:
-        """Looks, on both sides at once, for what no slot tells."""
-        self._of_both(ChangeLog.verify)
+    def verify(self, tick: Callable[[], None] = nothing_to_lose) -> None:
+        """Looks, on both sides at once, for what no slot tells; `tick` as in `catch_up`."""
+        at_once([self.source.verify, self.target.verify], cancel=self._give_up, tick=tick)
 
-    def _of_both(self, ask: Callable[[ChangeLog], None]) -> None:
-        # The other side is asked in a thread of its own; a log never raises.
-        other = threading.Thread(target=ask, args=(self.target,), name="statehub-plan-changes")
-        other.start()
-        ask(self.source)
-        other.join()
+    def _give_up(self) -> None:
+        self.source.give_up()
+        self.target.give_up()
 
     @property
-    def stamps(self) -> tuple[str | None, str | None]:
+    def stamps(self) -> tuple[Stamp | None, Stamp | None]:
         """What both catalogs were when the logs were opened; None where the baseline did not find them equal as they
         are."""
         proved = self.baseline.answer is Answer.EQUAL and not any(one.hides_definitions for one in self.baseline.waived)
@@ -79,7 +75,7 @@ class Changes:
         if not self.baseline.content:
             return "the baseline counted rows only"
         for side, log in zip(sides, (self.source, self.target), strict=True):
-            if reason := log.reason_to_doubt(side.relations[table]):
+            if reason := log.reason_to_doubt(side.relations[table], side.server):
                 return f"{side.name}: {reason}"
         ours, theirs = (key_form(side.relations[table]) for side in sides)
         if ours != theirs and self.keys(table):
@@ -152,13 +148,13 @@ def settle(source_dsn: str, target_dsn: str, changes: Changes, labour: Labour) -
     A row that is the same in two snapshots taken after the logs caught up, and of which neither log tells a change
     after that, is the same for good. Call it again and again: what is left for the hold is what was written meanwhile.
     """
-    changes.catch_up()
+    changes.catch_up(labour.tick)
     try:
         with Snapshot(source_dsn, purpose="settle") as ours, Snapshot(target_dsn, purpose="settle") as theirs:
             if changes.source.all_visible(ours.leader) and changes.target.all_visible(theirs.leader):
                 _settle((ours, theirs), changes, labour)
     except (psycopg.Error, StatehubError):
-        pass  # nothing was settled, and nothing is lost by that
+        labour.tick()  # nothing was settled, and nothing is lost by that; whatever the caller has to say is said
     tables = changes.source.keys.keys() | changes.target.keys.keys()
     return sum(len(changes.keys(table)) for table in tables)
 
@@ -166,6 +162,8 @@ def settle(source_dsn: str, target_dsn: str, changes: Changes, labour: Labour) -
 def _settle(snapshots: tuple[Snapshot, Snapshot], changes: Changes, labour: Labour) -> None:
     seeds = Seeds.fresh()
     ours, theirs = (_side(name, one, seeds) for name, one in zip(("source", "target"), snapshots, strict=True))
+    changes.source.meet(ours.server)
+    changes.target.meet(theirs.server)
     both = ours.relations.keys() & theirs.relations.keys()
     known = {table for log in (changes.source, changes.target) for table in log.keys}
     names = [name for name in sorted(known & both) if changes.reason_to_doubt(name, (ours, theirs)) is None]
@@ -177,7 +175,7 @@ def _settle(snapshots: tuple[Snapshot, Snapshot], changes: Changes, labour: Labo
 
 def _side(name: str, snapshot: Snapshot, seeds: Seeds) -> Side:
     relations = once(((each.qualified, each) for each in read_relations(snapshot.leader, seeds)), "tables")
-    return Side(name, snapshot, Identity(), snapshot.leader.info.server_version, None, relations, {})
+    return Side(name, snapshot, server_of(snapshot.leader), snapshot.leader.info.server_version, None, relations, {})
 
 
 def _ask(
@@ -196,8 +194,11 @@ def _ask(
 
     if len(tasks) <= _FEW:
         # Connecting takes longer than looking up a few thousand keys.
-        with ThreadPoolExecutor(max_workers=2, thread_name_prefix="statehub-plan") as pool:
-            ours, theirs = pool.map(all_of, sides)
+        def cancel() -> None:
+            for side in sides:
+                cancel_statement(side.snapshot.leader)
+
+        ours, theirs = at_once([lambda side=side: all_of(side) for side in sides], cancel=cancel, tick=labour.tick)  # type: ignore[misc]
         return ours, theirs
 
     def crew(side: Side) -> Crew[_Task, tuple[Connection, ...], FoundT | str]:

@@ -11,10 +11,11 @@ one of which anything was redefined since, whatever it was, is in doubt for good
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from types import TracebackType
-from typing import Self
+from typing import NamedTuple, Self
 
 import psycopg
 from psycopg import sql
@@ -25,9 +26,11 @@ from statehub_plan.postgres.catalog_stamp import catalog_stamp, publication_stam
 from statehub_plan.postgres.connect import Connection, connect
 from statehub_plan.postgres.relations import Relation, read_relations
 from statehub_plan.postgres.snapshot import pin_rendering
+from statehub_plan.postgres.state import Server, server_of
+from statehub_plan.postgres.workers import cancel_statement
 from statehub_plan.redact import redact
 
-__all__ = ["MOST_KEYS", "ChangeLog", "Key", "key_form"]
+__all__ = ["MOST_KEYS", "ChangeLog", "Key", "Stamp", "key_form"]
 
 MOST_KEYS = 500_000
 """Above this many changed keys in a database, reading whole tables is no dearer, and memory is better kept."""
@@ -51,17 +54,29 @@ FROM pg_replication_slots s WHERE slot_name = %s
 """
 
 
+_ELSEWHERE = "another server answers in its place than the one that tells which rows changed"
+
+
+class Stamp(NamedTuple):
+    """What the catalog of a database on one server was; see `catalog_stamp`."""
+
+    server: Server
+    catalog: str
+
+
 def key_form(relation: Relation) -> tuple[tuple[str, str], ...]:
     """What the texts of a key are: the columns in their order, and how each is read."""
     return tuple((column.name, column.type_name) for column in relation.key_columns)
 
 
 class ChangeLog:
-    """The keys that changed in one database since this log was opened, by table; a context manager. Not thread-safe.
+    """The keys that changed in one database since this log was opened, by table; a context manager. Not thread-safe,
+    except for `give_up`.
 
     `doubts` says of tables why their keys are not known, `doubt` why nothing is; both only grow. `lasting` are tables
-    of which the same would be said after another baseline. `stamp`: the catalog's at the beginning. Sessions that write
-    are not disturbed; the slot keeps WAL until `catch_up` has read it.
+    of which the same would be said after another baseline. `stamp`: the catalog's at the beginning. It tells of
+    `server` alone, on which its session stays after a failover that leads others away. Sessions that write are not
+    disturbed; the slot keeps WAL until `catch_up` has read it.
     """
 
     def __init__(self, dsn: str, *, slot: str, publications: Sequence[str], temporary: bool = False) -> None:
@@ -79,12 +94,14 @@ class ChangeLog:
         self.slot = slot
         self._temporary = temporary
         self._opened = False
+        self._given_up = threading.Event()
         self._count = 0
         self._publications = list(publications)
         self._described: dict[int, tuple[int, ...] | None] = {}
         self._connection = connect(dsn, purpose="changes")
         try:
             pin_rendering(self._connection)
+            self.server = server_of(self._connection)
             self._position = self._open_slot()
             # Before the wait, and before anything is read that depends on them: a transaction that is decoded as a
             # definition was before another one changed it has ended by then, or that change is noticed.
@@ -93,7 +110,7 @@ class ChangeLog:
             self._wait_for_older_transactions()
             self._relations = {relation.oid: relation for relation in read_relations(self._connection)}
             self._doubt_what_is_not_published()
-            self.stamp = catalog_stamp(self._connection)
+            self.stamp = Stamp(self.server, catalog_stamp(self._connection))
             self._opened = True
         except BaseException:
             self._connection.close()
@@ -140,10 +157,23 @@ class ChangeLog:
         if published != self._published:
             self._doubt_all("what is published was changed since the baseline")
 
-    def reason_to_doubt(self, relation: Relation) -> str | None:
-        """Why the keys of this table, as it is now, are not known; None when they are."""
+    def meet(self, server: Server) -> None:
+        """Where others were led: to another server than this log's, and nothing is known of what they see, for good."""
+        if server != self.server:
+            self._doubt_all(_ELSEWHERE)
+
+    def give_up(self) -> None:
+        """Ends `catch_up` or `verify` from another thread, one call after the other until it has ended: they are in
+        doubt then, and everything with them."""
+        self._given_up.set()
+        cancel_statement(self._connection)
+
+    def reason_to_doubt(self, relation: Relation, server: Server) -> str | None:
+        """Why the keys of this table, as it is now on `server`, are not known; None when they are."""
         if self.doubt is not None:
             return self.doubt
+        if server != self.server:
+            return _ELSEWHERE
         known = self._relations.get(relation.oid)
         if known is None or (known.schema, known.name) != (relation.schema, relation.name):
             return "no slot tells of it"
@@ -284,6 +314,8 @@ class ChangeLog:
         names = ",".join(sql.Identifier(name).as_string(self._connection) for name in self._publications)
         with self._connection.cursor(binary=True) as cursor:
             for (data,) in cursor.stream(query, [self.slot, names]):
+                if self._given_up.is_set():
+                    raise ValueError("nobody waits for them any more")
                 self._take(pgoutput.parse(data))
         position = self._slot_position()
         if position is None:

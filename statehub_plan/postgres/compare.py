@@ -296,11 +296,11 @@ def _compare_changed_keys(
     if changes is None:
         return {}, {}
     # After the snapshots were taken: so the logs hold all that these see, and what is later does no harm.
-    changes.catch_up()
+    changes.catch_up(labour.tick)
     vouched = [name for name in names if changes.reason_to_doubt(name, sides) is None]
     proofs = compare_keys(sides, {name: changes.keys(name) for name in vouched}, labour)
     # After the rows were read: what was truncated or replaced by then looks empty to both snapshots, and so equal.
-    changes.verify()
+    changes.verify(labour.tick)
     doubts = {name: reason for name in names if (reason := changes.reason_to_doubt(name, sides)) is not None}
     doubts |= {
         name: f"its changed keys: {proof.reason}"

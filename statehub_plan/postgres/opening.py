@@ -11,6 +11,7 @@ from statehub_plan.errors import StatehubError
 from statehub_plan.postgres.catalog import read_catalog
 from statehub_plan.postgres.catalog_server import read_movers
 from statehub_plan.postgres.catalog_stamp import catalog_stamp
+from statehub_plan.postgres.changes import Stamp
 from statehub_plan.postgres.comparison import CannotTell
 from statehub_plan.postgres.names import once
 from statehub_plan.postgres.relations import read_extension_tables, read_large_objects, read_relations
@@ -18,7 +19,7 @@ from statehub_plan.postgres.seeds import Seeds
 from statehub_plan.postgres.sequences import read_sequences
 from statehub_plan.postgres.sides import Side, Sides
 from statehub_plan.postgres.snapshot import Snapshot
-from statehub_plan.postgres.state import identity
+from statehub_plan.postgres.state import server_of
 
 __all__ = ["open_sides"]
 
@@ -27,7 +28,7 @@ def open_sides(
     dsns: tuple[str, str],
     given: tuple[Snapshot, Snapshot] | None,
     sequences: bool,
-    stamps: tuple[str | None, str | None],
+    stamps: tuple[Stamp | None, Stamp | None],
     seeds: Seeds,
     stack: ExitStack,
 ) -> Sides:
@@ -49,17 +50,13 @@ def open_sides(
 def _require_two(source: Side, target: Side) -> None:
     """A copy of the whole server, a standby or one that was promoted, has the same identity and is another server: it
     was started at another moment."""
-    same = source.identity.known and source.identity == target.identity
-    if same and _started(source) == _started(target):
+    same = source.identity == target.identity
+    if same and source.server.started_at == target.server.started_at:
         one = f"{source.identity.database} of the server with system identifier {source.identity.system_identifier}"
         raise CannotTell(
             f"source and target are one and the same database, {one}: both names lead there, and it is equal to itself "
             "whatever it holds; name the other one"
         )
-
-
-def _started(side: Side) -> object:
-    return side.snapshot.leader.execute("SELECT pg_catalog.pg_postmaster_start_time()").fetchone()
 
 
 def _open_snapshots(dsns: tuple[str, str], pool: ThreadPoolExecutor, stack: ExitStack) -> tuple[Snapshot, Snapshot]:
@@ -77,7 +74,7 @@ def _read_side(name: str, snapshot: Snapshot, sequences: bool, seeds: Seeds) -> 
     return Side(
         name=name,
         snapshot=snapshot,
-        identity=identity(leader),
+        server=server_of(leader),
         version=leader.info.server_version,
         catalog=None,
         relations=once(((each.qualified, each) for each in relations), "tables"),
@@ -85,8 +82,8 @@ def _read_side(name: str, snapshot: Snapshot, sequences: bool, seeds: Seeds) -> 
     )
 
 
-def _is_stamped(side: Side, stamp: str | None) -> bool:
-    return stamp is not None and catalog_stamp(side.snapshot.leader) == stamp
+def _is_stamped(side: Side, stamp: Stamp | None) -> bool:
+    return stamp is not None and stamp.server == side.server and catalog_stamp(side.snapshot.leader) == stamp.catalog
 
 
 def _with_catalog(side: Side, other_version: int, movers: Sequence[str]) -> Side:

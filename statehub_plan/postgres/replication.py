@@ -21,7 +21,7 @@ from statehub_plan.model.stream import OWN_STREAMS, stream_name
 from statehub_plan.postgres.connect import USER_TABLES, Connection, Table
 from statehub_plan.postgres.names import sql_qualified
 from statehub_plan.postgres.slots import ExportedSlot, create_slot, drop_slot
-from statehub_plan.postgres.state import TIMELINE, identity, timeline
+from statehub_plan.postgres.state import TIMELINE, identity
 from statehub_plan.postgres.workers import nothing_to_lose
 from statehub_plan.redact import redact, register_secret
 
@@ -63,6 +63,15 @@ FROM (VALUES ('log_statement', 'none'), ('log_min_duration_statement', '-1'), ('
              ('log_min_error_statement', 'panic'), ('pg_stat_statements.track_utility', 'off'), ('pgaudit.log', 'none')
      ) AS kept_out (name, value) JOIN pg_settings USING (name)
 WHERE {}
+"""
+_PROCESS = "concat_ws(' ', a.pid, extract(epoch FROM a.backend_start))"
+_SENT = f"""
+SELECT (SELECT string_agg(concat_ws(' ', x.oid, x.xmin), ',' ORDER BY x.oid) FROM (
+            SELECT oid, xmin FROM pg_publication WHERE pubname = %s UNION ALL SELECT r.oid, r.xmin
+            FROM pg_publication_rel r JOIN pg_publication p ON p.oid = r.prpubid WHERE p.pubname = %s) AS x),
+       (SELECT {_PROCESS} FROM pg_replication_slots s JOIN pg_stat_activity a ON a.pid = s.active_pid
+        WHERE s.slot_name = %s),
+       {TIMELINE}
 """
 BARRIER = sql.Identifier("statehub_plan", "barrier")
 """One row in every database of the tool; changing it on the publisher is how a barrier is sent down the stream."""
@@ -245,27 +254,55 @@ def follows_by_stream(connection: Connection) -> bool:
 
 def stream_marks(source: Connection, target: Connection) -> dict[str, str]:
     """What must not have changed for the stream to have delivered everything: the publication and its tables, by the
-    versions of their catalog rows; the subscription, and how often applying has failed; both servers' timelines. Four
-    short queries.
+    versions of their catalog rows; the subscription, what it takes, and how often applying has failed; the processes
+    that send and apply; both servers' timelines. Three short queries. `sending` and `applying` are empty where no
+    process is seen, which vouches for nothing, twice no more than once.
+
+    A slot can be moved, and a subscription made to take something else or to skip something, only while nobody streams
+    (manual, 9.28.6; `worker.c`, maybe_reread_subscription): afterwards other processes do, whatever else looks as it
+    did. When they began tells those of the same number apart, where the role may see it (pg_read_all_stats).
 
     A receiver that has failed over may lack what it had confirmed: the sender's slot is ahead of it then, and leaves
     that out without an error. A slot that has survived its own server's failover may be behind, or ahead, of the rows.
     """
-    sent = source.execute(
-        f"SELECT string_agg(concat_ws(' ', x.oid, x.xmin), ',' ORDER BY x.oid), {TIMELINE} FROM ("
-        "SELECT oid, xmin FROM pg_publication WHERE pubname = %s UNION ALL SELECT r.oid, r.xmin "
-        "FROM pg_publication_rel r JOIN pg_publication p ON p.oid = r.prpubid WHERE p.pubname = %s) AS x".encode(),
-        [PUBLICATION, PUBLICATION],
-    ).fetchone()
-    published, sender_timeline = sent if sent is not None else ("", None)
-    subscription = read_subscription(target, stream_name(identity(target)))
-    applied = "" if subscription is None else f"{subscription.oid} {subscription.slot} {subscription.errors}"
+    name = stream_name(identity(target))
+    taken = target.execute(_taken(target.info.server_version).encode(), [name], prepare=True).fetchone()
+    slot, applied, applying, receiver_timeline = taken or ("", "", "", None)
+    sent = source.execute(_SENT.encode(), [PUBLICATION, PUBLICATION, slot], prepare=True).fetchone()
+    published, sending, sender_timeline = sent or ("", "", None)
     return {
         "published": str(published),
+        "sending": sending or "",
         "applied": applied,
+        "applying": applying or "",
         "sender_timeline": str(sender_timeline),
-        "receiver_timeline": str(timeline(target)),
+        "receiver_timeline": str(receiver_timeline),
     }
+
+
+def _taken(server_version: int) -> str:
+    """SQL: slot, subscription with the versions of what it takes, its apply worker, and the timeline; one row, or none
+    where there is no such subscription. Reads only what everybody may read."""
+    since_15 = server_version >= 150000
+    skipped = "s.subskiplsn" if since_15 else "''"
+    failed = (
+        "(SELECT concat_ws(' ', t.apply_error_count, t.sync_error_count, t.stats_reset) "
+        "FROM pg_stat_subscription_stats t WHERE t.subid = s.oid)"
+        if since_15
+        else "''"
+    )
+    return f"""
+    SELECT s.subslotname,
+           concat_ws(' ', s.oid, s.subenabled, s.subslotname, s.subpublications::text, {skipped}, {failed},
+                     (SELECT sum(hashint8extended(r.srrelid::int8, r.xmin::text::int8))
+                      FROM pg_subscription_rel r WHERE r.srsubid = s.oid)),
+           (SELECT string_agg({_PROCESS}, ',' ORDER BY a.pid)
+            FROM pg_stat_subscription w JOIN pg_stat_activity a ON a.pid = w.pid
+            WHERE w.subid = s.oid AND w.relid IS NULL AND (to_jsonb(w)->>'leader_pid') IS NULL),
+           {TIMELINE}
+    FROM pg_subscription s JOIN pg_database d ON d.oid = s.subdbid
+    WHERE d.datname = current_database() AND s.subname = %s
+    """
 
 
 def advance_origin(connection: Connection, subscription_oid: int, lsn: str) -> None:

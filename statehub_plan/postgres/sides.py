@@ -17,6 +17,7 @@ from statehub_plan.postgres.connect import Connection
 from statehub_plan.postgres.relations import PageRange, Relation
 from statehub_plan.postgres.sequences import SequenceValue
 from statehub_plan.postgres.snapshot import Snapshot
+from statehub_plan.postgres.state import Server
 from statehub_plan.postgres.workers import Crew, OnProgress, Progress, run_crews
 from statehub_plan.redact import redact
 
@@ -34,11 +35,16 @@ class Side:
 
     name: str
     snapshot: Snapshot
-    identity: Identity
+    server: Server
     version: int
     catalog: Catalog | None
     relations: dict[str, Relation]
     sequences: dict[str, SequenceValue]
+
+    @property
+    def identity(self) -> Identity:
+        """Which database of which cluster it is."""
+        return self.server.identity
 
     def join(self) -> Connection:
         """One more session that sees the same; CannotTell when none is had."""

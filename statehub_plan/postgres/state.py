@@ -277,6 +277,29 @@ def identity(connection: Connection) -> Identity:
     return Identity(system_identifier=row[0], database=row[1], database_oid=row[2])
 
 
+class Server(Frozen):
+    """Which server a session is really on. A standby that took over has the identity of the one before it, and another
+    timeline; one that was copied, or started again, began at another moment (`started_at`, seconds since 1970)."""
+
+    identity: Identity
+    started_at: str
+    timeline: int | None
+
+
+def server_of(connection: Connection) -> Server:
+    """The server and database of this session. One query."""
+    row = connection.execute(
+        "SELECT c.system_identifier::text, d.datname, d.oid::int8, "
+        f"extract(epoch FROM pg_postmaster_start_time())::text, {TIMELINE} "
+        "FROM pg_control_system() c, pg_database d WHERE d.datname = current_database()".encode()
+    ).fetchone()
+    if row is None:
+        raise RuntimeError("the database that a session is connected to is not in pg_database")
+    system, database, oid, started_at, writes = row
+    here = Identity(system_identifier=system, database=database, database_oid=oid)
+    return Server(identity=here, started_at=started_at, timeline=writes)
+
+
 def timeline(connection: Connection) -> int | None:
     """The timeline that this server writes: another one after each promotion. None on a standby."""
     row = connection.execute(f"SELECT {TIMELINE}".encode()).fetchone()

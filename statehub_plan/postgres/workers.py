@@ -12,7 +12,17 @@ from typing import Generic, Protocol, TypeVar
 
 import psycopg
 
-__all__ = ["Crew", "OnProgress", "Progress", "Session", "nobody_looks", "nothing_to_lose", "run_crews"]
+__all__ = [
+    "Crew",
+    "OnProgress",
+    "Progress",
+    "Session",
+    "at_once",
+    "cancel_statement",
+    "nobody_looks",
+    "nothing_to_lose",
+    "run_crews",
+]
 
 
 class Session(Protocol):
@@ -104,7 +114,32 @@ def run_crews(
     return [member.collected() for member in members]
 
 
-def _watch(futures: list[Future[None]], tick: Callable[[], None]) -> None:
+def at_once(
+    works: Sequence[Callable[[], ResultT]], *, cancel: Callable[[], None], tick: Callable[[], None] = nothing_to_lose
+) -> list[ResultT]:
+    """What these return, each in a thread of its own, for sessions that outlive the work; blocks until all are done.
+
+    `tick` is called in this thread every 50 ms, once at least, and may raise. After the first error, that of `tick`
+    included, `cancel` is called until all have ended, and that error is raised.
+    """
+    with ThreadPoolExecutor(max_workers=max(1, len(works)), thread_name_prefix="statehub-plan") as pool:
+        futures = [pool.submit(work) for work in works]
+        try:
+            _watch(futures, tick)
+        finally:
+            while wait(futures, timeout=0).not_done:  # as in `_cancel_until_done`
+                cancel()
+                wait(futures, timeout=_LOOK_S)
+    return [future.result() for future in futures]
+
+
+def cancel_statement(session: Session) -> None:
+    """Ends what a session of another thread is doing; one that does nothing, or is gone, is left alone."""
+    with suppress(psycopg.Error):
+        session.cancel_safe(timeout=_CANCEL_TIMEOUT_S)
+
+
+def _watch(futures: list[Future[ResultT]], tick: Callable[[], None]) -> None:
     left = set(futures)
     while left:
         done, left = wait(left, timeout=_LOOK_S, return_when=FIRST_EXCEPTION)
@@ -148,8 +183,7 @@ class _Member(Generic[TaskT, SessionsT, ResultT]):
     def cancel(self) -> None:
         for sessions in tuple(self._open):
             for session in sessions:
-                with suppress(psycopg.Error):
-                    session.cancel_safe(timeout=_CANCEL_TIMEOUT_S)
+                cancel_statement(session)
 
     def collected(self) -> list[ResultT]:
         return [self._results[index] for index in range(len(self.crew.tasks))]

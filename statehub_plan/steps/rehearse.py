@@ -37,6 +37,8 @@ def execute(stage: Stage, step: Step) -> dict[str, JsonValue]:
     with ExitStack() as stack:
         switch = stack.enter_context(begin_switch(stage, reverse=following))
         watermarks, marks, snapshots = _held_for_a_moment(stage, switch, stack)
+        if stage.baseline is not None:
+            stage.baseline.taken_from(*(one.leader for one in snapshots))
         with stage.baseline.kept_up() if stage.baseline else nullcontext():
             found = _compare(stage, snapshots)
     passed = found.answer is Answer.EQUAL

@@ -309,6 +309,35 @@ def until_shown(server: psycopg.Connection, name: str, value: str) -> None:
         pass
 
 
+class _Stop(Exception):
+    """What a caller that lost its lease raises."""
+
+
+def test_who_waits_no_longer_ends_the_reading_of_changes(watched: Watched) -> None:
+    """Under a hold nobody waits for the decoding of a large transaction: its rest is left, and all of it in doubt."""
+    watched.both("INSERT INTO public.keyed SELECT n, 'x' FROM generate_series(10000, 309999) n")
+    looks: list[int] = []
+
+    def check() -> None:
+        looks.append(1)
+        raise _Stop
+
+    with pytest.raises(_Stop):
+        compare(watched.source, watched.target, changes=watched.changes, check=check)
+    assert [1] == looks
+    assert "could not be read" in str(watched.changes.source.doubt)
+    assert Answer.EQUAL is compare(watched.source, watched.target, changes=watched.changes).answer
+
+
+def test_a_comparison_ends_in_its_time_while_changes_are_read(watched: Watched) -> None:
+    """What `timeout_s` says holds for whatever takes time; the answer is that nothing is known."""
+    watched.both("INSERT INTO public.keyed SELECT n, 'x' FROM generate_series(10000, 309999) n")
+    found = compare(watched.source, watched.target, changes=watched.changes, timeout_s=0.01)
+    assert Answer.UNKNOWN is found.answer
+    assert "did not end within" in found.unknown[0]
+    assert "could not be read" in str(watched.changes.source.doubt)
+
+
 STATEMENTS = (
     "UPDATE public.keyed SET v = v || '{n}' WHERE id % 7 = {n} % 7",
     "DELETE FROM public.keyed WHERE id = {n}",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ from statehub_plan.postgres import replication, state
 from statehub_plan.postgres.checks.declare import Move
 from statehub_plan.postgres.checks.registry import CHECKS
 from statehub_plan.postgres.checks.run import End, run_checks
-from statehub_plan.postgres.connect import user_tables
+from statehub_plan.postgres.connect import Connection, user_tables
 from statehub_plan.postgres.filling import begin_fill, mark_following, record_timeline
 from statehub_plan.streams import orphans
 from tests.integration.observing import endpoint, fact, now, plan_of
@@ -185,6 +185,17 @@ def _marks(there: Ends) -> dict[str, str]:
         return replication.stream_marks(source, target)
 
 
+class _Counted:
+    """A session's `execute`, and whose it was each time."""
+
+    def __init__(self, name: str, session: Connection, asked: list[str]) -> None:
+        self._name, self._execute, self._asked = name, session.execute, asked
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        self._asked.append(self._name)
+        return self._execute(*args, **kwargs)
+
+
 def _confirmed(there: Ends, *, rows: int) -> None:
     """The receiver has so many rows, and the sender was told that they are safe there."""
     with there.sending() as session:
@@ -240,6 +251,85 @@ def test_a_receiver_that_failed_over_misses_rows_without_an_error_and_that_is_to
         with there.receiving() as session:
             session.execute("UPDATE statehub_plan.state SET fill_timeline = NULL")
         assert there.stream().lossless
+
+
+def _skip_by_slot(there: Ends) -> None:
+    """What was written while nobody streamed is left out by the sender: its slot was moved past it."""
+    with there.receiving() as session, there.sending() as sender:
+        replication.enable_subscription(session, there.name(), enabled=False)
+        query = "SELECT active FROM pg_replication_slots WHERE slot_name = %s"
+        assert eventually(lambda: sender.execute(query, [there.name()]).fetchone() == (False,))
+        there.write()
+        sender.execute("SELECT pg_replication_slot_advance(%s, pg_current_wal_lsn())", [there.name()])
+        replication.enable_subscription(session, there.name())
+
+
+def _skip_by_publication(there: Ends) -> None:
+    """What was written while something else was subscribed is not sent."""
+    change = "ALTER SUBSCRIPTION {} SET PUBLICATION {} WITH (refresh = false)"
+    name = sql.Identifier(there.name())
+    with there.receiving() as session, there.sending() as sender:
+        sender.execute("CREATE PUBLICATION other FOR TABLE ONLY statehub_plan.barrier")
+        session.execute(sql.SQL(change).format(name, sql.Identifier("other")))
+        query = "SELECT string_agg(query, '') FROM pg_stat_activity WHERE backend_type = 'walsender'"
+        assert eventually(lambda: '"other"' in str(sender.execute(query).fetchone()))
+        there.write()
+        (end,) = sender.execute("SELECT pg_current_wal_lsn()").fetchone() or ("",)
+        passed = "SELECT confirmed_flush_lsn >= %s::pg_lsn FROM pg_replication_slots WHERE slot_name = %s"
+        assert eventually(lambda: sender.execute(passed, [end, there.name()]).fetchone() == (True,))
+        session.execute(sql.SQL(change).format(name, sql.Identifier(replication.PUBLICATION)))
+        sender.execute("DROP PUBLICATION other")
+
+
+def _skip_by_subscribed_tables(there: Ends) -> None:
+    """A table that is not subscribed for a moment, and then again, without a copy."""
+    with there.receiving() as session:
+        session.execute("DELETE FROM pg_subscription_rel WHERE srrelid = 'public.t'::regclass")
+        row = "SELECT oid, 'public.t'::regclass, 'r', NULL FROM pg_subscription WHERE subname = %s"
+        session.execute(f"INSERT INTO pg_subscription_rel {row}".encode(), [there.name()])
+
+
+@pytest.mark.parametrize("skip", [_skip_by_slot, _skip_by_publication, _skip_by_subscribed_tables])
+def test_rows_that_are_skipped_without_an_error_change_the_marks(both: Ends, skip: Callable[[Ends], None]) -> None:
+    """Slot, subscription and publication are the same afterwards, and a barrier arrives as it did."""
+    both.make_slot()
+    both.subscribe(enabled=True)
+    both.write(rows=5)
+    _confirmed(both, rows=5)
+    marks = _marks(both)
+    both.write(rows=2)
+    _confirmed(both, rows=7)
+    assert marks == _marks(both)
+    assert "" not in marks.values()
+    skip(both)
+    both.becomes(StreamState.STREAMING)
+    both.write(rows=3)
+    assert eventually(lambda: both.count() == 10)
+    now_marks = _marks(both)
+    assert marks != now_marks
+    same = ("published", "sender_timeline", "receiver_timeline")
+    assert [marks[key] for key in same] == [now_marks[key] for key in same]
+
+
+def test_a_stream_that_does_not_run_vouches_for_nothing(both: Ends) -> None:
+    """Nobody is seen who sends or applies; the marks say so by being empty."""
+    both.make_slot()
+    both.subscribe(enabled=False)
+    marks = _marks(both)
+    assert ("", "") == (marks["sending"], marks["applying"])
+
+
+def test_marks_take_three_queries(both: Ends, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Writers wait for each one."""
+    both.make_slot()
+    both.subscribe(enabled=True)
+    asked: list[str] = []
+    with both.sending() as source, both.receiving() as target:
+        for name, session in (("source", source), ("target", target)):
+            counted = _Counted(name, session, asked)
+            monkeypatch.setattr(session, "execute", counted)
+        replication.stream_marks(source, target)
+    assert ["target", "target", "source"] == asked
 
 
 def test_a_table_that_is_published_and_not_subscribed_gets_no_rows_and_that_is_told(back: Ends) -> None:
