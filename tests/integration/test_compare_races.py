@@ -8,6 +8,9 @@ import psycopg
 import pytest
 
 from statehub_plan.postgres.compare import Answer, Comparison, compare
+from statehub_plan.postgres.content import count_rows
+from statehub_plan.postgres.relations import read_relations
+from statehub_plan.postgres.sides import attempt
 from statehub_plan.postgres.snapshot import Snapshot
 from statehub_plan.postgres.workers import Progress
 from tests.integration.moving import run_script
@@ -131,3 +134,11 @@ def test_what_says_nothing_of_rows_hinders_no_proof(two: tuple[str, str]) -> Non
             connection.execute(script.encode())
         found = compare(*two, snapshots=(snapshots[0], snapshots[1]))
     assert {table.table for table in found.tables} == _tables(found, Answer.EQUAL)
+
+
+def test_a_table_that_was_read_is_not_locked_any_more(two: tuple[str, str]) -> None:
+    """Whoever alters it would wait for all the others to be read, and everybody who uses it would wait behind him."""
+    with Snapshot(two[0], purpose="test") as snapshot, snapshot.join() as session:
+        (relation,) = (each for each in read_relations(session) if each.qualified == "public.t1")
+        assert 0 == attempt(session, lambda: count_rows(session, relation, next(relation.ranges(1))))
+        run_script(two[0], "SET lock_timeout = '10s'; ALTER TABLE public.t1 ADD COLUMN more integer")
