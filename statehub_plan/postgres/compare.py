@@ -111,7 +111,8 @@ def compare(
             seeds = seeds or Seeds.fresh()
             source, target = open_sides((source_dsn, target_dsn), snapshots, sequences, stamps, seeds, stack)
             differences, notes = _compare_catalogs(source, target, stack, (source_dsn, target_dsn))
-            notes += left_out(source.snapshot.leader, target.snapshot.leader)
+            beside = left_out(source.snapshot.leader, target.snapshot.leader)
+            notes += beside.notes
             behind = _compare_sequences(source, target)
             differences += behind
             notes += _why_behind(source, target) if behind else ()
@@ -122,6 +123,7 @@ def compare(
             sides = source, target
             asked = _Asked(content, expect_differences, rows_listed, values, changes)
             tables, found, read_whole = _prove_tables(sides, names, labour, asked)
+            tables += tuple(table for table in beside.tables if table.table not in waived_tables)
             differences, notes = differences + found, notes + read_whole
             counted = _count_rows(sides, waived_tables, labour) if count_waived else {}
             hidden_ones = unseen(source.catalog or {}, target.catalog or {})
