@@ -32,8 +32,8 @@ _WIDE_ROW_BYTES = 512
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A live column. `portable`: its binary form means the same on any server. `exact`: an SQL expression of the
-    built-in type `exact_type` whose binary form identifies the value and is the same on any server."""
+    """A live column that is stored. `portable`: its binary form means the same on any server. `exact`: an expression in
+    SQL of the built-in type `exact_type` whose binary form identifies the value and is the same on any server."""
 
     name: str
     type_name: str
@@ -216,7 +216,7 @@ _COLUMNS = """
 SELECT a.attrelid::int8, a.attname, pg_catalog.format_type(a.atttypid, a.atttypmod), a.attgenerated <> '',
        a.atttypid::int8
 FROM pg_catalog.pg_attribute a
-WHERE a.attrelid = ANY (%s::oid[]) AND a.attnum > 0 AND NOT a.attisdropped
+WHERE a.attrelid = ANY (%s::oid[]) AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated <> 'v'
 ORDER BY a.attrelid, a.attnum
 """
 

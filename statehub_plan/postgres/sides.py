@@ -119,6 +119,9 @@ def attempt(connection: Connection, work: Callable[[], FoundT]) -> FoundT | str:
         # since the snapshot is looked for when everything is read (`redefined`, `ChangeLog.verify`).
         with connection.transaction(force_rollback=True):
             return work()
+    except psycopg.errors.DataError as error:
+        # Of class 22 (manual, appendix A): the message would quote the value.
+        return f"a value could not be computed or converted (SQLSTATE {error.sqlstate})"
     except psycopg.Error as error:
         return redact(" ".join(str(error).split()))
 
