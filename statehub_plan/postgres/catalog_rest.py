@@ -58,11 +58,17 @@ WHERE ({which}) AND {own("pg_collation", "c.oid")}
 
 # Its owner is left out: that is whoever ran CREATE EXTENSION, and nothing but REASSIGN OWNED changes it. Its comment
 # is told where somebody has changed it: it comes with the extension, in the words of that server's version.
-_EXTENSION = """
+# A member that a user has added (ALTER EXTENSION … ADD) is in no dump.
+_EXTENSION = f"""
 SELECT e.extname, NULL, jsonb_build_object('schema', n.nspname,
        'version', e.extversion || CASE e.extversion WHEN a.default_version THEN ' (its server''s default)' ELSE '' END,
        'comment', CASE WHEN obj_description(e.oid, 'pg_extension') IS DISTINCT FROM a.comment
-                       THEN coalesce(obj_description(e.oid, 'pg_extension'), '') END)
+                       THEN coalesce(obj_description(e.oid, 'pg_extension'), '') END,
+       'relations', (SELECT jsonb_agg(x.name ORDER BY x.name COLLATE "C") FROM (
+            SELECT {sql_qualified("m.nspname", "c.relname")} AS name
+            FROM pg_depend d JOIN pg_class c ON c.oid = d.objid JOIN pg_namespace m ON m.oid = c.relnamespace
+            WHERE d.refclassid = 'pg_extension'::regclass AND d.refobjid = e.oid AND d.deptype = 'e'
+              AND d.classid = 'pg_class'::regclass) x))
 FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace
 LEFT JOIN pg_available_extensions() a ON a.name = e.extname
 """

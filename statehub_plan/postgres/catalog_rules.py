@@ -145,6 +145,13 @@ def _same_version(case: Case) -> bool:
     return is_it and older == newer
 
 
+def _of_another_version(case: Case) -> bool:
+    versions = (
+        str(found.definition.get("version")).removesuffix(_DEFAULT_VERSION) for found in (case.source, case.target)
+    )
+    return case.source.kind == "extension" and case.aspect == "relations" and len(set(versions)) > 1
+
+
 def _unnamed_not_null(case: Case) -> bool:
     since = _NAMED_NOT_NULL_SINCE.get(case.source.kind) if case.aspect == "not null constraint" else None
     return since is not None and case.steps_over(since) and case.values[0] is None
@@ -210,6 +217,7 @@ def _no_version_recorded(case: Case) -> bool:
 RULES: tuple[Rule, ...] = (
     Rule("each is the default version of its server's major version", _extension_follows_major),
     Rule("it is the same version, and one server's default alone", _same_version),
+    Rule("another version of an extension consists of other tables and views", _of_another_version),
     Rule("NOT NULL has a name from 18 on, a domain's from 17 on", _unnamed_not_null),
     Rule(
         "once they were dumped and read again, chains of AND and OR are flat and lists are converted member by member",

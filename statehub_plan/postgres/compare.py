@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 import traceback
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -26,7 +25,8 @@ from statehub_plan.postgres.connect import Connection, connect
 from statehub_plan.postgres.content import Buckets, ContentDigest, bucket_digests, count_rows, digest_rows
 from statehub_plan.postgres.locate import FIRST_BITS, BucketSums, Located, added, keyed_alike, locate, veiled
 from statehub_plan.postgres.opening import open_sides
-from statehub_plan.postgres.relations import PageRange, Relation, rewritten_tables
+from statehub_plan.postgres.redefined import REDEFINED, read_under_watch
+from statehub_plan.postgres.relations import PageRange, Relation
 from statehub_plan.postgres.replication import follows_by_stream
 from statehub_plan.postgres.seeds import Seeds
 from statehub_plan.postgres.sequences import SequenceValue
@@ -41,7 +41,6 @@ ROWS_LISTED = 1000
 """How many differing rows of a table are named unless the caller says otherwise."""
 
 _COUNTED = "rows were counted, no value was compared"
-_REWRITTEN = "it was truncated or rewritten after the snapshot, which no longer sees its rows, or got other names"
 _KEYS_SHOWN = 10
 _PIECES = 8  # a table that is smaller than this part of a piece is read again rather than by buckets
 _P = ParamSpec("_P")
@@ -112,7 +111,8 @@ def compare(
             seeds = seeds or Seeds.fresh()
             source, target = open_sides((source_dsn, target_dsn), snapshots, sequences, stamps, seeds, stack)
             differences, notes = _compare_catalogs(source, target, stack, (source_dsn, target_dsn))
-            notes += left_out(source.snapshot.leader, target.snapshot.leader)
+            beside = left_out(source.snapshot.leader, target.snapshot.leader)
+            notes += beside.notes
             behind = _compare_sequences(source, target)
             differences += behind
             notes += _why_behind(source, target) if behind else ()
@@ -123,6 +123,7 @@ def compare(
             sides = source, target
             asked = _Asked(content, expect_differences, rows_listed, values, changes)
             tables, found, read_whole = _prove_tables(sides, names, labour, asked)
+            tables += tuple(table for table in beside.tables if table.table not in waived_tables)
             differences, notes = differences + found, notes + read_whole
             counted = _count_rows(sides, waived_tables, labour) if count_waived else {}
             hidden_ones = unseen(source.catalog or {}, target.catalog or {})
@@ -263,29 +264,21 @@ def _compare_tables(
     """Every table's proof, and by buckets what was read that way."""
     if not names:
         return (), {}
-    if content and expect_differences:
-        ours, theirs, known = _read_by_buckets(sides, names, labour)
-    else:
+
+    def read() -> tuple[dict[str, _Measured], dict[str, _Measured], _Known]:
+        if content and expect_differences:
+            return _read_by_buckets(sides, names, labour)
         asked = digest_rows if content else _count
         ours, theirs = (
             {name: _total(parts) for name, parts in side.items()}
             for side in ask_both(sides, names, asked, labour, "compare")
         )
-        known = {}
-    for found, gone in zip((ours, theirs), _rewritten(sides, names), strict=True):
-        found.update(dict.fromkeys(gone, _REWRITTEN))
+        return ours, theirs, {}
+
+    (ours, theirs, known), gone = read_under_watch(sides, names, read)
+    for found, doubtful in zip((ours, theirs), gone, strict=True):
+        found.update(dict.fromkeys(doubtful, REDEFINED))
     return tuple(_table_proof(name, ours[name], theirs[name], content) for name in names), known
-
-
-def _rewritten(sides: Sides, names: Sequence[str]) -> tuple[set[str], set[str]]:
-    """Which of these tables are no longer what the snapshots saw, on either side; at once, as writers may wait."""
-
-    def look(side: Side) -> set[str]:
-        return rewritten_tables(side.snapshot.leader, map(side.relations.__getitem__, names))
-
-    with ThreadPoolExecutor(max_workers=2, thread_name_prefix="statehub-plan") as pool:
-        ours, theirs = pool.map(look, sides)
-    return ours, theirs
 
 
 def _compare_changed_keys(
@@ -323,8 +316,7 @@ def _count_rows(sides: Sides, wanted: Collection[str], labour: Labour) -> dict[s
     """How many rows these tables have on each side, those that both have; None where that is not known."""
     names = sorted(sides[0].relations.keys() & sides[1].relations.keys() & set(wanted))
     try:
-        found = ask_both(sides, names, _count, labour, "count")
-        gone = _rewritten(sides, names)
+        found, gone = read_under_watch(sides, names, lambda: ask_both(sides, names, _count, labour, "count"))
     except (psycopg.Error, CannotTell):
         labour.tick()  # whatever the caller has to say is not about counting
         return dict.fromkeys(names, (None, None))  # what was proved before stands

@@ -70,7 +70,8 @@ def _open_snapshots(dsns: tuple[str, str], pool: ThreadPoolExecutor, stack: Exit
 def _read_side(name: str, snapshot: Snapshot, sequences: bool, seeds: Seeds) -> Side:
     leader = snapshot.leader
     objects = read_large_objects(leader, seeds)
-    relations = [*read_relations(leader, seeds), *read_extension_tables(leader, seeds), *filter(None, [objects])]
+    tables = *read_relations(leader, seeds), *read_extension_tables(leader, seeds, unmarked=True)
+    relations = [*tables, *filter(None, [objects])]
     return Side(
         name=name,
         snapshot=snapshot,

@@ -32,8 +32,8 @@ _WIDE_ROW_BYTES = 512
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A live column. `portable`: its binary form means the same on any server. `exact`: an SQL expression of the
-    built-in type `exact_type` whose binary form identifies the value and is the same on any server."""
+    """A live column that is stored. `portable`: its binary form means the same on any server. `exact`: an expression in
+    SQL of the built-in type `exact_type` whose binary form identifies the value and is the same on any server."""
 
     name: str
     type_name: str
@@ -186,6 +186,16 @@ FROM pg_catalog.pg_extension e, unnest(e.extconfig, e.extcondition) AS x(oid, co
 JOIN pg_catalog.pg_class c ON c.oid = x.oid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 WHERE c.relkind = 'r'
 """
+# An extension brings these along and says nothing of rows of the user: what is in them is its own, and the same for the
+# same version, or is in no dump.
+_UNMARKED_TABLES = """
+SELECT n.nspname, c.relname, c.oid::int8, pg_catalog.pg_table_size(c.oid), ''
+FROM pg_catalog.pg_depend d JOIN pg_catalog.pg_extension e ON e.oid = d.refobjid
+JOIN pg_catalog.pg_class c ON c.oid = d.objid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+WHERE d.deptype = 'e' AND d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass
+  AND d.refclassid = 'pg_catalog.pg_extension'::pg_catalog.regclass
+  AND c.relkind = 'r' AND c.oid <> ALL (coalesce(e.extconfig, '{}'))
+"""
 
 # The catalog is read under the transaction's snapshot; pg_relation_filenode() and pg_identify_object() look at the
 # present, as does whoever reads a table by its name.
@@ -206,7 +216,7 @@ _COLUMNS = """
 SELECT a.attrelid::int8, a.attname, pg_catalog.format_type(a.atttypid, a.atttypmod), a.attgenerated <> '',
        a.atttypid::int8
 FROM pg_catalog.pg_attribute a
-WHERE a.attrelid = ANY (%s::oid[]) AND a.attnum > 0 AND NOT a.attisdropped
+WHERE a.attrelid = ANY (%s::oid[]) AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated <> 'v'
 ORDER BY a.attrelid, a.attnum
 """
 
@@ -246,9 +256,13 @@ def read_large_objects(connection: Connection, seeds: Seeds = SEEDS) -> Relation
     return LargeObjects("pg_catalog", "pg_largeobject", 0, False, False, 0, row[0], columns, ("loid",), seeds=seeds)
 
 
-def read_extension_tables(connection: Connection, seeds: Seeds = SEEDS) -> tuple[Relation, ...]:
-    """The tables of extensions that hold rows of the user."""
+def read_extension_tables(
+    connection: Connection, seeds: Seeds = SEEDS, *, unmarked: bool = False
+) -> tuple[Relation, ...]:
+    """The tables of extensions that hold rows of the user; also those that are not said to, if `unmarked`."""
     rows = connection.execute(_EXTENSION_TABLES).fetchall()
+    if unmarked:
+        rows += connection.execute(_UNMARKED_TABLES).fetchall()
     columns = _read_columns(connection, [row[2] for row in rows])
     return tuple(
         ExtensionTable(

@@ -117,10 +117,17 @@ def _pieces(side: Side, names: Iterable[str], chunk_bytes: int) -> list[_Piece]:
 
 
 def attempt(connection: Connection, work: Callable[[], FoundT]) -> FoundT | str:
-    """What `work` returns, or the server's reason why it could not be done; the session goes on either way."""
+    """What `work`, which only reads, returns, or the server's reason why it could not be done; the session goes on
+    either way, and holds no lock of it."""
     try:
-        with connection.transaction():  # a savepoint: one unreadable table must not spoil the session for the next
+        # A savepoint: one unreadable table must not spoil the session for the next. Rolled back, so that nobody who
+        # alters a table waits until all the others are read, and everybody who uses it behind him; what was altered
+        # since the snapshot is looked for when everything is read (`redefined`, `ChangeLog.verify`).
+        with connection.transaction(force_rollback=True):
             return work()
+    except psycopg.errors.DataError as error:
+        # Of class 22 (manual, appendix A): the message would quote the value.
+        return f"a value could not be computed or converted (SQLSTATE {error.sqlstate})"
     except psycopg.Error as error:
         return redact(" ".join(str(error).split()))
 

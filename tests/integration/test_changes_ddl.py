@@ -408,7 +408,9 @@ def test_names_that_were_taken_over_since_the_snapshot_prove_nothing(both: tuple
             for changes in (None, pair.changes):
                 found = compare(*both, snapshots=(ours, theirs), changes=changes)
                 assert Answer.UNKNOWN is found.answer
-                assert "table s.t: source: it was truncated or rewritten after the snapshot" in found.unknown[0]
+                assert (
+                    "table s.t: source: it was truncated, rewritten or redefined after the snapshot" in found.unknown[0]
+                )
 
 
 def test_what_was_redefined_is_known_before_the_hold(both: tuple[str, str]) -> None:
