@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 from pydantic import JsonValue
@@ -24,6 +25,9 @@ from statehub_plan.redact import redact
 from statehub_plan.registers import read_register
 from statehub_plan.world import Role, Term
 
+if TYPE_CHECKING:
+    from statehub_plan.status import Alarm
+
 Seen = tuple[Observation, tuple[Evidence, ...]]
 
 
@@ -37,6 +41,9 @@ def guard(document: Path, as_json: bool) -> int:
     (exit 6 while a run has it). Changes nothing else. Where the slot could not be looked after, or nobody can tell who
     is primary, exit 1 says so. A journal that is damaged, wherever, is told afterwards, with exit 1: a disk that fills
     waits for nobody. What was dropped is then told there too, as it may not be on record.
+
+    Exit 1 too where nobody, both sides or the wrong one accept writes, or clients are pointed at a side that refuses
+    them: no run is at work then, and a timer is who notices first.
 
     A way back that is not lossless is told on stderr, and leaves exit 0: the disk was looked after, which is what this
     is for, and a timer that failed each time for what no guard can mend would hide the time when it cannot guard.
@@ -52,6 +59,8 @@ def guard(document: Path, as_json: bool) -> int:
         moved = read_register(plan.spec, seen[0]).decided > 0
         if moved and plan.spec.spec.desired.fallback.mode is FallbackMode.FOLLOWING and not stream.lossless:
             click.echo(redact(f"statehub-plan: the way back is not lossless: {stream.why}"), err=True)
+        if (alarm := _alarm(plan, seen)) is not None:
+            raise _alarming(alarm, (*told_streams(plan.spec, seen[0]), *_told(plan, dropped)))
         if as_json:
             print_json(GuardOutput(fallback=plan.old, stream=stream, dropped=dropped))
         else:
@@ -111,13 +120,36 @@ def _look(workspace: Workspace, reporter: TerminalReporter) -> tuple[Plan, Seen,
         if grounded.world.primary is Role.UNKNOWN or grounded.world.term is Term.UNKNOWN:
             failed.append(f"who is primary is not known: {grounded.register.basis}")
         if failed:
-            raise _not_guarded(failed if damage is None else [*failed, damage.what])
+            raise _not_guarded(list(filter(None, (*_alarms(plan, seen), *failed, damage.what if damage else None))))
     if damage is not None:
         if dropped is not None:
-            damage.details += (f"the slot {dropped.slot} on {plan.new} was dropped, because {dropped.why}",)
-        damage.details += tuple(f"{what} is not on record" for what in unrecorded)
+            damage.details += _told(plan, dropped.model_dump(mode="json"))
+        damage.details += (*(f"{what} is not on record" for what in unrecorded), *_alarms(plan, seen))
         raise damage
     return plan, seen, None if dropped is None else dropped.model_dump(mode="json")
+
+
+def _alarm(plan: Plan, seen: Seen) -> Alarm | None:
+    """What is wrong beside the disk; that a side could not be observed is for whoever needs that to tell."""
+    from statehub_plan.status import AlarmKind, alarm_of
+
+    alarm = alarm_of(plan.spec, seen[0], read_register(plan.spec, seen[0]))
+    return None if alarm is None or alarm.kind is AlarmKind.UNKNOWN else alarm
+
+
+def _alarms(plan: Plan, seen: Seen) -> tuple[str, ...]:
+    alarm = _alarm(plan, seen)
+    return () if alarm is None else (f"{alarm.what}: {alarm.remedy}",)
+
+
+def _alarming(alarm: Alarm, guarded: tuple[str, ...]) -> StatehubError:
+    return StatehubError(code=alarm.kind.value, what=alarm.what, hint=alarm.remedy, details=guarded)
+
+
+def _told(plan: Plan, dropped: dict[str, JsonValue] | None) -> tuple[str, ...]:
+    if dropped is None:
+        return ()
+    return (f"the slot {dropped['slot']} on {plan.new} was dropped, because {dropped['why']}",)
 
 
 def _not_guarded(why: list[str]) -> StatehubError:

@@ -15,11 +15,21 @@ from statehub_plan.status.model import (
     GateStatus,
     LaneStanding,
     LaneStatus,
+    Status,
     TaskStanding,
     TaskStatus,
 )
 
 _APART = (LaneStanding.DEFERRED, LaneStanding.OBSERVED, LaneStanding.SUPERSEDED)
+
+
+def alarms(status: Status) -> tuple[str, ...]:
+    """What has to be told before anything else, once for all lanes that it concerns."""
+    told: dict[str, list[str]] = {}
+    for lane in status.lanes:
+        if lane.alarm is not None:
+            told.setdefault(f"{lane.alarm.what}. {_capital(lane.alarm.remedy)}.", []).append(lane.name.upper())
+    return tuple(f"{plain(text)} ({', '.join(names)})" for text, names in told.items())
 
 
 def headlines(lane: LaneStatus) -> tuple[tuple[str, str], ...]:

@@ -28,7 +28,7 @@ from statehub_plan.model.record import Record, RecordKind
 from statehub_plan.model.steps import StepKind
 from statehub_plan.model.stream import StreamState
 from statehub_plan.planning import make_plan
-from statehub_plan.postgres import state
+from statehub_plan.postgres import fence, state
 from statehub_plan.postgres.connect import Connection, connect
 from statehub_plan.postgres.guard import Dropped, guard_slot
 from statehub_plan.registers import Register
@@ -444,6 +444,9 @@ def test_a_stabilizing_run_guards_on_each_look(back: Ends) -> None:
 
 def _guarded(back: Ends) -> Path:
     """The document that a timer guards, after the move."""
+    with back.receiving() as session:
+        fence.install(session)
+        fence.fence(session, term=1, run="r", epoch=1, primary="new")
     _decided_for_new(back)
     document = back.directory / "plan.yaml"
     document.write_text(json.dumps(back.plan.model_dump(mode="json", by_alias=True, exclude_none=True)))
@@ -577,13 +580,17 @@ def test_a_timer_goes_by_what_it_sees_under_the_lease(
     git = tmp_path / "bin" / "git"
     git.parent.mkdir()
     decision = "INSERT INTO statehub_plan.decision (term, primary_endpoint, identity, run) VALUES (2, 'old', '{}', 'r')"
-    deciding = f"import psycopg\nwith psycopg.connect({back.receiver_dsn!r}) as session: session.execute({decision!r})"
+    writable = make_conninfo(back.receiver_dsn, options="-c default_transaction_read_only=off")
+    deciding = f"import psycopg\nwith psycopg.connect({writable!r}) as session: session.execute({decision!r})"
     git.write_text(f"#!/bin/sh\n{shlex.join((sys.executable, '-c', deciding))}\n")
     git.chmod(0o700)
     monkeypatch.delenv("STATEHUB_PLAN_AUTHOR", raising=False)
     monkeypatch.setenv("PATH", f"{git.parent}{os.pathsep}{os.environ['PATH']}")
     done = ran("guard", document, "--json")
-    assert (Exit.DONE, "new", None) == (done.status, done.json["fallback"], done.json["dropped"])
+    error = done.json["error"]
+    assert (Exit.ERROR, "wrong-side-accepts-writes") == (done.status, error["code"])
+    assert "primary is old (decision term 2), which is frozen" in error["what"]
+    assert not any("was dropped" in line for line in error["details"])
     assert back.name() in _slots(back)
 
 
