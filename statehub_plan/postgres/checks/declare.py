@@ -50,7 +50,8 @@ class Place(StrEnum):
 @dataclass(frozen=True, slots=True)
 class Move:
     """What is intended, as far as checks depend on it. `following`: the fallback is to follow, so that the reverse
-    direction must be possible too. `waived_tables` (`schema.table`) and `waived_objects` (kind, object) are left out of
+    direction must be possible too. `replace`: what the target holds is; `replaces_kept`: a fallback that was kept as it
+    was frozen is in any case. `waived_tables` (`schema.table`) and `waived_objects` (kind, object) are left out of
     the comparison by the plan.
     `reads_changes`: the proof under the hold reads a temporary slot on each side.
     Transactions younger than `patience_s` are nobody's problem."""
@@ -58,6 +59,7 @@ class Move:
     method: TransferMethod
     following: bool = False
     replace: bool = False
+    replaces_kept: bool = False
     waived_tables: frozenset[str] = frozenset()
     waived_objects: frozenset[tuple[str, str]] = frozenset()
     patience_s: float = 10.0
