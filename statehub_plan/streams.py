@@ -26,6 +26,9 @@ SLOT_DROPPED_KIND = "slot-dropped"
 """Kind of the record that it rests on; its state is `begun` before, `passed` after, `failed` where nothing was dropped.
 """
 
+ORPHAN_DROPPED_KIND = "orphan-slot-dropped"
+"""The same of a slot that belonged to no stream; it is not why the stream into the fallback is lost."""
+
 _Row = Mapping[str, JsonValue]
 
 

@@ -43,10 +43,18 @@ _AT_ONCE = 8
 )
 @json_option
 @click.option("-out", "--out", "out", type=click.Path(path_type=Path), help="write it to this file instead of stdout")
-def status(folder: Path, form: str, as_json: bool, out: Path | None) -> int:
+@click.option(
+    "--exit-code",
+    "detailed",
+    is_flag=True,
+    help="exit 1 where nobody, both sides or the wrong one accept writes, or where clients are pointed at a side that "
+    "refuses them; 7 where that could not be observed",
+)
+def status(folder: Path, form: str, as_json: bool, out: Path | None, detailed: bool) -> int:
     """Show where every lane of the plans in FOLDER (or beside a document) stands: tasks, primary, gates, next action.
 
-    Everything is observed now; an endpoint that is down is told and never hides the rest.
+    Everything is observed now; an endpoint that is down is told and never hides the rest. What keeps clients from
+    writing, or lets them write on two sides, comes first; `--exit-code` tells a monitor of it.
     """
     from statehub_plan.spec import load_folder
     from statehub_plan.status import build_status
@@ -62,7 +70,20 @@ def status(folder: Path, form: str, as_json: bool, out: Path | None) -> int:
         lanes = tuple(pool.map(lambda one: _lane(one, loaded), loaded))
     found = build_status(lanes, utc_now())
     _present(found, "json" if as_json else form, out)
-    return Exit.DONE
+    return _exit_code(found) if detailed else Exit.DONE
+
+
+def _exit_code(found: Status) -> Exit:
+    """Of what is known to be wrong before what is not known; a lane that stands apart says nothing."""
+    from statehub_plan.status import AlarmKind, LaneStanding
+
+    alarms = {lane.alarm.kind for lane in found.lanes if lane.alarm is not None}
+    if alarms - {AlarmKind.UNKNOWN}:
+        return Exit.ERROR
+    apart = (LaneStanding.DEFERRED, LaneStanding.SUPERSEDED)
+    moving = [lane for lane in found.lanes if lane.kind == "CutoverPlan" and lane.standing not in apart]
+    unknown = any(lane.primary is None or lane.primary.endpoint is None for lane in moving)
+    return Exit.OUTCOME_UNKNOWN if alarms or unknown else Exit.DONE
 
 
 def _lane(loaded: LoadedDocument, folder: tuple[LoadedDocument, ...]) -> LaneInput:

@@ -10,7 +10,7 @@ from statehub_plan.model.plan import Verdict
 from statehub_plan.model.preflight import Found, Severity
 from statehub_plan.model.record import GateState, Record
 from statehub_plan.model.spec import TransferMethod
-from statehub_plan.model.stream import Stream
+from statehub_plan.model.stream import Orphan, Stream
 
 
 class ErrorOutput(Frozen):
@@ -63,11 +63,14 @@ class FailoverDrillOutput(Frozen):
 
 
 class GuardOutput(Frozen):
-    """`guard`: the stream into the fallback after the look, and the slot that had to be dropped, if any."""
+    """`guard`: the stream into the fallback after the look, and its slot where that had to be dropped. `orphans`: slots
+    of the tool's that are left and that nobody is going to read; `orphans_dropped`: those that had to be dropped."""
 
     fallback: str
     stream: Stream
     dropped: dict[str, JsonValue] | None
+    orphans: tuple[Orphan, ...] = ()
+    orphans_dropped: tuple[dict[str, JsonValue], ...] = ()
 
 
 class ApprovalsOutput(Frozen):

@@ -187,7 +187,8 @@ class TransferMethod(StrEnum):
 
 
 class TargetContent(StrEnum):
-    """What the target may hold beforehand: nothing, or an earlier restore that is backed up and replaced."""
+    """What the target may hold beforehand: nothing, or an earlier restore that is backed up and replaced. A fallback
+    that was kept frozen is backed up and replaced with `empty` too: the primary after it began with all of it."""
 
     EMPTY = "empty"
     REPLACE = "replace"

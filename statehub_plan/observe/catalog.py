@@ -15,6 +15,7 @@ from statehub_plan.model.base import epoch_s
 from statehub_plan.postgres import register, state
 from statehub_plan.postgres.catalog_queries import queries
 from statehub_plan.postgres.connect import Connection, user_tables
+from statehub_plan.postgres.names import qualified
 from statehub_plan.postgres.replication import PUBLICATION, published_tables
 from statehub_plan.postgres.sessions import SESSIONS
 from statehub_plan.postgres.watermark import catalog_watermark
@@ -175,8 +176,9 @@ def extensions(connection: Connection) -> JsonValue:
 
 
 def published(connection: Connection) -> JsonValue:
-    """["schema.table"] that this database publishes to a follower, the tool's barrier included."""
-    return [*sorted(map(".".join, published_tables(connection)))]
+    """["schema.table"] that this database publishes to a follower, the tool's barrier included; called as what is
+    `subscribed` is."""
+    return [*sorted(qualified(*table) for table in published_tables(connection))]
 
 
 def unpublished(connection: Connection) -> JsonValue:

@@ -15,6 +15,7 @@ from statehub_plan.errors import StatehubError
 from statehub_plan.model.base import Frozen
 from statehub_plan.postgres.connect import Connection, connect
 from statehub_plan.postgres.fence import pass_for_session
+from statehub_plan.postgres.names import qualified
 from statehub_plan.postgres.relations import PageRange, Relation, read_relations
 from statehub_plan.postgres.snapshot import Snapshot, pin_rendering
 from statehub_plan.postgres.state import claim_epoch
@@ -258,7 +259,7 @@ def empty_tables(target: Connection, relations: Iterable[Relation], *, epoch: in
         pass_for_session(target, epoch=epoch)
         present = {(relation.schema, relation.name): relation for relation in read_relations(target)}
         wanted = [(each.schema, each.name) for each in relations]
-        missing = [".".join(name) for name in wanted if name not in present]
+        missing = [qualified(*name) for name in wanted if name not in present]
         if missing:
             raise StatehubError(
                 code="target-not-prepared",

@@ -35,6 +35,7 @@ from statehub_plan.postgres.filling import (
 from statehub_plan.postgres.finish import Effort, Finished, build_keys, finish_schema, gather_statistics
 from statehub_plan.postgres.following import Stream, await_barrier, await_stopped, await_tables
 from statehub_plan.postgres.loading import is_bare
+from statehub_plan.postgres.names import qualified
 from statehub_plan.postgres.relations import Relation, read_relations
 from statehub_plan.postgres.replication import (
     PUBLICATION,
@@ -389,7 +390,7 @@ class _Fill:
                     what="the conninfo by which the target's server reaches the source leads to a database that does "
                     f"not publish {len(missing)} of the tables; there is no subscription",
                     hint="let it lead to the very database that the tool itself uses as the source",
-                    details=tuple(sorted(map(".".join, missing))),
+                    details=tuple(sorted(qualified(*table) for table in missing)),
                 )
 
     def _enable(self, *, enabled: bool = True) -> None:
@@ -415,7 +416,7 @@ class _Fill:
             tables=len(relations),
             rows=sum(each.rows for each in self.copied),
             bytes=sum(each.bytes for each in self.copied),
-            synchronized=tuple(map(".".join, self.synchronized)),
+            synchronized=tuple(qualified(*table) for table in self.synchronized),
             not_followed=tuple(each.qualified for each in relations if each.unlogged),
             indexes=sum(each.indexes for each in self.finished),
             foreign_keys=sum(each.foreign_keys for each in self.finished),

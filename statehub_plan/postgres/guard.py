@@ -43,18 +43,20 @@ def guard_slot(
     retained_limit_bytes: int,
     disk_free_bytes: int | None,
     disk_limit_bytes: int,
+    idle_only: bool = False,
     before_drop: Callable[[Dropped], None] = lambda _: None,
 ) -> Dropped | None:
     """Drops this slot of the session's database when it keeps as much as `retained_limit_bytes`, or when no more than
     `disk_limit_bytes` are left and its going would free a segment of WAL at least; None when nothing had to be done.
 
     Calls `before_drop` first, with what is about to happen; it may raise to prevent that. Whoever reads from the slot
-    is ended. Needs REPLICATION or superuser. ValueError for a slot that is not the tool's; StatehubError when it is
-    still read from after ten seconds, or the role may not drop it. Takes no lock that a writer would wait for.
+    is ended; with `idle_only` nothing is done while somebody does. Needs REPLICATION or superuser. ValueError for a
+    slot that is not the tool's; StatehubError when it is still read from after ten seconds, or the role may not drop
+    it. Takes no lock that a writer would wait for.
     """
     if re.search(OWN_STREAMS, name) is None:
         raise ValueError(f"{name} is not a slot of the tool's")
-    kept = _kept(sender, name)
+    kept = _kept(sender, name, idle_only)
     reached = None if kept is None else _reached(name, kept, retained_limit_bytes, disk_free_bytes, disk_limit_bytes)
     if reached is None:
         return None
@@ -62,14 +64,15 @@ def guard_slot(
     return reached if drop_slot(sender, name) else None
 
 
-def _kept(sender: Connection, name: str) -> _Kept | None:
-    """None where there is no such slot, or it keeps nothing any more."""
+def _kept(sender: Connection, name: str, idle_only: bool) -> _Kept | None:
+    """None where there is no such slot, it keeps nothing any more, or it is read and was to be idle."""
     row = sender.execute(
         "SELECT pg_wal_lsn_diff(pg_current_wal_lsn(), s.restart_lsn)::int8, "
         "greatest(0, pg_wal_lsn_diff(c.redo_lsn, s.restart_lsn))::int8, i.bytes_per_wal_segment::int8 "
         "FROM pg_replication_slots s, pg_control_checkpoint() c, pg_control_init() i "
-        "WHERE s.slot_name = %s AND s.database = current_database() AND s.restart_lsn IS NOT NULL",
-        [name],
+        "WHERE s.slot_name = %s AND s.database = current_database() AND s.restart_lsn IS NOT NULL "
+        "AND NOT (%s AND s.active)",
+        [name, idle_only],
     ).fetchone()
     if row is None:
         return None

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from statehub_plan.render.run_report import run_report_html
     from statehub_plan.render.status_document import status_markdown
     from statehub_plan.render.status_text import status_view
-    from statehub_plan.render.stream_words import told_streams
+    from statehub_plan.render.stream_words import told_orphans, told_streams
     from statehub_plan.render.verdict import verdict_view
 
 __all__ = [
@@ -35,6 +35,7 @@ __all__ = [
     "run_report_html",
     "status_markdown",
     "status_view",
+    "told_orphans",
     "told_streams",
     "verdict_view",
 ]
@@ -53,6 +54,7 @@ _MODULES = {
     "run_report_html": "run_report",
     "status_markdown": "status_document",
     "status_view": "status_text",
+    "told_orphans": "stream_words",
     "told_streams": "stream_words",
     "verdict_view": "verdict",
 }

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from statehub_plan.render.markdown import document, md, prose, table
-from statehub_plan.render.status_words import gate_sentence, told
+from statehub_plan.render.status_words import alarms, gate_sentence, told
 from statehub_plan.render.words import moment
 from statehub_plan.status.model import GateStatus, LaneStanding, LaneStatus, Status
 
@@ -16,6 +16,7 @@ def status_markdown(status: Status) -> str:
         [
             [f"# {md(', '.join(status.titles))} Migration Strategy Status"],
             [f"Updated: {status.observed_at:%Y-%m-%d}"],
+            *([f"**{md(text)}**"] for text in alarms(status)),
             _decision(status),
             _state(status),
             _gates(status),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from statehub_plan.render.status_words import gate_standing, headlines, told
+from statehub_plan.render.status_words import alarms, gate_standing, headlines, told
 from statehub_plan.render.text import RenderableType, columns, hanging, line, stack
 from statehub_plan.render.words import moment
 from statehub_plan.status.model import LaneStatus, Status, TaskStanding
@@ -14,9 +14,10 @@ _LABELS = (10,)
 
 
 def status_view(status: Status) -> RenderableType:
-    """Every lane with its standing, tasks, gates and next action."""
+    """Alarms first; then every lane with its standing, tasks, gates and next action."""
     head = line(f"{', '.join(status.titles)}: observed {moment(status.observed_at)}", style="bold")
-    return stack([head, *(part for lane in status.lanes for part in _lane(lane))])
+    loud = [line(text, style="bold red") for text in alarms(status)]
+    return stack([*loud, head, *(part for lane in status.lanes for part in _lane(lane))])
 
 
 def _lane(lane: LaneStatus) -> Iterator[RenderableType]:

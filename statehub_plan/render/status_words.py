@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from statehub_plan.abstraction import BEGUN
 from statehub_plan.model.record import CriterionStatus, DrillRecord, drill_outdated
 from statehub_plan.model.steps import StepKind
-from statehub_plan.render.stream_words import of_receiver, size_text, stream_text
+from statehub_plan.render.stream_words import ORPHANED, of_receiver, slot_text, stream_text
 from statehub_plan.render.unknowns import gather_unknown
 from statehub_plan.render.words import counted, moment, plain
 from statehub_plan.status.model import (
@@ -15,11 +15,21 @@ from statehub_plan.status.model import (
     GateStatus,
     LaneStanding,
     LaneStatus,
+    Status,
     TaskStanding,
     TaskStatus,
 )
 
 _APART = (LaneStanding.DEFERRED, LaneStanding.OBSERVED, LaneStanding.SUPERSEDED)
+
+
+def alarms(status: Status) -> tuple[str, ...]:
+    """What has to be told before anything else, once for all lanes that it concerns."""
+    told: dict[str, list[str]] = {}
+    for lane in status.lanes:
+        if lane.alarm is not None:
+            told.setdefault(f"{lane.alarm.what}. {_capital(lane.alarm.remedy)}.", []).append(lane.name.upper())
+    return tuple(f"{plain(text)} ({', '.join(names)})" for text, names in told.items())
 
 
 def headlines(lane: LaneStatus) -> tuple[tuple[str, str], ...]:
@@ -202,14 +212,13 @@ def _fallback(lane: LaneStatus) -> Iterator[str]:
 def _slots(lane: LaneStatus) -> Iterator[str]:
     """A run at work has slots that nobody reads for a moment."""
     for one in lane.slots if lane.standing is not LaneStanding.RUNNING else ():
-        size = f"{size_text(one.retained_bytes)} of" if one.retained_bytes is not None else "an unknown amount of"
         if one.orphan:
-            ends = "and no run is going to: drop it with pg_drop_replication_slot"
+            ends = ORPHANED
         elif lane.standing is LaneStanding.INTERRUPTED:
             ends = "until the run goes on, or `abort` drops it"
         else:
             ends = "until its stream goes on, or it is dropped with pg_drop_replication_slot"
-        yield f"{one.endpoint} keeps {size} WAL for slot {one.name}, which nobody reads, {ends}."
+        yield f"{slot_text(one.endpoint, one.name, one.retained_bytes)}, {ends}."
 
 
 def _drills(lane: LaneStatus) -> Iterator[str]:

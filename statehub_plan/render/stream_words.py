@@ -7,11 +7,12 @@ from datetime import UTC, datetime
 
 from statehub_plan.model.facts import Observation
 from statehub_plan.model.spec import CutoverPlan, FallbackMode, size_bytes
-from statehub_plan.model.stream import Stream, StreamState
+from statehub_plan.model.stream import Orphan, Stream, StreamState
 from statehub_plan.registers import read_register
 from statehub_plan.render.words import moment, shown
 from statehub_plan.streams import stream_between
 
+ORPHANED = "and no run is going to: drop it with pg_drop_replication_slot"
 _UNITS = ((1 << 40, "TB"), (1 << 30, "GB"), (1 << 20, "MB"))
 
 
@@ -63,6 +64,23 @@ def of_receiver(receiver: str, told: str) -> str:
     if told.startswith("whether it"):
         return told.replace("whether it", "Whether it" if receiver == "It" else f"whether {receiver}", 1)
     return f"{receiver} {told}"
+
+
+def slot_text(endpoint: str, name: str, retained_bytes: int | None) -> str:
+    """What a slot that nobody reads costs."""
+    size = f"{size_text(retained_bytes)} of" if retained_bytes is not None else "an unknown amount of"
+    return f"{endpoint} keeps {size} WAL for slot {name}, which nobody reads"
+
+
+def told_orphans(document: CutoverPlan, left: tuple[Orphan, ...], primary: str) -> tuple[str, ...]:
+    """A sentence for each; the guard looks after those of the primary."""
+    limits = document.spec.desired.fallback.limits
+    limit = size_text(size_bytes(limits.drop_slot_at_retained))
+    return tuple(
+        f"{slot_text(one.endpoint, one.name, one.retained_bytes)}, {ORPHANED}"
+        + (f"; this guard does at {limit}, or once the disk is short" if one.endpoint == primary else "")
+        for one in left
+    )
 
 
 def told_streams(document: CutoverPlan, observation: Observation) -> tuple[str, ...]:

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from datetime import datetime
 
 from statehub_plan.model.spec import Lane
+from statehub_plan.status.alarm import Alarm, AlarmKind, alarm_of
 from statehub_plan.status.lane import LaneInput, lane_status
 from statehub_plan.status.model import (
     GateStanding,
@@ -19,6 +20,8 @@ from statehub_plan.status.model import (
 )
 
 __all__ = [
+    "Alarm",
+    "AlarmKind",
     "GateStanding",
     "GateStatus",
     "LaneInput",
@@ -28,6 +31,7 @@ __all__ = [
     "Status",
     "TaskStanding",
     "TaskStatus",
+    "alarm_of",
     "build_status",
 ]
 

@@ -14,6 +14,7 @@ from statehub_plan.model.spec import Lane as DeclaredLane
 from statehub_plan.model.steps import StepKind
 from statehub_plan.registers import Register, observed_decision, read_register
 from statehub_plan.render.words import named
+from statehub_plan.status.alarm import Alarm, AlarmKind, alarm_of
 from statehub_plan.status.facts import (
     decider,
     fallback_status,
@@ -75,6 +76,7 @@ def lane_status(lane: LaneInput) -> LaneStatus:
         kind=document.kind,
         standing=standing,
         because=because,
+        alarm=_alarm(lane, register, standing, begun),
         **observed,  # type: ignore[arg-type]
         reached=lane.reached.states,
         drills=lane.history.drills,
@@ -89,6 +91,20 @@ def lane_status(lane: LaneInput) -> LaneStatus:
         pickup=narrative.pickup,
         updated=meta.updated,
     )
+
+
+def _alarm(
+    lane: LaneInput, register: Register | None, standing: LaneStanding, begun: Unfinished | None
+) -> Alarm | None:
+    """With the run that is to be gone on with, where there is one; none for a lane that stands apart."""
+    if lane.plan is None or register is None or standing in (LaneStanding.DEFERRED, LaneStanding.SUPERSEDED):
+        return None
+    alarm = alarm_of(lane.plan.spec, lane.plan.observation, register)
+    if alarm is None or begun is None or alarm.kind not in (AlarmKind.NOBODY, AlarmKind.MISDIRECTED):
+        return alarm
+    if standing is LaneStanding.RUNNING:
+        return alarm.model_copy(update={"remedy": f"run {begun.run} is at work; if it is not, {alarm.remedy}"})
+    return alarm.model_copy(update={"remedy": go_on(begun, register).removesuffix(".")})
 
 
 def _observed(lane: LaneInput, register: Register | None) -> dict[str, object]:

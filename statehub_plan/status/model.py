@@ -11,6 +11,7 @@ from statehub_plan.model.plan import Refused
 from statehub_plan.model.record import CriterionState, DrillRecord
 from statehub_plan.model.steps import StepKind
 from statehub_plan.model.stream import IdleSlot, Stream
+from statehub_plan.status.alarm import Alarm
 
 
 class LaneStanding(StrEnum):
@@ -121,13 +122,15 @@ class FallbackStatus(Frozen):
 class LaneStatus(Frozen):
     """One lane: what was observed beside what its document says. `steps_left` are titles of the steps that a plan made
     now would take, `slots` what keeps WAL and nobody reads, `reached` is what criteria of other lanes may rest on,
-    `unknown` what could not be observed, `to_mend` what no step of a plan mends."""
+    `unknown` what could not be observed, `to_mend` what no step of a plan mends, `alarm` that not exactly the primary
+    accepts writes and gets them; None for a lane that stands apart."""
 
     name: str
     title: str
     kind: Literal["CutoverPlan", "ObservedLane"]
     standing: LaneStanding
     because: str
+    alarm: Alarm | None = None
     wished_primary: str | None = None
     primary: PrimaryStatus | None = None
     fallback: FallbackStatus | None = None

@@ -19,7 +19,7 @@ from statehub_plan.postgres.guard import Dropped, guard_slot
 from statehub_plan.redact import redact
 from statehub_plan.registers import identity_of
 from statehub_plan.steps.stage import Stage
-from statehub_plan.streams import SLOT_DROPPED_KIND, slots_into_others
+from statehub_plan.streams import ORPHAN_DROPPED_KIND, SLOT_DROPPED_KIND, orphans, slots_into_others
 from statehub_plan.world import Role, Term
 
 
@@ -55,15 +55,46 @@ def guard_fallback(
         _told_as_failed(stage, ", ".join(names), why)
     if len(names) != 1:
         return None
-    name = names[0]
+    dropped = _guarded(stage, names[0], SLOT_DROPPED_KIND)
+    if dropped is not None:
+        stage.reporter.note(
+            f"THE WAY BACK IS NO LONGER LOSSLESS: the slot {names[0]} on {stage.plan.new} was dropped, because "
+            f"{dropped.why}; {stage.plan.old} misses what is written from now on"
+        )
+    return dropped
+
+
+def guard_orphans(stage: Stage, observation: Observation, grounded: Grounded) -> tuple[Dropped, ...]:
+    """The same for slots of the tool's on the primary that nobody reads and nobody is going to, such as that of a
+    fallback which was replaced by another database: they keep WAL for nobody, whatever the fallback is wished to be.
+    Only by a decision in a register, so with a damaged journal too."""
+    moved = grounded.world.primary is Role.NEW and grounded.world.term is Term.SETTLED
+    if not moved or not grounded.register.decided:
+        return ()
+    following = stage.plan.spec.spec.desired.fallback.mode is not FallbackMode.FROZEN
+    fallbacks = _names(stage, observation) if following else ()
+    found = []
+    for one in orphans(observation, (stage.plan.old, stage.plan.new)):
+        if one.endpoint != stage.plan.new or one.name in fallbacks:
+            continue
+        dropped = _guarded(stage, one.name, ORPHAN_DROPPED_KIND)
+        if dropped is not None:
+            stage.reporter.note(
+                f"the slot {one.name} on {one.endpoint}, which nobody reads, was dropped, because {dropped.why}"
+            )
+            found.append(dropped)
+    return tuple(found)
+
+
+def _guarded(stage: Stage, name: str, kind: str) -> Dropped | None:
     try:
-        return _guard(stage, name)
+        return _guard(stage, name, kind)
     except StatehubError as error:
         if error.exit_status is Exit.LOCKED:
             raise
-        _told_as_failed(stage, name, f"{error.what}; {error.hint}")
+        _told_as_failed(stage, name, f"{error.what}; {error.hint}", kind)
     except psycopg.Error as error:
-        _told_as_failed(stage, name, redact(" ".join(str(error).split())))
+        _told_as_failed(stage, name, redact(" ".join(str(error).split())), kind)
     return None
 
 
@@ -76,13 +107,13 @@ def _names(stage: Stage, observation: Observation) -> tuple[str, ...]:
     return slots_into_others(observation, stage.plan.new)
 
 
-def _guard(stage: Stage, name: str) -> Dropped | None:
+def _guard(stage: Stage, name: str, kind: str) -> Dropped | None:
     sender, limits = stage.plan.new, stage.plan.spec.spec.desired.fallback.limits
 
     def about_to(dropped: Dropped) -> None:
         stage.check_lease()
         state.require_epoch(session, stage.epoch)
-        stage.record_fact(SLOT_DROPPED_KIND, "begun", _payload(stage, dropped))
+        stage.record_fact(kind, "begun", _payload(stage, dropped))
 
     with closing(connect(stage.dsn(sender), purpose="guard", statement_timeout_ms=10_000)) as session:
         dropped = guard_slot(
@@ -91,14 +122,11 @@ def _guard(stage: Stage, name: str) -> Dropped | None:
             retained_limit_bytes=size_bytes(limits.drop_slot_at_retained),
             disk_free_bytes=_disk_free(stage, sender),
             disk_limit_bytes=size_bytes(limits.drop_slot_at_disk_free),
+            idle_only=kind == ORPHAN_DROPPED_KIND,
             before_drop=about_to,
         )
     if dropped is not None:
-        stage.record_fact(SLOT_DROPPED_KIND, "passed", _payload(stage, dropped))
-        stage.reporter.note(
-            f"THE WAY BACK IS NO LONGER LOSSLESS: the slot {name} on {sender} was dropped, because {dropped.why}; "
-            f"{stage.plan.old} misses what is written from now on"
-        )
+        stage.record_fact(kind, "passed", _payload(stage, dropped))
     return dropped
 
 
@@ -118,6 +146,6 @@ def _payload(stage: Stage, dropped: Dropped) -> dict[str, JsonValue]:
     return {"endpoint": stage.plan.new, **dropped.model_dump(mode="json")}
 
 
-def _told_as_failed(stage: Stage, name: str, why: str) -> None:
-    stage.record_fact(SLOT_DROPPED_KIND, "failed", {"endpoint": stage.plan.new, "slot": name, "why": why})
+def _told_as_failed(stage: Stage, name: str, why: str, kind: str = SLOT_DROPPED_KIND) -> None:
+    stage.record_fact(kind, "failed", {"endpoint": stage.plan.new, "slot": name, "why": why})
     stage.reporter.note(f"the slot {name} on {stage.plan.new} could not be guarded: {why}")

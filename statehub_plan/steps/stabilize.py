@@ -13,7 +13,7 @@ from statehub_plan.model.plan import Identity, Step
 from statehub_plan.model.spec import duration_s
 from statehub_plan.model.steps import StepKind
 from statehub_plan.registers import identity_of
-from statehub_plan.steps.guarding import guard_fallback
+from statehub_plan.steps.guarding import guard_fallback, guard_orphans
 from statehub_plan.steps.stage import Stage, Waiting
 from statehub_plan.world import Access, Health, Role, World, Writes
 
@@ -29,6 +29,7 @@ def execute(stage: Stage, step: Step) -> dict[str, JsonValue]:
     observation, evidence = stage.look()
     grounded = ground(stage.plan.spec, observation, evidence, now=stage.now())
     guard_fallback(stage, observation, grounded)
+    guard_orphans(stage, observation, grounded)
     bad = _bad(stage, observation, grounded)
     payload = _counted(stage, now_s, observation, grounded, bad)
     left_s = watched_s(wanted) - int(str(payload["observed_s"]))

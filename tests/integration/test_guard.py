@@ -28,7 +28,7 @@ from statehub_plan.model.record import Record, RecordKind
 from statehub_plan.model.steps import StepKind
 from statehub_plan.model.stream import StreamState
 from statehub_plan.planning import make_plan
-from statehub_plan.postgres import state
+from statehub_plan.postgres import fence, state
 from statehub_plan.postgres.connect import Connection, connect
 from statehub_plan.postgres.guard import Dropped, guard_slot
 from statehub_plan.registers import Register
@@ -85,7 +85,8 @@ def idle(tmp_path: Path, source_db: str, target_db: str) -> Ends:
     return there
 
 
-def _slots(there: Ends) -> set[str]:
+def slots_of(there: Ends) -> set[str]:
+    """Names of all slots on the sender's server."""
     with there.sending() as session:
         return {row[0] for row in session.execute("SELECT slot_name FROM pg_replication_slots").fetchall()}
 
@@ -149,7 +150,7 @@ def test_a_slot_at_its_limit_is_dropped_while_everybody_writes_on(back: Ends) ->
     assert dropped is not None
     assert ("retained", 1, None) == (dropped.limit, dropped.limit_bytes, dropped.disk_free_bytes)
     assert dropped.retained_bytes >= 1
-    assert back.name() not in _slots(back)
+    assert back.name() not in slots_of(back)
     assert StreamState.LOST is back.becomes(StreamState.LOST).state
 
 
@@ -161,7 +162,7 @@ def test_a_disk_at_its_limit_costs_the_slot_once_that_would_free_something(idle:
     dropped = _guard(idle, disk_free_bytes=4 * GB)
     assert dropped is not None
     assert ("disk-free", 4 * GB, 4 * GB) == (dropped.limit, dropped.limit_bytes, dropped.disk_free_bytes)
-    assert idle.name() not in _slots(idle)
+    assert idle.name() not in slots_of(idle)
     assert _guard(idle, retained_limit_bytes=1) is None
 
 
@@ -176,7 +177,7 @@ def test_only_the_tools_own_slots_of_this_very_database_are_dropped(idle: Ends) 
     with closing(connect(other, purpose="test")) as session:
         found = guard_slot(session, name=idle.name(), retained_limit_bytes=1, disk_free_bytes=0, disk_limit_bytes=1)
     assert found is None
-    assert idle.name() in _slots(idle)
+    assert idle.name() in slots_of(idle)
 
 
 def test_whoever_objects_beforehand_keeps_the_slot(idle: Ends) -> None:
@@ -194,7 +195,7 @@ def test_whoever_objects_beforehand_keeps_the_slot(idle: Ends) -> None:
             disk_limit_bytes=1,
             before_drop=refuse,
         )
-    assert idle.name() in _slots(idle)
+    assert idle.name() in slots_of(idle)
 
 
 # On each look of a stabilizing run
@@ -312,7 +313,7 @@ def test_a_receiver_that_is_away_is_guarded_by_who_the_plan_knew_it_to_be(back: 
     run.seen = back.observe(deep=False)
     back.write(rows=100)
     assert run.guard() is not None
-    assert back.name() not in _slots(back)
+    assert back.name() not in slots_of(back)
 
 
 def test_a_receiver_that_was_away_from_the_first_look_on_is_guarded_by_what_is_left_for_it(back: Ends) -> None:
@@ -322,7 +323,7 @@ def test_a_receiver_that_was_away_from_the_first_look_on_is_guarded_by_what_is_l
     assert not run.plan.identities["old"].known
     back.write(rows=100)
     assert run.guard() is not None
-    assert back.name() not in _slots(back)
+    assert back.name() not in slots_of(back)
 
 
 def test_of_two_slots_nobody_guesses_which_one_is_for_a_receiver_that_is_away(followed: Ends) -> None:
@@ -336,7 +337,7 @@ def test_of_two_slots_nobody_guesses_which_one_is_for_a_receiver_that_is_away(fo
         assert run.guard() is None
         assert ["failed"] == run.states()
         assert "could not be guarded" in run.notes[-1]
-        assert followed.name() in _slots(followed)
+        assert followed.name() in slots_of(followed)
     finally:
         with followed.sending() as session:
             session.execute("SELECT pg_drop_replication_slot('statehub_plan_1_1')")
@@ -355,7 +356,7 @@ def test_the_slot_of_a_cutover_under_way_is_never_touched(idle: Ends, world: Wor
     """Only a stream into a fallback may be given up."""
     run = _Run(idle)
     assert run.guard(world=world) is None
-    assert idle.name() in _slots(idle)
+    assert idle.name() in slots_of(idle)
     assert [] == run.records
 
 
@@ -368,7 +369,7 @@ def test_a_frozen_fallback_has_no_slot_to_guard(idle: Ends) -> None:
     document = run.plan.spec.model_copy(update={"spec": spec.model_copy(update={"desired": desired})})
     run.plan = run.plan.model_copy(update={"spec": document})
     assert run.guard() is None
-    assert idle.name() in _slots(idle)
+    assert idle.name() in slots_of(idle)
 
 
 def test_a_run_that_lost_its_lease_or_its_epoch_drops_nothing(idle: Ends) -> None:
@@ -383,7 +384,7 @@ def test_a_run_that_lost_its_lease_or_its_epoch_drops_nothing(idle: Ends) -> Non
         state.claim_epoch(session, 2)
     with pytest.raises(StatehubError, match="newer run"):
         run.guard()
-    assert idle.name() in _slots(idle)
+    assert idle.name() in slots_of(idle)
     assert [] == run.records
 
 
@@ -400,7 +401,7 @@ def test_a_role_that_may_not_drop_it_ends_nothing_and_says_so(idle: Ends) -> Non
     assert run.guard() is None
     assert ["begun", "failed"] == run.states()
     assert "could not be guarded" in run.notes[-1]
-    assert idle.name() in _slots(idle)
+    assert idle.name() in slots_of(idle)
     (fact,) = journal_facts(tuple(run.records), now())
     assert isinstance(fact.value, dict)
     assert "begun" == fact.value["state"]
@@ -422,7 +423,7 @@ def test_a_disk_command_that_fails_is_told_and_the_other_limit_still_counts(idle
 # By a run that stabilizes, and by a timer
 
 
-def _decided_for_new(there: Ends) -> None:
+def decided_for_new(there: Ends) -> None:
     """The register says that the new side is primary."""
     with there.sending() as session:
         session.execute(
@@ -432,7 +433,7 @@ def _decided_for_new(there: Ends) -> None:
 
 def test_a_stabilizing_run_guards_on_each_look(back: Ends) -> None:
     """Whatever else the look finds, the slot is looked after."""
-    _decided_for_new(back)
+    decided_for_new(back)
     back.write(rows=100)
     run = _Run(back)
     with pytest.raises(StatehubError):
@@ -442,9 +443,12 @@ def test_a_stabilizing_run_guards_on_each_look(back: Ends) -> None:
     assert "stabilize" == kinds[2][0]
 
 
-def _guarded(back: Ends) -> Path:
+def guarded_document(back: Ends) -> Path:
     """The document that a timer guards, after the move."""
-    _decided_for_new(back)
+    with back.receiving() as session:
+        fence.install(session)
+        fence.fence(session, term=1, run="r", epoch=1, primary="new")
+    decided_for_new(back)
     document = back.directory / "plan.yaml"
     document.write_text(json.dumps(back.plan.model_dump(mode="json", by_alias=True, exclude_none=True)))
     return document
@@ -452,7 +456,7 @@ def _guarded(back: Ends) -> Path:
 
 def test_a_timer_guards_for_as_long_as_the_fallback_follows(back: Ends) -> None:
     """`guard` takes the lease, drops what has to go, and afterwards everybody sees why."""
-    document = _guarded(back)
+    document = guarded_document(back)
     back.write(rows=100)
     done = ran("guard", document, "--json")
     assert Exit.DONE == done.status, done.told
@@ -477,7 +481,7 @@ def test_a_timer_tells_of_a_table_that_is_not_in_the_stream_and_has_guarded_the_
     there = ends(tmp_path, source_db, target_db, gates=DOCUMENT["spec"]["gates"])
     there.make_slot()
     there.subscribe(enabled=True)
-    document = _guarded(there)
+    document = guarded_document(there)
     with psycopg.connect(there.sender_dsn, autocommit=True) as session:
         session.execute("CREATE TABLE public.late (id bigint PRIMARY KEY)")
     for options in ((), ("--json",)):
@@ -489,18 +493,18 @@ def test_a_timer_tells_of_a_table_that_is_not_in_the_stream_and_has_guarded_the_
 
 def test_a_timer_guards_while_the_fallback_is_away(back: Ends) -> None:
     """Which is when WAL piles up: the workstation is switched off, and cron goes on."""
-    document = _guarded(back)
+    document = guarded_document(back)
     away(back)
     back.write(rows=100)
     done = ran("guard", document, "--json")
     assert Exit.DONE == done.status, done.told
     assert back.name() == done.json["dropped"]["slot"]
-    assert back.name() not in _slots(back)
+    assert back.name() not in slots_of(back)
 
 
 def test_a_timer_that_cannot_see_the_primary_says_that_it_guards_nothing(back: Ends) -> None:
     """A look that says nothing must not look like one that found nothing."""
-    document = _guarded(back)
+    document = guarded_document(back)
     (back.directory / "new.dsn").write_text("host=127.0.0.1 port=1 dbname=x user=x")
     refused = ran("guard", document, "--json")
     assert (Exit.ERROR, "not-guarded") == (refused.status, refused.json["error"]["code"])
@@ -531,13 +535,13 @@ def _damage(document: Path, how: str) -> None:
 @pytest.mark.parametrize("how", DAMAGE)
 def test_a_timer_tells_of_a_journal_that_was_changed_and_saves_the_disk_first(back: Ends, how: str) -> None:
     """As every run does, it checks the chain; unlike a run it does not stop there, wherever the damage is."""
-    document = _guarded(back)
+    document = guarded_document(back)
     back.write(rows=100)
     _damage(document, how)
     refused = ran("guard", document, "--json")
     error = refused.json["error"]
     assert (Exit.ERROR, "journal-tampered") == (refused.status, error["code"])
-    assert back.name() not in _slots(back)
+    assert back.name() not in slots_of(back)
     told, *unrecorded = error["details"]
     assert f"the slot {back.name()} on new was dropped, because it kept " in told
     lost = [f"slot-dropped {state} is not on record" for state in ("begun", "passed")] if how == "at its end" else []
@@ -547,7 +551,7 @@ def test_a_timer_tells_of_a_journal_that_was_changed_and_saves_the_disk_first(ba
 @pytest.mark.parametrize("how", DAMAGE)
 def test_a_timer_with_a_damaged_journal_that_cannot_see_the_primary_guards_nothing(back: Ends, how: str) -> None:
     """It says that first, and why; the damage is one thing to mend of two."""
-    document = _guarded(back)
+    document = guarded_document(back)
     _damage(document, how)
     (back.directory / "new.dsn").write_text("host=127.0.0.1 port=1 dbname=x user=x")
     refused = ran("guard", document, "--json")
@@ -562,7 +566,7 @@ def test_with_a_damaged_journal_only_a_decision_says_whose_slot_may_go(back: End
     run = _Run(back)
     back.write(rows=100)
     assert run.guard(decided=0, remembered=False) is None
-    assert (["failed"], True) == (run.states(), back.name() in _slots(back))
+    assert (["failed"], True) == (run.states(), back.name() in slots_of(back))
     assert "rests on no decision" in run.notes[-1]
     assert run.guard(remembered=False) is not None
 
@@ -572,28 +576,32 @@ def test_a_timer_goes_by_what_it_sees_under_the_lease(
 ) -> None:
     """Here the old side is decided on before the lease is had, while `git` is asked who wants it: what feeds that side
     is the stream of a move then, and not for a guard to end."""
-    document = _guarded(back)
+    document = guarded_document(back)
     back.write(rows=100)
     git = tmp_path / "bin" / "git"
     git.parent.mkdir()
     decision = "INSERT INTO statehub_plan.decision (term, primary_endpoint, identity, run) VALUES (2, 'old', '{}', 'r')"
-    deciding = f"import psycopg\nwith psycopg.connect({back.receiver_dsn!r}) as session: session.execute({decision!r})"
+    writable = make_conninfo(back.receiver_dsn, options="-c default_transaction_read_only=off")
+    deciding = f"import psycopg\nwith psycopg.connect({writable!r}) as session: session.execute({decision!r})"
     git.write_text(f"#!/bin/sh\n{shlex.join((sys.executable, '-c', deciding))}\n")
     git.chmod(0o700)
     monkeypatch.delenv("STATEHUB_PLAN_AUTHOR", raising=False)
     monkeypatch.setenv("PATH", f"{git.parent}{os.pathsep}{os.environ['PATH']}")
     done = ran("guard", document, "--json")
-    assert (Exit.DONE, "new", None) == (done.status, done.json["fallback"], done.json["dropped"])
-    assert back.name() in _slots(back)
+    error = done.json["error"]
+    assert (Exit.ERROR, "wrong-side-accepts-writes") == (done.status, error["code"])
+    assert "primary is old (decision term 2), which is frozen" in error["what"]
+    assert not any("was dropped" in line for line in error["details"])
+    assert back.name() in slots_of(back)
 
 
 def test_a_timer_waits_for_nobody_who_has_the_lease(back: Ends) -> None:
     """A run that is under way looks after the slot itself."""
-    document = _guarded(back)
+    document = guarded_document(back)
     back.write(rows=100)
     with Workspace.load(document) as workspace:
         lease = workspace.journal.acquire(workspace.service, "somebody", ttl_s=30, now=now())
         refused = ran("guard", document)
         workspace.journal.release(lease)
     assert Exit.LOCKED == refused.status
-    assert back.name() in _slots(back)
+    assert back.name() in slots_of(back)

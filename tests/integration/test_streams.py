@@ -27,6 +27,7 @@ from statehub_plan.postgres.checks.registry import CHECKS
 from statehub_plan.postgres.checks.run import End, run_checks
 from statehub_plan.postgres.connect import Connection, user_tables
 from statehub_plan.postgres.filling import begin_fill, mark_following, record_timeline
+from statehub_plan.postgres.names import qualified
 from statehub_plan.streams import orphans
 from tests.integration.observing import endpoint, fact, now, plan_of
 from tests.integration.served_database import eventually, serve
@@ -352,6 +353,30 @@ def test_a_table_that_is_published_and_not_subscribed_gets_no_rows_and_that_is_t
     with back.receiving() as session:
         replication.refresh_subscription(session, back.name())
     assert back.becomes(StreamState.STREAMING).lossless
+
+
+def test_a_table_is_called_the_same_by_who_publishes_and_by_who_subscribes(back: Ends) -> None:
+    """Dots and quotes in names: what is subscribed is never told as missing; what is missing is told by its name."""
+    made = sql.SQL("CREATE TABLE {} (id bigint PRIMARY KEY)")
+    names = [("s", "a.b"), ("s.a", "b"), ("s", 'c"d'), ("Weird Schema", 'a.b "quoted"')]
+    for dsn in (back.sender_dsn, back.receiver_dsn):
+        with psycopg.connect(dsn, autocommit=True) as session:
+            session.execute('CREATE SCHEMA s; CREATE SCHEMA "s.a"; CREATE SCHEMA "Weird Schema"')
+            for name in names[:-1]:
+                session.execute(made.format(sql.Identifier(*name)))
+    back.make_slot()
+    back.subscribe(enabled=True)
+    found = back.becomes(StreamState.STREAMING)
+    assert found.lossless, found.why
+
+    for dsn in (back.sender_dsn, back.receiver_dsn):
+        with psycopg.connect(dsn, autocommit=True) as session:
+            session.execute(made.format(sql.Identifier(*names[-1])))
+    with back.sending() as session:
+        replication.publish(session, user_tables(session))
+    found = back.stream()
+    assert not found.lossless
+    assert found.why.endswith(f": {qualified(*names[-1])}"), found.why
 
 
 def _version(dsn: str) -> int:

@@ -32,8 +32,19 @@ def left_by_undecided_transfer(target: Connection) -> bool:
     return not decided and (current.opened_term or 0) < term and fence_status(target).complete
 
 
+def kept_since_its_freeze(target: Connection) -> bool:
+    """Whether this database was primary until a hold froze it, and nobody could write here since: the primary after it
+    began with every row of it, so it is replaced, once it is dumped, without being asked for."""
+    current = read_state(target)
+    if current is None or current.copied or current.fence is None or current.fence.hold is None:
+        return False
+    opened = (current.opened_term or 0) >= current.fence.term
+    return current.fence.term > 0 and not opened and fence_status(target).complete
+
+
 def _content(target: Connection, move: Move) -> str:
-    objects = () if move.replace or left_by_undecided_transfer(target) else user_objects(target)
+    goes = move.replace or left_by_undecided_transfer(target) or (move.replaces_kept and kept_since_its_freeze(target))
+    objects = () if goes else user_objects(target)
     return "; ".join(described(objects)) if objects else ""
 
 

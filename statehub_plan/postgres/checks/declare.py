@@ -53,13 +53,15 @@ class Place(StrEnum):
 @dataclass(frozen=True, slots=True)
 class Move:
     """What is intended, as far as checks depend on it. `following`: the fallback is to follow, so that the reverse
-    direction must be possible too. `waive`: what the plan leaves out of the comparison.
+    direction must be possible too. `replace`: what the target holds is; `replaces_kept`: a fallback that was kept as it
+    was frozen is in any case. `waive`: what the plan leaves out of the comparison.
     `reads_changes`: the proof under the hold reads a temporary slot on each side.
     Transactions younger than `patience_s` are nobody's problem."""
 
     method: TransferMethod
     following: bool = False
     replace: bool = False
+    replaces_kept: bool = False
     waive: tuple[Waiver, ...] = ()
     patience_s: float = 10.0
     reads_changes: bool = False

@@ -26,6 +26,7 @@ def move_of(document: CutoverPlan, *, replace: bool | None = None) -> Move:
         following=spec.transfer.method is not TransferMethod.DUMP
         and spec.desired.fallback.mode is FallbackMode.FOLLOWING,
         replace=spec.transfer.target_content is TargetContent.REPLACE if replace is None else replace,
+        replaces_kept=replace is None,
         waive=spec.compare.waive,
         reads_changes=spec.compare.under_hold is UnderHold.CHANGES,
     )
