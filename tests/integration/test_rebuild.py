@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psycopg
 import pytest
 
+from statehub_plan.cli.workspace import JOURNAL_ENV
 from statehub_plan.components import PgInstallation
 from statehub_plan.demo.world import SOURCE, TARGET, DemoWorld
 from statehub_plan.errors import Exit
+from statehub_plan.postgres.slots import drop_slot
 from tests.integration.applying import GATE, planned, ran
 from tests.integration.replicating import (
     approved_move,
@@ -47,6 +50,11 @@ def _database_lost(world: DemoWorld) -> tuple[str, ...]:
     left = stream_into(world, SOURCE)
     change = f"ALTER SUBSCRIPTION {left}"
     run_at(world, SOURCE, f"{change} DISABLE", f"{change} SET (slot_name = NONE)", f"DROP SUBSCRIPTION {left}")
+    _put_an_empty_one_in_its_place(world)
+    return (left,)
+
+
+def _put_an_empty_one_in_its_place(world: DemoWorld) -> None:
     with psycopg.connect(world.sites[SOURCE].cluster.dsn(), autocommit=True) as connection:
         connection.execute("DROP DATABASE statehub (FORCE)")
         connection.execute("CREATE DATABASE statehub OWNER statehub_owner")
@@ -54,10 +62,26 @@ def _database_lost(world: DemoWorld) -> tuple[str, ...]:
         connection.execute("GRANT CONNECT ON DATABASE statehub TO statehub_app, statehub_cutover, statehub_reader")
     with psycopg.connect(world.sites[SOURCE].cluster.dsn("statehub"), autocommit=True) as connection:
         connection.execute("GRANT EXECUTE ON FUNCTION pg_replication_origin_advance(text, pg_lsn) TO statehub_cutover")
-    return (left,)
 
 
-@pytest.mark.parametrize("lose", [_slot_dropped, _database_lost], ids=["slot dropped", "database lost"])
+def _primary_lost(world: DemoWorld) -> tuple[str, ...]:
+    """After a switchback the primary was lost, and the side that the document wishes primary was opened, as README
+    tells it: the empty database is the fallback now."""
+    carried_out(approved_move(world, "back-before", SOURCE))
+    into = stream_into(world, TARGET)
+    with psycopg.connect(world.sites[SOURCE].cluster.dsn(), autocommit=True) as connection:
+        connection.execute("ALTER DATABASE statehub ALLOW_CONNECTIONS false")
+        connection.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = 'statehub'")
+        drop_slot(connection, into)
+    _put_an_empty_one_in_its_place(world)
+    os.environ[JOURNAL_ENV] = str(world.directory / "state" / "after-the-loss.db")
+    carried_out(planned(world, "lost", "abort"))
+    return ()
+
+
+@pytest.mark.parametrize(
+    "lose", [_slot_dropped, _database_lost, _primary_lost], ids=["slot dropped", "database lost", "primary lost"]
+)
 def test_a_fallback_is_filled_anew_without_moving_the_primary(
     moved: DemoWorld, lose: Callable[[DemoWorld], tuple[str, ...]]
 ) -> None:
