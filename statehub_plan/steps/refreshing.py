@@ -88,9 +88,13 @@ def require_following(stage: Stage, observation: Observation, grounded: Grounded
     if stream.state is StreamState.READY:
         why = f"the stream into {fallback} is set up and not started"
         _refuse("not-following", why, "`plan` and `apply` start it; then run `refresh` again")
-    if stream_between(observation, primary, fallback).state is not StreamState.NOBODY:
+    back = stream_between(observation, primary, fallback)
+    if not back.observed:
+        why = f"whether a switch to {fallback} is prepared could not be seen: {back.why}"
+        _refuse("stream-unobservable", why, "mend that first")
+    if back.state is not StreamState.NOBODY:
         why = f"a switch from {primary} to {fallback} is prepared, or was interrupted: a stream leads back already"
-        hint = f"a plan that keeps {primary} (`plan`, or `switchback` after one) takes that away; apply it first"
+        hint = f"`abort` and `apply` keep {primary} and take that away; then run `refresh` again"
         _refuse("switch-prepared", why, hint)
 
 

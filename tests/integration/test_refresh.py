@@ -19,6 +19,7 @@ from tests.integration.fill_actor import die_at
 from tests.integration.forking import forked
 from tests.integration.observing import now
 from tests.integration.replicating import (
+    aborted,
     approved_move,
     away_from,
     carried_out,
@@ -103,6 +104,10 @@ def refused(world: DemoWorld, code: str) -> list[str]:
 def test_a_table_on_one_side_only_is_refused_and_told_with_the_order_to_follow(moved: DemoWorld) -> None:
     """DDL on the primary alone, as a deployment does it: both what is missing are named, and nothing is published."""
     migrate(moved, TARGET, KEYED.format("coupon"), "ALTER TABLE public.idempotency_key ADD COLUMN note text")
+    assert eventually(
+        lambda: "broken" == _stream(moved)["state"], timeout_s=30
+    )  # the client's next row has that column
+    assert eventually(lambda: "`refresh`" in str(_stream(moved)["why"]), timeout_s=30)
     told = refused(moved, "sides-differ")
     assert f"public.coupon is on {TARGET} only" in told
     column = f"public.idempotency_key column note: text on {TARGET}, absent on {SOURCE}"
@@ -110,6 +115,12 @@ def test_a_table_on_one_side_only_is_refused_and_told_with_the_order_to_follow(m
     assert "BEGIN READ WRITE" in told[-1]
     migrate(moved, SOURCE, "ALTER TABLE public.idempotency_key ADD COLUMN note text")
     migrate(moved, SOURCE, KEYED.format("coupon"))
+    assert eventually(lambda: "streaming" == _stream(moved)["state"], timeout_s=30)
+
+
+def _stream(world: DemoWorld) -> dict[str, object]:
+    found: dict[str, object] = ran("observe", world.plan_file, "--json").json["streams"][SOURCE]
+    return found
 
 
 def test_whoever_asks_is_led_to_it_where_a_table_has_no_fence(moved: DemoWorld) -> None:
@@ -265,7 +276,11 @@ def test_a_prepared_switch_is_finished_or_taken_away_first(moved: DemoWorld) -> 
     back = approved_move(moved, "rehearsed", SOURCE)
     rehearsed = ran("rehearse", back)
     assert Exit.DONE == rehearsed.status, rehearsed.told
-    refused(moved, "switch-prepared")
+    assert "`abort`" in refused(moved, "switch-prepared")[-1]
+    aborted(moved, "kept")
+    done = ran("refresh", moved.plan_file)
+    assert (Exit.DONE, "nothing to take in") == (done.status, done.out.partition(";")[0])
+    assert "streaming" == _stream(moved)["state"]
 
 
 def test_a_complete_switchback_brings_everything_along(moved: DemoWorld) -> None:
