@@ -70,6 +70,13 @@ _ACCESS = "access"
 _SAFETY = "safety"
 
 
+_WHY_NOT_PROVED = "`observe` names the reason: a foreign lock, a half-enabled fence or a missing privilege"
+_OF_A_FALLBACK = f"{_WHY_NOT_PROVED}; of a fallback that follows, `refresh` completes the fence"
+_FILL_ANEW = 'fill it anew while the primary goes on serving: README, "When the fallback is lost or no longer follows"'
+_COPY_ON = (
+    "`refresh` shows how far its tables are and waits for them; a rehearsal that was interrupted goes on if repeated"
+)
+
 _STREAMS = {
     Follows.NOBODY: "is not there",
     Follows.COPYING: "is being filled",
@@ -134,7 +141,7 @@ def _serve(world: World) -> Next | Refused | None:
         return _refuse(
             "old-writability-unknown",
             "the other side answers, and whether it accepts writes could not be proved",
-            "`observe` names the reason: a foreign lock, a half-enabled fence or a missing privilege",
+            _WHY_NOT_PROVED,
         )
     if world.new.writes is Writes.FROZEN:
         because = "the pending term is burned" if world.term is Term.BURNED else "the register names it primary"
@@ -203,15 +210,22 @@ def _settle(world: World, wish: Wish) -> Next | Refused | None:
         return _refuse(
             "fallback-unobservable",
             "whether the retained fallback is frozen could not be observed",
-            "make the fallback reachable and plan again",
+            _unproved(world, "make the fallback reachable and plan again"),
         )
     if wish.fallback is FallbackMode.FOLLOWING and world.old.follows is not Follows.STREAMING:
         return _refuse(
             "fallback-not-following",
             f"the fallback is to follow, and {_told(world.old.follows, 'the old')}: the way back is not lossless",
-            "say `mode: frozen` if that is accepted; `switchback` still leads back, by copying everything anew",
+            _COPY_ON if world.old.follows is Follows.COPYING else _FILL_ANEW,
         )
     return None
+
+
+def _unproved(world: World, otherwise: str) -> str:
+    """The remedy where the fallback is not proved frozen; `otherwise` where it does not answer."""
+    if world.old.reach is not Reach.REACHABLE:
+        return otherwise
+    return f"it answers: {_OF_A_FALLBACK}"
 
 
 def _retire(world: World) -> Next | Refused | None:
@@ -221,7 +235,7 @@ def _retire(world: World) -> Next | Refused | None:
         return _refuse(
             "fallback-unobservable",
             "the fallback that is to be retired could not be observed",
-            "make it reachable: retiring records the retirement on it",
+            _unproved(world, "make it reachable: retiring records the retirement on it"),
         )
     serves = f"{_FALLBACK}.mode"
     if world.backup is not Due.DONE:
@@ -253,7 +267,7 @@ def _observable(world: World) -> Refused | None:
             return _refuse(
                 f"{role}-writability-unknown",
                 f"whether the {role} side accepts writes could not be proved",
-                "`observe` names the reason: a foreign lock, a half-enabled fence or a missing privilege",
+                _OF_A_FALLBACK if role is Role.NEW else _WHY_NOT_PROVED,
             )
     if world.new.writes is Writes.HELD:
         return _refuse("new-held", "the new side is held by a session", "end the run that holds it, then plan again")

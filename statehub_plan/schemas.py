@@ -67,6 +67,7 @@ def _models() -> dict[str, type[BaseModel]]:
         "output-guard": output.GuardOutput,
         "output-history": output.HistoryOutput,
         "output-observe": output.ObserveOutput,
+        "output-refresh": output.RefreshOutput,
         "output-rehearse": output.RehearseOutput,
         "output-policy-check": output.PolicyCheckOutput,
         "output-policy-explain": PolicyExplanation,

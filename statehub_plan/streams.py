@@ -28,6 +28,7 @@ SLOT_DROPPED_KIND = "slot-dropped"
 
 ORPHAN_DROPPED_KIND = "orphan-slot-dropped"
 """The same of a slot that belonged to no stream; it is not why the stream into the fallback is lost."""
+_REFRESH = "; `refresh` takes in what both sides have"
 
 _Row = Mapping[str, JsonValue]
 
@@ -69,15 +70,15 @@ class _Ends:
         unpublished = _names(self.observation.value(f"{sender}.unpublished"))
         if unpublished:
             tables, are = ("1 table", "is") if len(unpublished) == 1 else (f"{len(unpublished)} tables", "are")
-            yield f"{tables} of {sender} {are} not in the stream: {', '.join(unpublished[:5])}"
+            yield f"{tables} of {sender} {are} not in the stream: {', '.join(unpublished[:5])}{_REFRESH}"
         taken = None if self.subscription is None else self.subscription.get("subscribed")
         if isinstance(taken, list):
             left = sorted(set(_names(self.observation.value(f"{sender}.published"))) - set(_names(taken)))
             if left:
                 tables, are = ("1 table", "is") if len(left) == 1 else (f"{len(left)} tables", "are")
                 yield (
-                    f"{tables} that {sender} publishes {are} not subscribed by {receiver} "
-                    f"(ALTER SUBSCRIPTION … REFRESH PUBLICATION): {', '.join(left[:5])}"
+                    f"{tables} that {sender} publishes {are} not subscribed by {receiver}: "
+                    f"{', '.join(left[:5])}{_REFRESH}"
                 )
         if self.fill_timeline is not None:
             yield from self._failed_over(self.fill_timeline)
@@ -228,7 +229,9 @@ def _why_broken(subscription: _Row, slot: _Row) -> str:
     read = "is read" if slot.get("active") is True else "is not read"
     errors = subscription.get("errors")
     failed = (
-        f"; {errors} failed applies, its server's log says of which row" if isinstance(errors, int) and errors else ""
+        f"; {errors} failed applies, its server's log says of which row, `refresh` for want of which DDL"
+        if isinstance(errors, int) and errors
+        else ""
     )
     return f"its worker {worker} and its slot {read}{failed}"
 

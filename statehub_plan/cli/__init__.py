@@ -31,6 +31,7 @@ _COMMANDS: dict[str, tuple[str, str]] = {
     "apply": ("runs:apply", "carry a saved plan out, or go on with it"),
     "watch": ("runs:watch", "go on with a waiting run until it is done"),
     "guard": ("guarding:guard", "look after a fallback's slot once, before it fills the primary's disk"),
+    "refresh": ("refreshing:refresh", "take tables made on both sides into the stream of a following fallback"),
     "backup": ("backups:backup", "take a backup with a checksummed manifest, or verify one"),
     "drill": ("drills:drill", "drill a restore or a failover and keep the proof; verify a restore's proof"),
     "status": ("status:status", "where every lane of a folder stands, from observed facts"),

@@ -24,6 +24,8 @@ from statehub_plan.postgres.scratch import abandoned
 from statehub_plan.registers import endpoints_by_role
 from statehub_plan.render.words import counted
 
+_UNFENCED_TOLD = 10
+
 
 def check_components() -> Iterator[DoctorCheck]:
     """What is installed: client tools of every PostgreSQL version, OPA, ssh-keygen."""
@@ -114,6 +116,7 @@ def _endpoint(
     version = connection.info.parameter_status("server_version")
     yield _fine(f"{name}.connection", f"PostgreSQL {version} answers")
     yield from _remains(name, connection)
+    yield from _unfenced(name, connection, workspace)
 
 
 def _remains(name: str, connection: Connection) -> Iterator[DoctorCheck]:
@@ -125,6 +128,24 @@ def _remains(name: str, connection: Connection) -> Iterator[DoctorCheck]:
             what=f"the scratch database {database} was left there by a restore drill that was killed",
             remedy=f"DROP DATABASE {database} (FORCE), or drill there again: the next drill removes it",
         )
+
+
+def _unfenced(name: str, connection: Connection, workspace: Workspace) -> Iterator[DoctorCheck]:
+    """Tables that were made since on a side that is frozen: anybody may write there, and no move will begin."""
+    from statehub_plan.postgres.proof import fence_status
+
+    status = fence_status(connection)
+    if status.term is None or status.copied or not status.unfenced:
+        return
+    named = ", ".join(status.unfenced[:_UNFENCED_TOLD])
+    more = ", …" if len(status.unfenced) > _UNFENCED_TOLD else ""
+    yield DoctorCheck(
+        id=f"{name}.unfenced",
+        ok=False,
+        what=f"{name} is frozen, and {counted(len(status.unfenced), 'table')} there without an enabled fence: "
+        f"{named}{more}",
+        remedy=f"statehub-plan refresh {workspace.path}, where it follows the primary; else plan again",
+    )
 
 
 def _app_connection(name: str, ref: SecretRef, workspace: Workspace, owner: Connection | None) -> DoctorCheck:

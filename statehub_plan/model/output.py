@@ -73,6 +73,19 @@ class GuardOutput(Frozen):
     orphans_dropped: tuple[dict[str, JsonValue], ...] = ()
 
 
+class RefreshOutput(Frozen):
+    """`refresh`: tables of the fallback that got a fence, tables that the primary now publishes, and those whose rows
+    were copied, each as `schema.table`; `sequences` of the latter have their values at a switch only. `stream`: the one
+    into the fallback, afterwards."""
+
+    fallback: str
+    stream: Stream
+    fenced: tuple[str, ...]
+    published: tuple[str, ...]
+    copied: tuple[str, ...]
+    sequences: tuple[str, ...]
+
+
 class ApprovalsOutput(Frozen):
     """`approvals`: each gate of a plan with the approvals that were found for it."""
 

@@ -20,6 +20,7 @@ FENCE_HOW = "pg_trigger, pg_db_role_setting, statehub_plan.state, pg_locks; cana
 
 _SAMPLE = 3  # tables that a quick look tries, where the catalogs say that all are fenced alike
 _LISTED = 25  # unfenced tables that are named
+_TOLD = 5  # of them, in a sentence
 _HELD_WAIT_MS = 5  # lock wait of a canary while a hold is known to be alive
 
 
@@ -91,7 +92,18 @@ def judge(connection: Connection, found: Findings) -> tuple[Writes, str]:
         for (role, result), canaries in _grouped(found.canaries)
         if result != "no-privilege"
     ]
-    return proof.writes(connection, canaries=found.canaries), f"canaries give no clear answer: {'; '.join(lines)}"
+    return proof.writes(connection, canaries=found.canaries), (
+        f"canaries give no clear answer: {'; '.join(lines)}{_half_fenced(found.status)}"
+    )
+
+
+def _half_fenced(status: FenceStatus) -> str:
+    """What explains it best, where a database that is marked as frozen has tables that nobody fenced."""
+    if status.term is None or status.copied or not status.unfenced:
+        return ""
+    more = ", …" if len(status.unfenced) > _TOLD else ""
+    named = ", ".join(status.unfenced[:_TOLD])
+    return f"; no enabled fence: {named}{more} (of a fallback that follows, `refresh` completes it)"
 
 
 def fence_fact(found: Findings) -> JsonValue:

@@ -172,7 +172,8 @@ def _failing(stream: Stream, failures: int) -> StatehubError:
         code="apply-failed",
         what=f"the target's server fails to {doing} {named}: {failures} attempts in a row came to nothing",
         hint="its log has the row and the reason (a row that is there already, a column that is not, a full disk); "
-        "remove what is in the way there, then run again: nothing is lost meanwhile",
+        "remove what is in the way there, then run again: nothing is lost meanwhile. DDL that came to the source alone "
+        'comes to the target too (README, "Migrations while the fallback follows")',
         details=tables,
     )
 

@@ -120,6 +120,12 @@ def unsound_tables(connection: Connection) -> list[tuple[int, str]]:
     return [(table.oid, table.qualified) for table in user_tables(connection) if table.oid not in modes]
 
 
+def unfenced_tables(connection: Connection) -> list[Table]:
+    """The user tables without a sound fence trigger that is enabled."""
+    modes = _trigger_modes(connection)
+    return [table for table in user_tables(connection) if modes.get(table.oid) not in ("O", "A")]
+
+
 def read_only_default(connection: Connection) -> bool:
     """Whether new sessions of this database begin read-only (a role's own setting for it may say otherwise)."""
     row = connection.execute(

@@ -39,6 +39,7 @@ __all__ = [
     "enable_subscription",
     "follows_by_stream",
     "publish",
+    "publish_also",
     "published_tables",
     "read_subscription",
     "refresh_subscription",
@@ -101,6 +102,14 @@ def publish(connection: Connection, tables: Iterable[Table], *, publication: str
         present = connection.execute("SELECT FROM pg_publication WHERE pubname = %s", [publication]).fetchone()
         verb = "ALTER PUBLICATION {} SET TABLE {}" if present is not None else "CREATE PUBLICATION {} FOR TABLE {}"
         connection.execute(sql.SQL(verb).format(sql.Identifier(publication), listed))
+
+
+def publish_also(connection: Connection, tables: Iterable[Table]) -> None:
+    """The tool's publication, which is there, lists these ordinary tables besides; in the caller's transaction. Locks
+    each against maintenance and DDL, not against writers (manual, 13.3.1: SHARE UPDATE EXCLUSIVE)."""
+    listed = sql.SQL(", ").join(sql.SQL("ONLY {}").format(table.identifier) for table in tables)
+    command = sql.SQL("ALTER PUBLICATION {} ADD TABLE {}")
+    connection.execute(command.format(sql.Identifier(PUBLICATION), listed))
 
 
 def published_tables(connection: Connection) -> frozenset[tuple[str, str]]:

@@ -32,7 +32,7 @@ _needing contains entry if {
 # description: Prevents losing what was acknowledged on the other side, as with a slot that was dropped or a worker that stands still.
 # custom:
 #   code: fallback_following.not_streaming
-#   remedy: Mend the stream; where it is lost, plan again, so that it is filled anew first.
+#   remedy: Mend the stream; where it is lost, plan this switch again, so that it is filled anew first.
 deny contains finding if {
 	some entry in _needing
 	not lib.stream_into_new.state == "streaming"
@@ -43,7 +43,7 @@ deny contains finding if {
 		"step": entry.step.id,
 		"path": "observed.streams",
 		"evidence": {"stream": object.get(input, ["observed", "streams", input.plan.new], null)},
-		"remedy": "Mend the stream; where it is lost, plan again, so that it is filled anew first.",
+		"remedy": "Mend the stream; where it is lost, plan this switch again, so that it is filled anew first.",
 	}
 }
 
@@ -75,7 +75,7 @@ deny contains finding if {
 # description: Says at once that there is no lossless way back, or none at the moment.
 # custom:
 #   code: fallback_following.not_following
-#   remedy: Mend what `why` names; where the stream is lost, plan again, so that it is set up anew.
+#   remedy: Mend what `why` names; where the stream is lost, fill the fallback anew as README tells it (When the fallback is lost or no longer follows).
 warn contains finding if {
 	_fallback
 	not _follows
@@ -87,7 +87,7 @@ warn contains finding if {
 		"step": null,
 		"path": "observed.streams",
 		"evidence": {"stream": _fallback},
-		"remedy": "Mend what `why` names; where the stream is lost, plan again, so that it is set up anew.",
+		"remedy": "Mend what `why` names; where the stream is lost, fill the fallback anew as README tells it (When the fallback is lost or no longer follows).",
 	}
 }
 
