@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import ExitStack
 
 import psycopg
@@ -15,6 +16,7 @@ from statehub_plan.postgres.compare import Answer, compare
 from statehub_plan.postgres.opening import open_sides
 from statehub_plan.postgres.seeds import SEEDS
 from statehub_plan.postgres.snapshot import Snapshot
+from statehub_plan.postgres.workers import nothing_to_lose
 from statehub_plan.render import comparison_view
 from tests.golden.golden import on_screen
 from tests.integration.moving import run_script
@@ -88,7 +90,7 @@ def test_one_database_at_two_moments_may_be_compared(two: tuple[str, str]) -> No
 class Broken(Changes):
     """Knowledge of changed keys with a defect."""
 
-    def verify(self) -> None:
+    def verify(self, tick: Callable[[], None] = nothing_to_lose) -> None:
         """Never ends well."""
         raise KeyError("a customer's name")
 
