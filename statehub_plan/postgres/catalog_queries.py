@@ -7,6 +7,7 @@ one of the two servers does not know. Run with search_path `pg_catalog`, so that
 
 from __future__ import annotations
 
+from statehub_plan.postgres.catalog_binding import binding
 from statehub_plan.postgres.catalog_rest import REST, publications
 from statehub_plan.postgres.catalog_server import NOW, Moment, of_the_server
 from statehub_plan.postgres.catalog_sql import own, privileges, user
@@ -59,11 +60,16 @@ SELECT {_C}, {_C}, jsonb_build_object(
        'being detached', EXISTS (SELECT FROM pg_inherits i WHERE i.inhrelid = c.oid AND i.inhdetachpending),
        'of type', CASE WHEN c.reloftype <> 0 THEN format_type(c.reloftype, NULL) END,
        'view', CASE WHEN c.relkind IN ('v', 'm') THEN pg_get_viewdef(c.oid) END,
+       'binding', CASE c.relkind WHEN 'p' THEN {binding("pg_class", "c.oid", "partitioned.partexprs")}
+                  ELSE {binding("pg_rewrite", "view.oid", "view.ev_action")} END,
        'populated', c.relispopulated)
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+LEFT JOIN pg_partitioned_table partitioned ON partitioned.partrelid = c.oid
+LEFT JOIN pg_rewrite view ON view.ev_class = c.oid AND view.rulename = '_RETURN'
 WHERE c.relkind IN ('r', 'p', 'f', 'v', 'm') AND c.relpersistence <> 't' AND {user()} AND {own("pg_class", "c.oid")}
 """
 
+# From 17 on a partition's columns have the identity of their table's, and no other one; before, none of that.
 _COLUMN = f"""
 SELECT {_member("a.attname")}, {_C}, jsonb_build_object(
        'position', row_number() OVER (PARTITION BY c.oid, a.attnum > 0 ORDER BY a.attnum),
@@ -72,7 +78,10 @@ SELECT {_member("a.attname")}, {_C}, jsonb_build_object(
        'not null', a.attnotnull,
        'not null is valid', k.convalidated IS NOT FALSE, 'not null inherits', k.connoinherit IS NOT TRUE,
        'not null constraint', k.conname,
-       'default', pg_get_expr(d.adbin, d.adrelid), 'identity', a.attidentity,
+       'default', pg_get_expr(d.adbin, d.adrelid), 'binding', {binding("pg_attrdef", "d.oid", "d.adbin")},
+       'identity', CASE WHEN c.relispartition AND a.attidentity = (
+            SELECT o.attidentity FROM pg_inherits h JOIN pg_attribute o ON o.attrelid = h.inhparent
+            WHERE h.inhrelid = c.oid AND o.attname = a.attname) THEN '' ELSE a.attidentity END,
        'local', a.attislocal OR c.relispartition,
        'statistics target', CASE WHEN a.attnum > 0 THEN nullif(a.attstattarget, -1) END,
        'options', (SELECT jsonb_agg(o ORDER BY o COLLATE "C") FROM unnest(a.attoptions) o),
@@ -93,6 +102,7 @@ WHERE (a.attnum > 0 OR a.attacl IS NOT NULL) AND NOT a.attisdropped
 _CONSTRAINT = f"""
 SELECT {sql_qualified("n.nspname", "coalesce(c.relname, t.typname)", "k.conname")},
        {_C_OR_T}, jsonb_build_object('definition', pg_get_constraintdef(k.oid),
+       'binding', {binding("pg_constraint", "k.oid", "k.conbin")},
        'validated', k.convalidated, 'local', k.conislocal)
 FROM pg_constraint k JOIN pg_namespace n ON n.oid = k.connamespace
 LEFT JOIN pg_class c ON c.oid = k.conrelid LEFT JOIN pg_type t ON t.oid = k.contypid
@@ -102,7 +112,8 @@ WHERE k.contype NOT IN ('n', 't') AND NOT (k.contype = 'f' AND k.conparentid <> 
 
 _INDEX = f"""
 SELECT {sql_qualified("n.nspname", "i.relname")}, {sql_qualified("tn.nspname", "t.relname")}, jsonb_build_object(
-       'definition', pg_get_indexdef(i.oid), 'valid', x.indisvalid, 'clustered', x.indisclustered,
+       'definition', pg_get_indexdef(i.oid), 'binding', {binding("pg_class", "i.oid", "x.indexprs", "x.indpred")},
+       'valid', x.indisvalid, 'clustered', x.indisclustered,
        'replica identity', x.indisreplident, 'ready', x.indisready AND x.indislive,
        'statistics targets', (SELECT jsonb_object_agg(a.attnum, a.attstattarget) FROM pg_attribute a
                               WHERE a.attrelid = i.oid AND a.attstattarget >= 0),
@@ -131,6 +142,7 @@ SELECT {sql_qualified("n.nspname", "p.proname")} || '(' || pg_get_function_ident
        'privileges', {privileges("f", "p.proacl", "p.proowner")},
        'definition', CASE WHEN p.prokind <> 'a' THEN pg_get_functiondef(p.oid) END,
        'sql body', p.prosqlbody IS NOT NULL,
+       'binding', {binding("pg_proc", "p.oid", "p.prosqlbody", "p.proargdefaults")},
        'aggregate', (SELECT jsonb_build_array(g.aggkind, g.aggnumdirectargs, g.aggtransfn::regprocedure::text,
                             g.aggfinalfn::regprocedure::text, g.aggcombinefn::regprocedure::text,
                             g.aggserialfn::regprocedure::text, g.aggdeserialfn::regprocedure::text,
@@ -147,7 +159,8 @@ WHERE {user(oid="p.oid")} AND {own("pg_proc", "p.oid")}
 # What a partition inherits is only told where its state is not its parent's.
 _TRIGGER = f"""
 SELECT {_member("t.tgname")}, {_C}, jsonb_build_object(
-       'definition', pg_get_triggerdef(t.oid), 'enabled', t.tgenabled)
+       'definition', pg_get_triggerdef(t.oid), 'binding', {binding("pg_trigger", "t.oid", "t.tgqual")},
+       'enabled', t.tgenabled)
 FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid JOIN pg_namespace n ON n.oid = c.relnamespace
 JOIN pg_proc p ON p.oid = t.tgfoid
 LEFT JOIN pg_trigger parent ON parent.oid = t.tgparentid
@@ -157,7 +170,8 @@ WHERE NOT t.tgisinternal AND parent.tgenabled IS DISTINCT FROM t.tgenabled
 
 _RULE = f"""
 SELECT {_member("r.rulename")}, {_C}, jsonb_build_object(
-       'definition', pg_get_ruledef(r.oid), 'enabled', r.ev_enabled)
+       'definition', pg_get_ruledef(r.oid), 'binding', {binding("pg_rewrite", "r.oid", "r.ev_action", "r.ev_qual")},
+       'enabled', r.ev_enabled)
 FROM pg_rewrite r JOIN pg_class c ON c.oid = r.ev_class JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE (r.rulename <> '_RETURN' OR r.ev_enabled <> 'O') AND {user()} AND {own("pg_class", "c.oid")}
 """
@@ -167,7 +181,8 @@ SELECT {_member("p.polname")}, {_C}, jsonb_build_object(
        'command', p.polcmd, 'permissive', p.polpermissive,
        'roles', (SELECT jsonb_agg(r ORDER BY r COLLATE "C")
                  FROM (SELECT {sql_role("o")} AS r FROM unnest(p.polroles) o) x),
-       'using', pg_get_expr(p.polqual, p.polrelid), 'check', pg_get_expr(p.polwithcheck, p.polrelid))
+       'using', pg_get_expr(p.polqual, p.polrelid), 'check', pg_get_expr(p.polwithcheck, p.polrelid),
+       'binding', {binding("pg_policy", "p.oid", "p.polqual", "p.polwithcheck")})
 FROM pg_policy p JOIN pg_class c ON c.oid = p.polrelid JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE {user()} AND {own("pg_class", "c.oid")}
 """
@@ -177,8 +192,9 @@ SELECT {sql_qualified("n.nspname", "t.typname")}, NULL, jsonb_build_object('kind
        'owner', pg_get_userbyid(t.typowner), 'privileges', {privileges("T", "t.typacl", "t.typowner")},
        'labels', (SELECT jsonb_agg(e.enumlabel ORDER BY e.enumsortorder) FROM pg_enum e WHERE e.enumtypid = t.oid),
        'base', CASE WHEN t.typtype = 'd' THEN format_type(t.typbasetype, t.typtypmod) END,
-       'not null', t.typnotnull, 'default', t.typdefault, 'not null constraint',
-       (SELECT k.conname FROM pg_constraint k WHERE k.contypid = t.oid AND k.contype = 'n'),
+       'not null', t.typnotnull, 'default', coalesce(pg_get_expr(t.typdefaultbin, 0), t.typdefault),
+       'binding', CASE WHEN t.typtype = 'd' THEN {binding("pg_type", "t.oid", "t.typdefaultbin")} END,
+       'not null constraint', (SELECT k.conname FROM pg_constraint k WHERE k.contypid = t.oid AND k.contype = 'n'),
        'collation', CASE WHEN t.typtype IN ('b', 'd') AND t.typcollation <> 0
                          THEN t.typcollation::regcollation::text END,
        'range', (SELECT jsonb_build_array(format_type(r.rngsubtype, NULL), r.rngcollation::regcollation::text,

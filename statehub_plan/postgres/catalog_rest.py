@@ -6,6 +6,7 @@ Rows as in `catalog_queries`. `to_jsonb(row) ->> 'column'` reads columns that no
 
 from __future__ import annotations
 
+from statehub_plan.postgres.catalog_binding import binding
 from statehub_plan.postgres.catalog_sql import OWN_PUBLICATIONS, PLACES_OWN, own, privileges, used_collations, user
 from statehub_plan.postgres.names import sql_qualified, sql_word
 
@@ -88,10 +89,14 @@ FROM pg_default_acl d LEFT JOIN pg_namespace n ON n.oid = d.defaclnamespace
 WHERE d.defaclnamespace = 0 OR {user()}
 """
 
+# pg_get_statisticsobjdef leaves out parentheses, so that nobody can tell what a cast applies to.
 _STATISTICS = f"""
 SELECT {sql_qualified("n.nspname", "s.stxname")}, {sql_qualified("cn.nspname", "c.relname")}, jsonb_build_object(
-       'definition', pg_get_statisticsobjdef(s.oid), 'owner', pg_get_userbyid(s.stxowner),
-       'target', nullif(s.stxstattarget, -1))
+       'definition', concat_ws(', ', (SELECT string_agg(quote_ident(a.attname), ', ' ORDER BY a.attnum)
+                                      FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attnum = ANY (s.stxkeys)),
+                               array_to_string(pg_get_statisticsobjdef_expressions(s.oid), ', ')),
+       'kinds', to_jsonb(s.stxkind), 'binding', {binding("pg_statistic_ext", "s.oid", "s.stxexprs")},
+       'owner', pg_get_userbyid(s.stxowner), 'target', nullif(s.stxstattarget, -1))
 FROM pg_statistic_ext s JOIN pg_namespace n ON n.oid = s.stxnamespace JOIN pg_class c ON c.oid = s.stxrelid
 JOIN pg_namespace cn ON cn.oid = c.relnamespace
 WHERE {user()} AND {own("pg_statistic_ext", "s.oid")}
@@ -236,9 +241,13 @@ def changed_privileges(*, with_first: bool = False) -> str:
     return " UNION ALL ".join((*queries, columns))
 
 
+# Row types of tables, arrays and multiranges: pg_dump writes nothing about these.
+_IMPLIED_TYPE = """EXISTS (SELECT FROM pg_type t WHERE d.classoid = 'pg_type'::regclass AND t.oid = d.objoid AND (
+            t.typtype = 'm' OR EXISTS (SELECT FROM pg_type e WHERE e.typarray = t.oid)
+            OR EXISTS (SELECT FROM pg_class c WHERE c.oid = t.typrelid AND c.relkind <> 'c')))"""
 # The first condition is for the planner: thousands of objects of the server are not to be identified for the second.
-_COMMENT = """
-SELECT i.type || ' ' || i.identity, NULL, jsonb_build_object('text', d.description)
+_COMMENT = f"""
+SELECT i.type || ' ' || i.identity, NULL, jsonb_build_object('text', d.description, 'implied type', {_IMPLIED_TYPE})
 FROM pg_description d, pg_identify_object(d.classoid, d.objoid, d.objsubid) i
 WHERE (d.objoid >= 16384 OR d.classoid IN ('pg_largeobject'::regclass, 'pg_namespace'::regclass))
   AND (d.objoid >= 16384 OR d.classoid = 'pg_largeobject'::regclass OR i.identity = 'public')

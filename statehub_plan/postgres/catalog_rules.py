@@ -12,6 +12,7 @@ from typing import Any
 import psycopg
 from psycopg import sql
 
+from statehub_plan.postgres.catalog_binding import BINDING
 from statehub_plan.postgres.connect import Connection
 from statehub_plan.postgres.snapshot import pin_rendering
 from statehub_plan.postgres.spelling import same_expression
@@ -149,7 +150,14 @@ def _unnamed_not_null(case: Case) -> bool:
     return since is not None and case.steps_over(since) and case.values[0] is None
 
 
-def _flat_conditions(case: Case) -> bool:
+def _binds_alike(case: Case) -> bool:
+    """Without this two spellings are two meanings, whatever a server makes of them (`catalog_binding`)."""
+    return bool(case.source.definition.get(BINDING) == case.target.definition.get(BINDING))
+
+
+def _read_again(case: Case) -> bool:
+    if not _binds_alike(case):
+        return False
     older, newer = case.values
     if (case.source.kind, case.aspect) == ("publication", "tables"):
         return _same_filters(older or (), newer or ())
@@ -180,6 +188,8 @@ def _spelled_anew(case: Case) -> bool:
 
 
 def _spelled_alike(case: Case) -> bool:
+    if not _binds_alike(case):
+        return False
     older, newer = case.values
     if not isinstance(older, str) or not isinstance(newer, str):
         return False
@@ -201,7 +211,10 @@ RULES: tuple[Rule, ...] = (
     Rule("each is the default version of its server's major version", _extension_follows_major),
     Rule("it is the same version, and one server's default alone", _same_version),
     Rule("NOT NULL has a name from 18 on, a domain's from 17 on", _unnamed_not_null),
-    Rule("chains of AND and OR are flat once they were dumped and read again", _flat_conditions),
+    Rule(
+        "once they were dumped and read again, chains of AND and OR are flat and lists are converted member by member",
+        _read_again,
+    ),
     Rule(
         "16 and newer name no table where only one is read; the newer server spells both the same",
         _dropped_qualifiers,

@@ -12,14 +12,18 @@ from dataclasses import dataclass
 from typing import Any
 
 from statehub_plan.postgres.catalog import Catalog
-from statehub_plan.postgres.catalog_rules import CatalogObject, Judge
+from statehub_plan.postgres.catalog_rules import CatalogObject
 from statehub_plan.postgres.comparison import Difference
-from statehub_plan.postgres.spelling import same_expression
 
 __all__ = ["DRILL_RULES", "Circumstances", "DrillRule", "Lack", "excuse"]
 
 _OWN_PUBLIC_SINCE = 150000
-_SPELLED = frozenset({("column", "default"), ("relation", "view"), ("rule", "definition")})
+# Names are qualified, and quoted where they have to be. Casts and transforms are in no schema: what is in one only says
+# from what and to what they convert.
+_ALONE = frozenset({"added to operator family", "collation", "routine", "type"})
+_WITH_TYPE = frozenset({"comment", "dependency", "object", "security label"})
+_NAMED_ALONE = re.compile(r"pg_catalog\.")
+_NAMED_WITH_TYPE = re.compile(r"(?!transform )[a-z ]+ pg_catalog\.")
 _DATABASES_OWN = frozenset({"access", "comment"})
 _SERVERS_OWN = frozenset({"built-in", "parameter privileges", "role", "setting", "tablespace"})
 
@@ -33,7 +37,6 @@ class Circumstances:
     target_version: int
     with_owners: bool
     makers: frozenset[str]
-    judge: Judge
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +78,9 @@ def _collation_of_the_place(lack: Lack) -> bool:
 
 
 def _in_the_servers_schema(lack: Lack) -> bool:
-    return lack.target is None and re.search(r"(^| )pg_catalog\.", lack.found.object) is not None
+    kind, name = lack.found.kind, lack.found.object
+    of_the_servers = _NAMED_ALONE if kind in _ALONE else _NAMED_WITH_TYPE if kind in _WITH_TYPE else None
+    return lack.target is None and of_the_servers is not None and of_the_servers.match(name) is not None
 
 
 def _subscription(lack: Lack) -> bool:
@@ -141,6 +146,11 @@ def _silenced(lack: Lack) -> bool:
     ] is None
 
 
+def _implied_type(lack: Lack) -> bool:
+    source, gone = lack.source, lack.found.aspect == "missing"
+    return gone and source is not None and source.kind == "comment" and source.definition["implied type"] is True
+
+
 def _being_detached(lack: Lack) -> bool:
     return (lack.found.kind, lack.found.aspect) == ("relation", "being detached") and lack.values == (True, False)
 
@@ -149,15 +159,6 @@ def _inherited_columns_first(lack: Lack) -> bool:
     if (lack.found.kind, lack.found.aspect) != ("column", "position") or lack.of is None:
         return False
     return bool(lack.of.definition["parents"]) and lack.of.definition["partition bound"] is None
-
-
-def _spelled_anew(lack: Lack) -> bool:
-    ours, theirs = lack.values
-    if (lack.found.kind, lack.found.aspect) not in _SPELLED or not isinstance(ours, str) or not isinstance(theirs, str):
-        return False
-    if lack.found.kind != "relation":
-        return same_expression(ours, theirs)
-    return lack.circumstances.judge.view(ours) == theirs
 
 
 DRILL_RULES: tuple[DrillRule, ...] = (
@@ -175,9 +176,9 @@ DRILL_RULES: tuple[DrillRule, ...] = (
         "comments of extensions are not restored: they come with them, and only a superuser may set others",
         _extension_comment,
     ),
+    DrillRule("no dump has comments of row types, arrays and multiranges", _implied_type),
     DrillRule("a partition that was half detached is dumped as one", _being_detached),
     DrillRule("a restored child table has its parents' columns first", _inherited_columns_first),
-    DrillRule("the server spells anew what was dumped and read again", _spelled_anew),
 )
 
 

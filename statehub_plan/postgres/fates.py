@@ -28,7 +28,7 @@ _NOT_SET_AGAIN = "every role: default_transaction_read_only"
 _STAYING_SCHEMA = "(n.nspname = 'public' OR n.oid IN (SELECT e.extnamespace FROM pg_extension e))"
 _SCHEMAS = f"FROM pg_namespace n WHERE {user()} AND {_STAYING_SCHEMA}"
 
-# Conditions on `name` and `belongs`, the columns of every query of a catalog.
+# Conditions on `name`, `belongs` and `told`, the columns of every query of a catalog.
 _ALL = "true"
 _IN_PG_CATALOG = "name ~ '^([a-z ]+ )?pg_catalog[.]' AND name !~ '^transform '"
 _STAYING = f"name IN (SELECT n.nspname {_SCHEMAS})"
@@ -38,6 +38,7 @@ _DEFAULTS_THAT_STAY = (
 )
 _OF_SCHEMAS = "name ~ '^schema '"
 _OF_STAYING_SCHEMAS = f"name IN (SELECT 'schema ' || quote_ident(n.nspname) {_SCHEMAS})"
+_OF_IMPLIED_TYPES = "(told->'implied type')::boolean"
 _ON_DATABASE = "name ~ ' on database$'"
 _TOLD_OTHERWISE = f"""name IN (
     SELECT {sql_qualified("n.nspname", "c.relname")} FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
@@ -251,7 +252,8 @@ def _changed_privileges(ours: Objects, theirs: Objects, transit: Transit) -> Obj
 
 
 def _comments(ours: Objects, theirs: Objects, transit: Transit) -> Objects:
-    """What is in pg_catalog is not carried, and for `public` pg_dump writes nothing where it says the usual."""
+    """What is in pg_catalog, or of a type that another implies, is not carried; and for `public` pg_dump writes nothing
+    where it says the usual."""
     after, public = dict(theirs), "schema public"
     after |= {name: one for name, one in ours.items() if name != public and name.startswith("schema ")}
     if public not in ours:
@@ -311,7 +313,11 @@ FATES: dict[str, Fate] = {
     "object": Fate(_IN_PG_CATALOG, _IN_PG_CATALOG),
     "added to operator family": Fate(_added_alone(), _added_alone("m.does < 16384")),
     "changed privileges": Fate(_ALL, _ALL, _changed_privileges),
-    "comment": Fate(f"({_OF_SCHEMAS} OR {_IN_PG_CATALOG})", f"({_OF_STAYING_SCHEMAS} OR {_IN_PG_CATALOG})", _comments),
+    "comment": Fate(
+        f"({_OF_SCHEMAS} OR {_IN_PG_CATALOG} OR {_OF_IMPLIED_TYPES})",
+        f"({_OF_STAYING_SCHEMAS} OR {_IN_PG_CATALOG})",
+        _comments,
+    ),
     "security label": Fate(_ON_DATABASE, _ON_DATABASE),
     "publication": _CARRIED,
     "setting": Fate(_ALL, _ALL, _settings),

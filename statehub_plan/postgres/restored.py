@@ -101,9 +101,9 @@ def look_into(
             target_version=first.info.server_version,
             with_owners=owners.missing is None,
             makers=owners.makers,
-            judge=Judge(lambda: stack.enter_context(session())),
         )
-        broken, excused = _catalog_differences(record, restored, circumstances)
+        judge = Judge(lambda: stack.enter_context(session()))
+        broken, excused = _catalog_differences(record, restored, circumstances, judge)
     sequences, problems = _sequence_differences(manifest.sequences, values)
     problems = [*_table_differences(manifest.tables, tables), *problems, *broken[:_PROBLEMS_NAMED]]
     if len(broken) > _PROBLEMS_NAMED:
@@ -164,7 +164,7 @@ def _value(last_value: int, is_called: bool) -> str:
 
 
 def _catalog_differences(
-    wanted: CatalogRecord, found: CatalogRecord, circumstances: Circumstances
+    wanted: CatalogRecord, found: CatalogRecord, circumstances: Circumstances, judge: Judge
 ) -> tuple[list[str], dict[str, list[str]]]:
     """What is wrong, and by reason what is excused. Properties are named without what they say: an encrypted backup's
     evidence is not encrypted."""
@@ -173,7 +173,7 @@ def _catalog_differences(
         found.catalog,
         source_version=circumstances.source_version,
         target_version=circumstances.target_version,
-        judge=circumstances.judge,
+        judge=judge,
     )
     problems = [f"{one} were hidden from the role that took the backup: unknown" for one in wanted.hidden]
     problems += [f"{one} are hidden from the role that drills: unknown" for one in found.hidden]

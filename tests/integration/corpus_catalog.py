@@ -424,7 +424,7 @@ CHANGES: tuple[Change, ...] = (
         "statistics",
         _table("x_of") + "; CREATE STATISTICS s{i}.x_stat (ndistinct) ON a, b FROM s{i}.x_of",
         "DROP STATISTICS s{i}.x_stat; CREATE STATISTICS s{i}.x_stat (dependencies) ON a, b FROM s{i}.x_of",
-        ("statistics s{i}.x_stat: definition",),
+        ("statistics s{i}.x_stat: kinds",),
     ),
     Change(
         "collation",

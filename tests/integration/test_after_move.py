@@ -98,6 +98,7 @@ ALTER OPERATOR FAMILY pg_catalog.integer_ops USING btree ADD FUNCTION 1 (int4, m
 CREATE FUNCTION pg_catalog.mine() RETURNS integer LANGUAGE sql AS 'SELECT 1';
 COMMENT ON FUNCTION pg_catalog.mine() IS 'ours'; COMMENT ON TABLE s.t IS 'carried';
 CREATE TABLE public."a.b" (id integer); COMMENT ON SCHEMA s IS 'carried';
+COMMENT ON TYPE s.t IS 'a row of it'; COMMENT ON TYPE s.t[] IS 'rows';
 CREATE EXTENSION pg_trgm SCHEMA public; CREATE EXTENSION unaccent;
 CREATE EXTENSION hstore; UPDATE pg_extension SET extversion = '0.9' WHERE extname = 'hstore';
 ALTER DEFAULT PRIVILEGES FOR ROLE owner GRANT SELECT ON TABLES TO app;
@@ -193,6 +194,7 @@ EXPECTED = {
     "changed privileges function pg_catalog.pg_read_file(pg_catalog.text)",
     "changed privileges view information_schema.tables",
     *("routine pg_catalog.mine()", "routine pg_catalog.theirs()", "comment function pg_catalog.mine()"),
+    *("comment type s.t", "comment type s.t[]"),
     "built-in text search configuration english",
     "added to operator family pg_catalog.integer_ops USING btree",
     *("relation s.u", "column s.child.a", "column s.child.b", "column s.child.x"),

@@ -241,6 +241,47 @@ def test_what_the_list_leaves_out_is_missed(source_db: str, target_db: str, tmp_
     assert (expected, False) == (set(report.problems), report.passed)
 
 
+NOT_OF_THE_SERVERS = """
+CREATE TYPE public.c AS (a integer); CREATE FUNCTION public.cf(public.c) RETURNS text LANGUAGE sql AS 'SELECT 1::text';
+CREATE CAST (public.c AS text) WITH FUNCTION public.cf(public.c) AS ASSIGNMENT;
+COMMENT ON CAST (public.c AS text) IS 'told';
+CREATE FUNCTION public."a pg_catalog.f"() RETURNS integer LANGUAGE sql AS 'SELECT 1';
+CREATE VIEW public."my pg_catalog.view" AS SELECT 1 AS a;
+CREATE FUNCTION public.named("a pg_catalog.b" integer) RETURNS integer LANGUAGE sql AS 'SELECT 1';
+CREATE FUNCTION public.input(internal) RETURNS integer LANGUAGE internal IMMUTABLE AS 'int4recv';
+CREATE FUNCTION pg_catalog.mine() RETURNS integer LANGUAGE sql AS 'SELECT 1';
+COMMENT ON FUNCTION pg_catalog.mine() IS 'ours';
+CREATE OPERATOR pg_catalog.=== (LEFTARG = xid8, RIGHTARG = xid8, FUNCTION = pg_catalog.xid8eq);
+CREATE TABLE public.t (id integer); COMMENT ON TYPE public.t IS 'a row'; COMMENT ON TYPE public.t[] IS 'rows';
+COMMENT ON TYPE public.c IS 'dumped';
+"""
+
+
+def test_only_what_is_in_the_servers_schema_is_in_no_dump(source_db: str, target_db: str, tmp_path: Path) -> None:
+    """Casts to types of the server's, and names that only hold its schema's, are the user's."""
+    run_script(source_db, NOT_OF_THE_SERVERS)
+    backup = take_backup(source_db, tmp_path, endpoint="old")
+    report = restore_drill(backup, target_db)
+    assert ((), True) == (report.problems, report.passed)
+    told = excused(report)
+    assert "no dump has comments of row types, arrays and multiranges (2): comment type public.t, missing" in told
+    assert "no dump has what a user has put into pg_catalog (3): comment function pg_catalog.mine(), missing" in told
+    listed = (backup.path / "dump" / "restore.list").read_text()
+    left_out = re.compile(r"^\d+; .* (CAST|COMMENT|VIEW|FUNCTION) (?!public cf)")
+    kept = "".join(line for line in listed.splitlines(keepends=True) if not left_out.match(line))
+    spoilt = restore_drill(rewritten(backup, "dump/restore.list", kept.encode()), target_db)
+    expected = {
+        "object cast (public.c AS pg_catalog.text) is missing",
+        "comment cast (public.c AS pg_catalog.text) is missing",
+        "comment type public.c is missing",
+        'routine public."a pg_catalog.f"() is missing',
+        'relation public."my pg_catalog.view" is missing',
+        'routine public.named("a pg_catalog.b" integer) is missing',
+        "routine public.input(internal) is missing",
+    }
+    assert (expected, False) == (set(spoilt.problems), spoilt.passed)
+
+
 def test_a_sequence_that_moves_meanwhile_is_held_to_its_two_looks(
     source_db: str, target_db: str, tmp_path: Path
 ) -> None:

@@ -68,6 +68,24 @@ def test_filters_of_publications() -> None:
     assert not excused("publication", "tables", [["t", None, NESTED]], None)
 
 
+def test_what_is_bound_to_something_else_differs() -> None:
+    """However it is spelled, whoever is asked."""
+
+    class Agreeing(Mute):
+        def view(self, definition: str) -> str | None:
+            return "all the same"
+
+    for bound in (["operator public.=(public.citext,public.citext)"], None):
+        source = CatalogObject("relation", "x", None, {"view": NESTED, "binding": bound})
+        for theirs, same in ((bound, True), (["CASE by operator public.=(a,a)"], False)):
+            target = CatalogObject("relation", "x", None, {"view": FLAT, "binding": theirs})
+            for versions in ((150000, 180000), (180000, 180000)):
+                assert same is (excuse(Case(source, target, "view", *versions, Agreeing())) is not None)
+        constraint = CatalogObject("constraint", "x", None, {"definition": NESTED, "binding": bound})
+        other = CatalogObject("constraint", "x", None, {"definition": FLAT, "binding": ["operator public.=(a,a)"]})
+        assert excuse(Case(constraint, other, "definition", 180000, 180000, Mute())) is None
+
+
 def test_what_no_server_accepts_differs() -> None:
     """Two views that nobody could judge are not the same for it."""
     assert not excused("relation", "view", "SELECT 1", "SELECT 2")
