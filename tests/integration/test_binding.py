@@ -10,8 +10,13 @@ import psycopg
 import pytest
 
 from statehub_plan.demo.cluster import Cluster
+from statehub_plan.model.spec import TransferMethod
 from statehub_plan.postgres.backup import take_backup
+from statehub_plan.postgres.checks.declare import Move
+from statehub_plan.postgres.checks.registry import CHECKS
+from statehub_plan.postgres.checks.run import End, run_checks
 from statehub_plan.postgres.compare import Answer, Comparison, compare
+from statehub_plan.postgres.connect import connect
 from statehub_plan.postgres.drill import DrillReport, restore_drill
 from tests.integration.moving import database, fill, prepare, run_script
 
@@ -99,9 +104,30 @@ def told(found: Comparison) -> set[str]:
     return {f"{one.kind} {one.object}" for one in found.differences if one.aspect == "binding"}
 
 
+def unsaid(dsn: str) -> set[str]:
+    """What doctor says of it beforehand."""
+    checks = [one for one in CHECKS if one.id == "operators-unsaid"]
+    with connect(dsn, purpose="test", read_only=True) as side:
+        found = run_checks(End(side), End(side), Move(method=TransferMethod.DUMP), checks=checks)
+    return {one.subject for one in found}
+
+
+ANNOUNCED = {
+    *(f'rule "_RETURN" on public.{name}' for name in ("joined", "joined_also", "simple_case", "also_said", "nulls")),
+    *(f'rule "_RETURN" on public.{name}' for name in ("kept", "lesser", "row_in")),
+    *("rule noted on public.person", "table public.parted", "policy seen on public.person"),
+    *("default value for public.generated.x", "default value for public.defaulting.x"),
+    *("table constraint checked on public.person", "domain constraint named_check on public.named"),
+    *("index public.partial", "index public.computed", "trigger changed on public.person", "type public.tamed"),
+    *("function public.atomic(integer)", "function public.with_default(boolean)"),
+    "statistics object public.counted",
+}
+
+
 def test_what_is_bound_anew_is_another_thing(sides: tuple[str, str], target_cluster: Cluster, tmp_path: Path) -> None:
     """Each place in which PostgreSQL writes no operator; also where the same operator is written out elsewhere."""
     run_script(sides[0], ";".join((PEOPLE, *SILENT.values())))
+    assert ANNOUNCED == unsaid(sides[0])
     expected = set(SILENT) - {"policy"} | {"policy public.person.seen"}
     assert expected == told(moved(sides, tmp_path / "safety"))
     with drilled(sides[0], target_cluster, tmp_path) as report:
@@ -112,6 +138,7 @@ def test_what_is_bound_anew_is_another_thing(sides: tuple[str, str], target_clus
 def test_what_says_its_operators_is_the_same(sides: tuple[str, str], target_cluster: Cluster, tmp_path: Path) -> None:
     """citext as such is no difference."""
     run_script(sides[0], PEOPLE + SAID)
+    assert set() == unsaid(sides[0])
     found = moved(sides, tmp_path / "safety")
     assert Answer.EQUAL is found.answer, [*map(str, found.differences), *found.unknown]
     with drilled(sides[0], target_cluster, tmp_path) as report:

@@ -115,6 +115,7 @@ CREATE TABLE public.sorted (id int PRIMARY KEY, name text COLLATE "en-x-icu");
 CREATE COLLATION public.german (provider = icu, locale = 'de');
 ALTER TABLE public.sorted ADD german text COLLATE public.german;
 UPDATE pg_collation SET collversion = '1' WHERE collname = 'german';
+CREATE FUNCTION public.alike(xid8, int8) RETURNS boolean LANGUAGE sql IMMUTABLE AS 'SELECT true';
 CREATE FUNCTION public.native(oid) RETURNS void AS '$libdir/plpgsql', 'plpgsql_validator' LANGUAGE c;
 SET allow_system_table_mods = on;
 CREATE TYPE pg_catalog.strange AS ENUM ('a');
@@ -124,6 +125,8 @@ INSERT INTO public.settings VALUES (1); ALTER EXTENSION hstore ADD TABLE public.
 UPDATE pg_extension SET extconfig = ARRAY['settings'::regclass::oid], extcondition = ARRAY[''], extversion = '99'
 WHERE extname = 'hstore';
 SELECT lo_create(0);
+CREATE OPERATOR public.= (LEFTARG = xid8, RIGHTARG = int8, FUNCTION = public.alike);
+CREATE VIEW public.unsaid AS SELECT NULLIF('1'::xid8, 2::int8) AS a;
 """
 _NOT_IN_A_TRANSACTION = (
     "SET allow_in_place_tablespaces = on",
@@ -462,6 +465,7 @@ EXPECTED: dict[str, Expected] = {
         "extension-older": target_("hstore"),
         "extension-data": source_("public.settings"),
         "c-functions": source_("public.native(oid)"),
+        "operators-unsaid": source_('rule "_RETURN" on public.unsaid'),
     },
     "stranger": {
         "database-not-owned": source_() | target_(),

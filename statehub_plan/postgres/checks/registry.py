@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from statehub_plan.postgres.checks import (
+    binding,
     clocks,
     collation,
     comparison,
@@ -33,6 +34,7 @@ THEMES = (
     types,
     extensions,
     collation,
+    binding,
     comparison,
     publisher,
     identity,
