@@ -161,6 +161,10 @@ CREATE TRIGGER often BEFORE INSERT ON t FOR EACH ROW WHEN (new.status IN ('a', '
 CREATE RULE noted AS ON UPDATE TO t WHERE new.status IN ('a', 'b') DO ALSO DELETE FROM t WHERE status IN ('c', 'd');
 CREATE DOMAIN word AS varchar(20) DEFAULT CASE WHEN 'a'::varchar IN ('a', 'b') THEN 'a' END CHECK (value IN ('a', 'b'));
 CREATE FUNCTION atomic(s varchar) RETURNS boolean LANGUAGE sql RETURN s IN ('a', 'b') AND length(s) BETWEEN 1 AND 9;
+CREATE FUNCTION "Odd (""name"".x"(a integer) RETURNS bigint LANGUAGE sql
+    BEGIN ATOMIC SELECT count(*) FROM t WHERE id BETWEEN 1 AND 5 AND id = a AND status IN ('a', 'b'); END;
+CREATE PROCEDURE done(a integer) LANGUAGE sql
+    BEGIN ATOMIC DELETE FROM t WHERE id BETWEEN 1 AND 5 AND id = a; UPDATE t SET id = a WHERE status IN ('a', 'b'); END;
 CREATE FUNCTION with_default(s boolean DEFAULT ('a'::varchar IN ('a', 'b'))) RETURNS boolean LANGUAGE sql AS 'SELECT s';
 CREATE STATISTICS counted ON (status IN ('a', 'b')), id FROM t;
 CREATE TABLE parted (status varchar(20)) PARTITION BY LIST ((status IN ('a', 'b')));
