@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import psycopg
 import pytest
 
 from statehub_plan.demo.cluster import Cluster
@@ -98,6 +97,12 @@ def drilled(dsn: str, server: Cluster, directory: Path) -> Iterator[DrillReport]
     yield restore_drill(take_backup(dsn, directory, endpoint="old"), server.dsn(), jobs=1)
 
 
+def source_version(dsn: str) -> int:
+    """150018 for 15.18."""
+    with connect(dsn, purpose="test") as side:
+        return side.info.server_version
+
+
 def told(found: Comparison) -> set[str]:
     """What the differences are about."""
     assert () == found.unknown
@@ -170,8 +175,8 @@ CREATE STATISTICS counted ON (status IN ('a', 'b')), id FROM t;
 CREATE TABLE parted (status varchar(20)) PARTITION BY LIST ((status IN ('a', 'b')));
 CREATE TABLE filtered (id integer PRIMARY KEY, status varchar(20));
 ALTER TABLE filtered REPLICA IDENTITY FULL;
-CREATE PUBLICATION chosen FOR TABLE filtered WHERE (id BETWEEN 1 AND 9 AND id > 0);
 """
+FILTERED = "CREATE PUBLICATION chosen FOR TABLE filtered WHERE (id BETWEEN 1 AND 9 AND id > 0)"
 CHANGES = {
     "constraint public.t.again": "ALTER TABLE t ADD CONSTRAINT again CHECK (status IN ('a', 'c'))",
     "index public.partial": "DROP INDEX partial; CREATE INDEX partial ON t (id) WHERE status IN ('a', 'c')",
@@ -189,17 +194,19 @@ def test_what_the_server_spells_anew_is_the_same(
     sides: tuple[str, str], target_cluster: Cluster, tmp_path: Path
 ) -> None:
     """Lists of a varchar and ranges, wherever there is an expression; after a move, and in a drill."""
-    with psycopg.connect(sides[0]) as connection:
-        connection.execute("SET search_path = public")
-        connection.execute(SPELLED_ANEW.encode())
-        connection.execute(b"ALTER TABLE t ADD CONSTRAINT again CHECK (status IN ('a', 'b'))")
+    run_script(sides[0], SPELLED_ANEW)
+    run_script(sides[0], "ALTER TABLE t ADD CONSTRAINT again CHECK (status IN ('a', 'b'))")
+    filters = source_version(sides[0]) >= 150000
+    changes = {name: done for name, done in CHANGES.items() if filters or not name.startswith("publication")}
+    if filters:
+        run_script(sides[0], FILTERED)
     found = moved(sides, tmp_path / "safety")
     assert [] == [*map(str, found.differences), *found.unknown]
     with drilled(sides[0], target_cluster, tmp_path) as report:
         assert () == report.problems
         assert report.passed
-    run_script(sides[0], "ALTER TABLE t DROP CONSTRAINT again;" + ";".join(CHANGES.values()))
-    assert set(CHANGES) == {f"{one.kind} {one.object}" for one in compare(*sides).differences}
+    run_script(sides[0], "ALTER TABLE t DROP CONSTRAINT again;" + ";".join(changes.values()))
+    assert set(changes) == {f"{one.kind} {one.object}" for one in compare(*sides).differences}
 
 
 DEFAULTS = """
@@ -218,7 +225,7 @@ def test_defaults_of_domains_are_what_acts(sides: tuple[str, str], target_cluste
     run_script(sides[0], DEFAULTS.format("one"))
     with database(target_cluster) as other:
         run_script(other, DEFAULTS.format("two"))
-        differences = compare(sides[0], other).differences
+        differences = [one for one in compare(sides[0], other).differences if one.kind == "type"]
         assert [("public.d", "binding"), ("public.d", "default")] == [(one.object, one.aspect) for one in differences]
     run_script(sides[0], "ALTER FUNCTION one.f() RENAME TO g")
     found = moved(sides, tmp_path / "safety")
