@@ -168,7 +168,7 @@ class _Asleep(Judge):
     def view(self, definition: str) -> str | None:
         return None
 
-    def routine(self, definition: str, name: str) -> str | None:
+    def routine(self, definition: str) -> str | None:
         return None
 
 

@@ -15,11 +15,12 @@ BINDING = "binding"
 
 _OPERATOR = "':opno ' || used.refobjid || ' '"
 _NODES = {
-    # what compares → how nodes of it are stored (nodes/outfuncs.c), up to the operator's number and from there on
-    "NULLIF": (r"\{NULLIFEXPR :opno ", " "),
-    "IS DISTINCT FROM": (r"\{DISTINCTEXPR :opno ", " "),
-    "CASE": (r"\{OPEXPR :opno ", r" [^{}]*(\{[A-Z]+ [^{}]*)*\{CASETESTEXPR "),
-    "a row": (r":opnos \(o( \d+)*? ", "[ )]"),
+    # what compares → what stands in every node of it, for a quick look; how these are stored (nodes/outfuncs.c), up to
+    # the operator's number and from there on
+    "NULLIF": ("{NULLIFEXPR ", r"\{NULLIFEXPR :opno ", " "),
+    "IS DISTINCT FROM": ("{DISTINCTEXPR ", r"\{DISTINCTEXPR :opno ", " "),
+    "CASE": ("{CASETESTEXPR ", r"\{OPEXPR :opno ", r" [^{}]*(\{[A-Z]+ [^{}]*)*\{CASETESTEXPR "),
+    "a row": (":opnos (o ", r":opnos \(o( \d+)*? ", "[ )]"),
 }
 _PARTS = {
     # … between which texts the operator stands
@@ -43,8 +44,8 @@ def silent(catalog: str, oid: str, *trees: str) -> str:
     """SQL: a row for each way in which the object compares by an operator of nobody's but the user's or an extension's,
     and its text does not say by which."""
     ways = [
-        f"('{what}', tree.text ~ ('{before}' || used.refobjid || '{after}'))"
-        for what, (before, after) in _NODES.items()
+        f"('{what}', strpos(tree.text, '{hint}') > 0 AND tree.text ~ ('{before}' || used.refobjid || '{after}'))"
+        for what, (hint, before, after) in _NODES.items()
     ]
     ways += [
         f"('{what}', EXISTS (SELECT FROM unnest(string_to_array(tree.text, '{begin}')) WITH ORDINALITY part(text, nth) "
@@ -60,4 +61,11 @@ def silent(catalog: str, oid: str, *trees: str) -> str:
 
 
 def _uses(catalog: str, oid: str) -> str:
-    return f"used.classid = '{catalog}'::regclass AND used.objid = {oid}"
+    if catalog == "pg_attrdef":
+        # Before 15 it is the column that depends on what a generated one is computed by.
+        row = oid.removesuffix(".oid")
+        return (
+            f"(used.classid, used.objid, used.objsubid) IN (('pg_attrdef'::regclass, {oid}, 0), "
+            f"('pg_class'::regclass, {row}.adrelid, {row}.adnum))"
+        )
+    return f"used.classid = '{catalog}'::regclass AND used.objid = {oid} AND used.objsubid = 0"

@@ -5,6 +5,7 @@ Whatever no rule here names is a difference. A rule sees one aspect of one objec
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -42,6 +43,7 @@ _EXPRESSIONS = frozenset(
     }
 )
 _BODY = "\nAS "
+_ROUTINE = re.compile(r"""(CREATE OR REPLACE (?:FUNCTION|PROCEDURE) )(?:"(?:[^"]|"")+"|[^".]+)\.""")
 
 _NAMED_NOT_NULL_SINCE = {"column": 180000, "type": 170000}
 _DEFAULT_VERSION = " (its server's default)"
@@ -77,17 +79,18 @@ class Judge:
         create = sql.SQL("CREATE TEMPORARY VIEW statehub_plan_judged AS {}").format(sql.SQL(definition.rstrip("; \n")))
         return self._say(create, "SELECT pg_get_viewdef('pg_temp.statehub_plan_judged'::regclass)")
 
-    def routine(self, definition: str, name: str) -> str | None:
+    def routine(self, definition: str) -> str | None:
         """The routine's definition in this server's words; None when it doesn't accept it."""
-        own_name = name.partition("(")[0]
-        head, separator, rest = definition.partition("(")
-        create = sql.SQL(head.replace(own_name, "pg_temp.statehub_plan_judged") + separator + rest)
+        head = _ROUTINE.match(definition)
+        if head is None:
+            return None
+        # Its body may call an argument by the routine's own name.
+        create = sql.SQL(f"{head[1]}pg_temp.{definition[head.end() :]}")
         said = self._say(
-            create,
-            "SELECT pg_get_functiondef(p.oid) FROM pg_proc p WHERE p.proname = 'statehub_plan_judged' "
-            "AND p.pronamespace = pg_my_temp_schema()",
+            create, "SELECT pg_get_functiondef(p.oid) FROM pg_proc p WHERE p.pronamespace = pg_my_temp_schema()"
         )
-        return said and head + separator + said.partition("(")[2]
+        there = said and _ROUTINE.match(said)
+        return f"{head[0]}{said[there.end() :]}" if said and there else None
 
     def _say(self, create: sql.SQL | sql.Composed, ask: str) -> str | None:
         if self._connection is None:
@@ -204,8 +207,8 @@ def _spelled_alike(case: Case) -> bool:
         said = case.judge.view(older)
         return said is not None and said in (newer, case.judge.view(newer))
     if (case.source.kind, case.aspect) == ("routine", "definition") and case.source.definition["sql body"]:
-        said = case.judge.routine(older, case.source.name)
-        return said is not None and said in (newer, case.judge.routine(newer, case.source.name))
+        said = case.judge.routine(older)
+        return said is not None and said in (newer, case.judge.routine(newer))
     return False
 
 

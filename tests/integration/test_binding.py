@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import psycopg
 import pytest
 
 from statehub_plan.demo.cluster import Cluster
@@ -47,7 +46,7 @@ SILENT = {
     "(CASE email WHEN 'root' THEN false ELSE true END)",
     "index public.partial": "CREATE INDEX partial ON person (id) WHERE email IS DISTINCT FROM 'x'",
     "index public.computed": "CREATE INDEX computed ON person (NULLIF(email, 'x'))",
-    "policy": "CREATE POLICY seen ON person USING (CASE email WHEN 'x' THEN false ELSE true END)",
+    "policy public.person.seen": "CREATE POLICY seen ON person USING (CASE email WHEN 'x' THEN false ELSE true END)",
     "trigger public.person.changed": "CREATE TRIGGER changed BEFORE UPDATE ON person FOR EACH ROW "
     "WHEN (old.email IS DISTINCT FROM new.email) EXECUTE FUNCTION nothing()",
     "rule public.person.noted": "CREATE RULE noted AS ON UPDATE TO person "
@@ -98,6 +97,12 @@ def drilled(dsn: str, server: Cluster, directory: Path) -> Iterator[DrillReport]
     yield restore_drill(take_backup(dsn, directory, endpoint="old"), server.dsn(), jobs=1)
 
 
+def source_version(dsn: str) -> int:
+    """150018 for 15.18."""
+    with connect(dsn, purpose="test") as side:
+        return side.info.server_version
+
+
 def told(found: Comparison) -> set[str]:
     """What the differences are about."""
     assert () == found.unknown
@@ -128,11 +133,12 @@ def test_what_is_bound_anew_is_another_thing(sides: tuple[str, str], target_clus
     """Each place in which PostgreSQL writes no operator; also where the same operator is written out elsewhere."""
     run_script(sides[0], ";".join((PEOPLE, *SILENT.values())))
     assert ANNOUNCED == unsaid(sides[0])
-    expected = set(SILENT) - {"policy"} | {"policy public.person.seen"}
-    assert expected == told(moved(sides, tmp_path / "safety"))
+    assert set(SILENT) == told(moved(sides, tmp_path / "safety"))
     with drilled(sides[0], target_cluster, tmp_path) as report:
         assert not report.passed
-        assert expected <= {one.removesuffix(": its binding differs from what was dumped") for one in report.problems}
+        assert set(SILENT) <= {
+            one.removesuffix(": its binding differs from what was dumped") for one in report.problems
+        }
 
 
 def test_what_says_its_operators_is_the_same(sides: tuple[str, str], target_cluster: Cluster, tmp_path: Path) -> None:
@@ -161,13 +167,17 @@ CREATE TRIGGER often BEFORE INSERT ON t FOR EACH ROW WHEN (new.status IN ('a', '
 CREATE RULE noted AS ON UPDATE TO t WHERE new.status IN ('a', 'b') DO ALSO DELETE FROM t WHERE status IN ('c', 'd');
 CREATE DOMAIN word AS varchar(20) DEFAULT CASE WHEN 'a'::varchar IN ('a', 'b') THEN 'a' END CHECK (value IN ('a', 'b'));
 CREATE FUNCTION atomic(s varchar) RETURNS boolean LANGUAGE sql RETURN s IN ('a', 'b') AND length(s) BETWEEN 1 AND 9;
+CREATE FUNCTION "Odd (""name"".x"(a integer) RETURNS bigint LANGUAGE sql
+    BEGIN ATOMIC SELECT count(*) FROM t WHERE id BETWEEN 1 AND 5 AND id = a AND status IN ('a', 'b'); END;
+CREATE PROCEDURE done(a integer) LANGUAGE sql
+    BEGIN ATOMIC DELETE FROM t WHERE id BETWEEN 1 AND 5 AND id = a; UPDATE t SET id = a WHERE status IN ('a', 'b'); END;
 CREATE FUNCTION with_default(s boolean DEFAULT ('a'::varchar IN ('a', 'b'))) RETURNS boolean LANGUAGE sql AS 'SELECT s';
 CREATE STATISTICS counted ON (status IN ('a', 'b')), id FROM t;
 CREATE TABLE parted (status varchar(20)) PARTITION BY LIST ((status IN ('a', 'b')));
 CREATE TABLE filtered (id integer PRIMARY KEY, status varchar(20));
 ALTER TABLE filtered REPLICA IDENTITY FULL;
-CREATE PUBLICATION chosen FOR TABLE filtered WHERE (id BETWEEN 1 AND 9 AND id > 0);
 """
+FILTERED = "CREATE PUBLICATION chosen FOR TABLE filtered WHERE (id BETWEEN 1 AND 9 AND id > 0)"
 CHANGES = {
     "constraint public.t.again": "ALTER TABLE t ADD CONSTRAINT again CHECK (status IN ('a', 'c'))",
     "index public.partial": "DROP INDEX partial; CREATE INDEX partial ON t (id) WHERE status IN ('a', 'c')",
@@ -185,17 +195,19 @@ def test_what_the_server_spells_anew_is_the_same(
     sides: tuple[str, str], target_cluster: Cluster, tmp_path: Path
 ) -> None:
     """Lists of a varchar and ranges, wherever there is an expression; after a move, and in a drill."""
-    with psycopg.connect(sides[0]) as connection:
-        connection.execute("SET search_path = public")
-        connection.execute(SPELLED_ANEW.encode())
-        connection.execute(b"ALTER TABLE t ADD CONSTRAINT again CHECK (status IN ('a', 'b'))")
+    run_script(sides[0], SPELLED_ANEW)
+    run_script(sides[0], "ALTER TABLE t ADD CONSTRAINT again CHECK (status IN ('a', 'b'))")
+    filters = source_version(sides[0]) >= 150000
+    changes = {name: done for name, done in CHANGES.items() if filters or not name.startswith("publication")}
+    if filters:
+        run_script(sides[0], FILTERED)
     found = moved(sides, tmp_path / "safety")
     assert [] == [*map(str, found.differences), *found.unknown]
     with drilled(sides[0], target_cluster, tmp_path) as report:
         assert () == report.problems
         assert report.passed
-    run_script(sides[0], "ALTER TABLE t DROP CONSTRAINT again;" + ";".join(CHANGES.values()))
-    assert set(CHANGES) == {f"{one.kind} {one.object}" for one in compare(*sides).differences}
+    run_script(sides[0], "ALTER TABLE t DROP CONSTRAINT again;" + ";".join(changes.values()))
+    assert set(changes) == {f"{one.kind} {one.object}" for one in compare(*sides).differences}
 
 
 DEFAULTS = """
@@ -214,7 +226,7 @@ def test_defaults_of_domains_are_what_acts(sides: tuple[str, str], target_cluste
     run_script(sides[0], DEFAULTS.format("one"))
     with database(target_cluster) as other:
         run_script(other, DEFAULTS.format("two"))
-        differences = compare(sides[0], other).differences
+        differences = [one for one in compare(sides[0], other).differences if one.kind == "type"]
         assert [("public.d", "binding"), ("public.d", "default")] == [(one.object, one.aspect) for one in differences]
     run_script(sides[0], "ALTER FUNCTION one.f() RENAME TO g")
     found = moved(sides, tmp_path / "safety")

@@ -22,6 +22,7 @@ from tests.conftest import component
 from tests.integration import moving, tripped
 from tests.integration.corpus_types import COLUMN_TYPES
 from tests.integration.ledgered import Pairs, assert_moves_lose_nothing, ledger
+from tests.integration.test_binding import PEOPLE, SAID, SILENT, told
 from tests.integration.test_checks import ROUTES, SOUND
 from tests.integration.test_corpus_content import create, database_with, insert, values
 from tools.server_majors import server_of
@@ -69,6 +70,16 @@ def test_a_copy_of_everything_is_equal(clusters: dict[int, Cluster], old: int, n
         moving.fill(source, target)
         found = compare(source, target)
     assert Answer.EQUAL is found.answer, [str(one) for one in (*found.differences, *found.unknown)]
+
+
+@pytest.mark.parametrize(("old", "new"), [(14, 15), (16, 17), (14, 18), (18, 17)])
+def test_what_is_bound_anew_is_another_thing(clusters: dict[int, Cluster], old: int, new: int, tmp_path: Path) -> None:
+    """What is read from stored trees and from records of dependencies is the same in each major."""
+    with moving.database(clusters[old]) as source, moving.database(clusters[new]) as target:
+        moving.run_script(source, ";".join((PEOPLE, SAID.strip().removesuffix(";"), *SILENT.values())))
+        moving.prepare(source, target, tmp_path)
+        moving.fill(source, target)
+        assert set(SILENT) == told(compare(source, target))
 
 
 def test_a_sound_pair_trips_no_check(clusters: dict[int, Cluster]) -> None:

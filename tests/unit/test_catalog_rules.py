@@ -19,7 +19,7 @@ class Mute(Judge):
         """Never."""
         return None
 
-    def routine(self, definition: str, name: str) -> str | None:
+    def routine(self, definition: str) -> str | None:
         """Never."""
         return None
 
