@@ -107,7 +107,7 @@ def stream_between(observation: Observation, receiver: str, sender: str) -> Stre
     """Where the stream from `sender` into `receiver` (names of endpoints) stands, by the facts of both."""
     ends = _ends(observation, receiver, sender)
     if isinstance(ends, str):
-        return Stream(state=StreamState.BROKEN, why=ends, observed=False)
+        return _dropped_unseen(observation, sender, ends) or Stream(state=StreamState.BROKEN, why=ends, observed=False)
     return _before_subscription(ends) if ends.subscription is None else _subscribed(ends, ends.subscription)
 
 
@@ -245,6 +245,16 @@ def _why_lost(slot: _Row) -> str | None:
         return None
     reason = slot.get("invalidation_reason")
     return f"the server no longer keeps what its slot needs ({reason or 'wal_status lost'})"
+
+
+def _dropped_unseen(observation: Observation, sender: str, unseen: str) -> Stream | None:
+    """Whatever is the matter with a receiver that is away: where the journal knows that the guard dropped the slot of
+    the stream into it, and the sender has none of the tool's, that stream is lost."""
+    value = observation.value(f"{sender}.{SLOT_DROPPED}")
+    if not isinstance(value, dict) or _unseen(observation, f"{sender}.slots") or slots_into_others(observation, sender):
+        return None
+    why = f"its slot was dropped: {value.get('why')}; {unseen}"
+    return Stream(state=StreamState.LOST, why=why, since=_size(value.get("at")))
 
 
 def _dropped(ends: _Ends) -> tuple[str, int | None] | None:

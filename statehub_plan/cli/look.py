@@ -59,7 +59,11 @@ _ROWS = 10_000
 @click.option("--target", metavar="REF", help="the database that should hold the same")
 @click.option("--jobs", type=click.IntRange(1, 64), help="sessions on each side [default: as DOCUMENT says, or 2]")
 @click.option("--rows", type=click.IntRange(0), default=_ROWS, show_default=True, help="most rows named of a table")
-@click.option("--values", is_flag=True, help="also what both sides hold in those rows, redacted")
+@click.option(
+    "--values",
+    is_flag=True,
+    help="also what both sides hold in those rows, as it is: only what has the shape of a secret is hidden",
+)
 @click.option("--without-sequences", is_flag=True, help="for a side that follows: its sequences wait for the switch")
 @click.option("--expect-equal", is_flag=True, help="read an eighth faster; where rows differ, tables are read again")
 @click.option("--seeds", metavar="HEX", help="those of an earlier comparison, to see whether its digests come again")

@@ -166,9 +166,12 @@ class TerminalReporter:
 
 
 def progress_text(done: float, total: float | None, unit: str, elapsed_s: float) -> str:
-    """`12.3 of 40.0 MB, 6.1 MB/s, 5 s left`; without a total only what is done and the rate."""
+    """`12.3 of 40.0 MB, 6.1 MB/s, 5 s left`; without a total only what is done and the rate; of a wait its length."""
+    if unit == "s":
+        return f"{done:.0f} s"
     rate = done / elapsed_s if elapsed_s > 0 else 0.0
-    scale, name = (1e6, "MB") if unit == "bytes" else (1.0, unit)
+    large = unit == "bytes" and max(done, total or 0) >= 1e6
+    scale, name = (1e6, "MB") if large else (1e3, "kB") if unit == "bytes" else (1.0, unit)
     if not total:
         return f"{done / scale:.1f} {name}, {rate / scale:.1f} {name}/s"
     left = f", {(total - done) / rate:.0f} s left" if rate > 0 and total >= done else ""

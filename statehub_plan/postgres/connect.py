@@ -159,12 +159,12 @@ def connect(
     try:
         connection = psycopg.connect(make_conninfo(**parameters), autocommit=True)
     except psycopg.Error as error:
-        raise _explained(error, _place(parameters)) from error
+        raise _explained(error, parameters) from error
     try:
         _settle(connection, autocommit)
     except psycopg.Error as error:
         connection.close()
-        raise _explained(error, _place(parameters)) from error
+        raise _explained(error, parameters) from error
     except StatehubError:
         connection.close()
         raise
@@ -278,7 +278,8 @@ def _place(parameters: Mapping[str, Any]) -> str:
     return f"database {database} at {host}:{port}"
 
 
-# libpq hands over no SQLSTATE for a refused start-up, so the text has to tell. Most specific first.
+# libpq hands over no SQLSTATE for a refused start-up, so the text has to tell. Most specific first. In a remedy
+# {database} and {user} stand for their quoted names.
 _CAUSES: tuple[tuple[str, str, str], ...] = (
     (r"password authentication failed", "wrong-password", "check user and password in the DSN (or in ~/.pgpass)"),
     (r"no password supplied", "password-missing", "add the password to the DSN, or to ~/.pgpass"),
@@ -293,12 +294,12 @@ _CAUSES: tuple[tuple[str, str, str], ...] = (
     (
         r"permission denied for database",
         "connect-not-allowed",
-        "as owner of the database: GRANT CONNECT ON DATABASE … TO …",
+        "as owner of the database: GRANT CONNECT ON DATABASE {database} TO {user}",
     ),
     (
         r"not currently accepting connections",
         "database-closed",
-        "as superuser: ALTER DATABASE … ALLOW_CONNECTIONS true",
+        "as superuser: ALTER DATABASE {database} ALLOW_CONNECTIONS true",
     ),
     (
         r"no pg_hba\.conf entry|pg_hba\.conf rejects",
@@ -345,13 +346,22 @@ _CAUSES: tuple[tuple[str, str, str], ...] = (
 )
 
 
-def _explained(error: psycopg.Error, place: str) -> StatehubError:
+def _quoted_names(parameters: Mapping[str, Any]) -> dict[str, str]:
+    """As SQL; dots where a service file or the system's own user name says it."""
+    user = parameters.get("user") or os.environ.get("PGUSER")
+    database = parameters.get("dbname") or os.environ.get("PGDATABASE") or user
+    named = {"database": database, "user": user}
+    return {what: sql.Identifier(str(name)).as_string() if name else "…" for what, name in named.items()}
+
+
+def _explained(error: psycopg.Error, parameters: Mapping[str, Any]) -> StatehubError:
+    place, names = _place(parameters), _quoted_names(parameters)
     text = redact(" ".join(str(error).split()))
     if re.search(r"unrecognized configuration parameter", text):
         return _too_old("13 or older")
     for pattern, code, hint in _CAUSES:
         if re.search(pattern, text):
-            return StatehubError(code=code, what=f"cannot connect to {place}: {text}", hint=hint)
+            return StatehubError(code=code, what=f"cannot connect to {place}: {text}", hint=hint.format(**names))
     return StatehubError(
         code="connection-failed",
         what=f"cannot connect to {place}: {text}",

@@ -283,7 +283,9 @@ class _Fill:
         def tell(held_up_by: tuple[str, ...]) -> None:
             self.stream.check()
             subject = "; ".join(held_up_by) or self.stream.name
-            self.stream.on_progress(Progress("wait for the slot", 0, 1, "slots", time.monotonic() - began, subject))
+            waited_s = time.monotonic() - began
+            phase = f"the slot waits for {subject}" if held_up_by else "wait for the slot"
+            self.stream.on_progress(Progress(phase, round(waited_s), 0, "s", waited_s, subject))
 
         return tell
 

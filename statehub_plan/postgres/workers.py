@@ -45,7 +45,8 @@ _CANCEL_TIMEOUT_S = 2.0
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a long phase has come: `done` of `total` in `unit`, after `elapsed_s`. `subject`: what is worked on."""
+    """How far a long phase has come: `done` of `total` (0: not known) in `unit`, after `elapsed_s`. `subject`: what is
+    worked on."""
 
     phase: str
     done: int

@@ -15,11 +15,22 @@ from statehub_plan.model.plan import Plan
 from statehub_plan.model.record import Record, RecordKind, drill_outdated
 from statehub_plan.model.spec import AccessPath, FallbackMode, SecretRef
 from statehub_plan.model.steps import StepKind
+from statehub_plan.model.stream import StreamState
 from statehub_plan.registers import Register, identity_of_primary, read_register
 from statehub_plan.render.markdown import code, document, md, table
 from statehub_plan.render.unknowns import gather_unknown
 from statehub_plan.render.words import approvals_needed, counted, identity_text, moment, moment_of, shown
+from statehub_plan.streams import stream_between
 
+_UNSEEN = "could not be observed"
+_DOES = {
+    StreamState.NOBODY: "is not there",
+    StreamState.COPYING: "is being set up",
+    StreamState.READY: "is not started",
+    StreamState.STREAMING: "runs",
+    StreamState.BROKEN: "does not run",
+    StreamState.LOST: "is lost",
+}
 _BASIS = ("identity", "version_num", "writes", "register", "fence", "tables", "schema_revision", "api.health")
 
 
@@ -123,7 +134,7 @@ def _fallback(plan: Plan, observation: Observation, primary: str | None, name: s
     wished = plan.spec.spec.desired.fallback.mode.value
     fence = _mapping(observation, f"{name}.fence")
     writes = shown(observation.value(f"{name}.writes", "unknown"))
-    state = "retired" if fence.get("retired") is True else writes
+    state = "retired" if fence.get("retired") is True else _observed(plan, observation, primary, name, writes)
     lines = [
         "## Fallback",
         "",
@@ -137,6 +148,14 @@ def _fallback(plan: Plan, observation: Observation, primary: str | None, name: s
     else:
         lines.append("- It is NOT proved frozen: let nobody write to it, and run the tool again.")
     return lines
+
+
+def _observed(plan: Plan, observation: Observation, primary: str, name: str, writes: str) -> str:
+    """A following side is frozen too, but for its stream: alone, either word would read like a fault."""
+    if not _follows(plan, name) or writes != "frozen":
+        return writes
+    stream = stream_between(observation, name, primary)
+    return f"frozen but for the stream into it, which {_DOES[stream.state] if stream.observed else _UNSEEN}"
 
 
 def _held(plan: Plan, primary: str, name: str) -> list[str]:
@@ -161,12 +180,20 @@ def _back(plan: Plan, primary: str | None, fallback: str) -> list[str]:
     gates = dict.fromkeys(step.gate for step in plan.steps if step.gate is not None)
     names = list(gates) or [gate.name for gate in plan.spec.spec.gates]
     approve = [f"statehub-plan approve back.plan --gate {name} --key YOUR_SSH_KEY --reason WHY" for name in names]
-    arrives = "what is on its way arrives" if _follows(plan, fallback) else f"its content is copied to {md(fallback)}"
+    arrives, otherwise = f"its content is copied to {md(fallback)}", []
+    if _follows(plan, fallback):
+        arrives = "what is on its way arrives"
+        otherwise = [
+            "",
+            f"Where {code('status')} says NOT LOSSLESS, {md(fallback)} lacks rows: going back refuses until that is "
+            "mended, or copies everything anew; its plan says which.",
+        ]
     return [
         "## How to go back",
         "",
         f"Going back is an ordinary plan with the roles exchanged: {md(primary or 'the primary')} is held, {arrives}, "
         f"both are proved equal, and only then does {md(fallback)} open. Nothing acknowledged is lost.",
+        *otherwise,
         "",
         "```console",
         f"$ statehub-plan switchback {_file(plan)} -out back.plan",

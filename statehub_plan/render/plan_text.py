@@ -42,7 +42,7 @@ def plan_view(plan: Plan, *, saved_as: str | None) -> RenderableType:
         *_preflight(plan),
         *_unknown(plan),
         line(""),
-        verdict_view(plan.verdict),
+        verdict_view(plan.verdict, refusal_told=plan.refused is not None),
         *_next(plan, saved_as),
     ]
     return stack(parts)

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from statehub_plan.abstraction import BEGUN
 from statehub_plan.model.record import CriterionStatus, DrillRecord, drill_outdated
 from statehub_plan.model.steps import StepKind
+from statehub_plan.model.stream import StreamState
 from statehub_plan.render.stream_words import ORPHANED, of_receiver, slot_text, stream_text
 from statehub_plan.render.unknowns import gather_unknown
 from statehub_plan.render.words import counted, moment, plain
@@ -199,7 +200,10 @@ def _fallback(lane: LaneStatus) -> Iterator[str]:
         yield f"The fallback {one.endpoint} ACCEPTS WRITES and must not."
     else:
         following = f", follows: {one.follows}" if one.follows != "nobody" and one.stream is None else ""
-        yield f"The fallback {one.endpoint} is retained: {one.writes}{following}."
+        feeds = (StreamState.STREAMING, StreamState.BROKEN)
+        fed = one.stream is not None and one.stream.observed and one.stream.state in feeds
+        but = " but for the stream into it" if fed and one.writes == "frozen" else ""
+        yield f"The fallback {one.endpoint} is retained: {one.writes}{but}{following}."
     if one.stream is not None and not one.retired:
         limit = one.retained_limit_bytes or 0
         told = stream_text(one.stream, str(lane.primary.endpoint), retained_limit_bytes=limit, way_back=True)

@@ -12,14 +12,18 @@ from statehub_plan.render.words import counted
 _STYLES = {Level.HARD: "bold red", Level.SOFT: "yellow", Level.ADVISORY: "cyan"}
 
 
-def verdict_view(verdict: Verdict | None) -> RenderableType:
-    """What policies said; a plan without steps has nothing that could be judged."""
+_REFUSAL = "refused_plans.refusal"
+
+
+def verdict_view(verdict: Verdict | None, *, refusal_told: bool = False) -> RenderableType:
+    """What policies said; a plan without steps has nothing that could be judged. With `refusal_told` the policy that
+    repeats the planner's refusal is named, and its words are not printed again."""
     if verdict is None:
         return line("Policies: nothing to judge", style="bold")
-    return stack(_lines(verdict))
+    return stack(_lines(verdict, refusal_told))
 
 
-def _lines(verdict: Verdict) -> Iterator[RenderableType]:
+def _lines(verdict: Verdict, refusal_told: bool) -> Iterator[RenderableType]:
     counts = [
         counted(count, f"{level.value} finding")
         for level in GRAVITY
@@ -28,7 +32,10 @@ def _lines(verdict: Verdict) -> Iterator[RenderableType]:
     said = "allow" if verdict.allowed else "VETO"
     yield line(f"Policies {said} this ({', '.join([f'{len(verdict.evaluated)} evaluated', *counts])})", style="bold")
     for group in _alike(sorted_findings(verdict.findings)):
-        yield from _findings(group)
+        if refusal_told and group[0].code == _REFUSAL:
+            yield hanging((group[0].level.value,), f"{_REFUSAL}: see above", widths=(8,), indent=2)
+        else:
+            yield from _findings(group)
 
 
 def _alike(findings: tuple[Finding, ...]) -> list[list[Finding]]:

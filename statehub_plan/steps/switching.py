@@ -60,7 +60,7 @@ def begin_switch(stage: Stage, *, reverse: bool) -> Switch:
         term=stage.plan.term,
         hold_id=hold_id,
         limits=SwitchLimits(hold=limits_of(freeze), switch_s=duration_s(freeze.switch_timeout)),
-        on_event=lambda event: stage.later(event.what) if _worth_telling(event) else None,
+        on_event=lambda event: stage.later(f"while writers waited: {event.what}") if _worth_telling(event) else None,
         moment=stage.moment,
     )
     try:

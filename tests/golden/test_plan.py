@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from statehub_plan.model.plan import Direction, Finding, Level, Plan
+from statehub_plan.model.plan import Direction, Finding, Level, Plan, Refused
 from statehub_plan.render import plan_markdown, plan_mermaid, plan_view
+from statehub_plan.render.verdict import verdict_view
 from tests.golden import examples
 from tests.golden.golden import check, on_screen
 
@@ -68,6 +69,23 @@ def test_a_deferred_plan_is_not_offered_to_be_applied() -> None:
     following = text[text.index("Next\n") :]
     assert "wait: this lane is deferred until: first; `apply` is vetoed before that" in following
     assert "statehub-plan apply" not in following
+
+
+def test_a_refusal_is_printed_once() -> None:
+    """The policy that keeps such a plan from being applied repeats the planner's words; alone it says them."""
+    refused = Refused(code="fallback-retired", what="the fallback is retired", remedy="say `mode: retired`")
+    plan = examples.plan().model_copy(update={"refused": refused})
+    objection = Finding(
+        code="refused_plans.refusal",
+        level=Level.HARD,
+        message=f"the planner refused: {refused.what}",
+        remedy=refused.remedy,
+    )
+    judged = examples.judged(plan, objection)
+    told = on_screen(plan_view(judged, saved_as=None), 140)
+    assert (1, 1) == (told.count(refused.what), told.count(refused.remedy))
+    assert "hard     refused_plans.refusal: see above" in told
+    assert refused.what in on_screen(verdict_view(judged.verdict), 140)
 
 
 def test_no_digest_where_there_is_nothing_to_approve() -> None:

@@ -15,6 +15,7 @@ from statehub_plan.model.spec import CutoverPlan
 from statehub_plan.model.stream import stream_name
 from statehub_plan.planning import make_plan
 from statehub_plan.render import observation_view, plan_markdown, plan_view, status_markdown, status_view, told_streams
+from statehub_plan.render.operating_model import operating_model_markdown
 from statehub_plan.render.stream_words import size_text
 from statehub_plan.status import LaneInput, Status, build_status
 from tests.golden import examples
@@ -141,6 +142,19 @@ def test_every_form_says_it(state: str) -> None:
     for form, text in forms.items():
         assert core.strip() in text, form
         assert ("WAY BACK NOT LOSSLESS" in text) == (state in ("lost", "nobody", "doubtful")), form
+
+
+@pytest.mark.parametrize(
+    ("state", "does"),
+    [("streaming", "runs"), ("broken", "does not run"), ("lost", "is lost"), ("unseen", "could not be")],
+)
+def test_frozen_and_following_do_not_read_like_a_contradiction(state: str, does: str) -> None:
+    """The operating model says both of a fallback, and when going back refuses."""
+    written = operating_model_markdown(plan(state), SEEN[state], (), NOW)
+    assert f"wishes it following, observed: frozen but for the stream into it, which {does}" in written
+    assert f"Where `status` says NOT LOSSLESS, {OLD} lacks rows: going back refuses" in written
+    fed = "The fallback wsl2 is retained: frozen but for the stream into it." in status_markdown(status(state))
+    assert fed == (state in ("streaming", "broken"))
 
 
 def test_json_carries_the_figures() -> None:

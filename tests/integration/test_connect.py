@@ -139,15 +139,25 @@ def test_each_cause_of_a_failed_connection_is_told_with_its_remedy(
 
 
 @pytest.mark.parametrize(
-    ("preparation", "code"),
+    ("preparation", "code", "remedy"),
     [
-        ("ALTER ROLE {role} NOLOGIN", "role-without-login"),
-        ("ALTER ROLE {role} CONNECTION LIMIT 0", "too-many-connections"),
-        ("ALTER DATABASE {database} ALLOW_CONNECTIONS false", "database-closed"),
-        ("REVOKE CONNECT ON DATABASE {database} FROM PUBLIC", "connect-not-allowed"),
+        ("ALTER ROLE {role} NOLOGIN", "role-without-login", "use a role with LOGIN"),
+        ("ALTER ROLE {role} CONNECTION LIMIT 0", "too-many-connections", "close idle sessions"),
+        (
+            "ALTER DATABASE {database} ALLOW_CONNECTIONS false",
+            "database-closed",
+            'ALTER DATABASE "guarded" ALLOW_CONNECTIONS true',
+        ),
+        (
+            "REVOKE CONNECT ON DATABASE {database} FROM PUBLIC",
+            "connect-not-allowed",
+            'GRANT CONNECT ON DATABASE "guarded" TO "visitor"',
+        ),
     ],
 )
-def test_what_the_server_forbids_is_told_with_its_remedy(source_cluster: Cluster, preparation: str, code: str) -> None:
+def test_what_the_server_forbids_is_told_with_its_remedy(
+    source_cluster: Cluster, preparation: str, code: str, remedy: str
+) -> None:
     """No LOGIN, no free connection, a closed database, no CONNECT: each names the statement that helps."""
     admin_dsn = source_cluster.dsn()
     with closing(psycopg.connect(admin_dsn, autocommit=True)) as admin:
@@ -162,6 +172,7 @@ def test_what_the_server_forbids_is_told_with_its_remedy(source_cluster: Cluster
         admin.execute("DROP DATABASE guarded WITH (FORCE)")
         admin.execute("DROP ROLE visitor")
     assert code == caught.value.code
+    assert remedy in caught.value.hint
 
 
 def test_something_else_on_that_port_is_told(garbage_port: int) -> None:

@@ -500,6 +500,9 @@ def test_a_timer_guards_while_the_fallback_is_away(back: Ends) -> None:
     assert Exit.DONE == done.status, done.told
     assert back.name() == done.json["dropped"]["slot"]
     assert back.name() not in slots_of(back)
+    again = " ".join(ran("guard", document).out.split())
+    assert again.startswith("WAY BACK NOT LOSSLESS: old does not follow new, since "), again
+    assert "because its slot was dropped: it kept " in again
 
 
 def test_a_timer_that_cannot_see_the_primary_says_that_it_guards_nothing(back: Ends) -> None:

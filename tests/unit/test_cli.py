@@ -277,6 +277,8 @@ def test_what_is_not_a_terminal_gets_plain_lines() -> None:
         (12.3e6, 40e6, "bytes", 2.0, "12.3 of 40.0 MB, 6.2 MB/s, 5 s left"),
         (10, None, "rows", 5.0, "10.0 rows, 2.0 rows/s"),
         (0, 100, "rows", 0.0, "0.0 of 100.0 rows, 0.0 rows/s"),
+        (2_000, 8_192, "bytes", 1.0, "2.0 of 8.2 kB, 2.0 kB/s, 3 s left"),
+        (50, 0, "s", 50.0, "50 s"),
         (120, 100, "rows", 1.0, "120.0 of 100.0 rows, 120.0 rows/s"),
     ],
 )

@@ -222,6 +222,20 @@ def test_what_cannot_be_seen_makes_no_slot_an_orphan() -> None:
     assert () == orphans(seen([slot(active=False)], [], "home.subscriptions"), ("home", "away"))
 
 
+def test_a_slot_that_was_dropped_is_lost_though_the_receiver_is_away() -> None:
+    """The journal knows of the drop, and the sender shows that no other one is there; without either it is in doubt."""
+    dropped = {"slot": NAME, "why": "it kept too much", "at": 900, "state": "passed"}
+    found = stream_between(seen([], [], "home.identity", away__slot_dropped=dropped), "home", "away")
+    assert (StreamState.LOST, True, 900) == (found.state, found.observed, found.since)
+    assert found.why.startswith("its slot was dropped: it kept too much; home.identity could not be observed")
+    for there in (
+        seen([], [], "home.identity"),
+        seen([slot()], [], "home.identity", away__slot_dropped=dropped),
+        seen([], [], "home.identity", "away.slots", away__slot_dropped=dropped),
+    ):
+        assert not stream_between(there, "home", "away").observed
+
+
 def test_a_table_that_is_not_published_makes_the_way_back_not_lossless() -> None:
     """What came after the cutover is in no publication: its rows go nowhere, and nothing fails."""
     found = stream([slot()], [subscription()], away__unpublished=["public.new"])
