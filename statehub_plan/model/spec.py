@@ -550,6 +550,11 @@ class CutoverSpec(SpecModel):
     policy: PolicySettings = PolicySettings()
     operating_model: OperatingModel | None = None
 
+    @property
+    def allowed_signers(self) -> tuple[str, ...]:
+        """Every file that says whose signatures count, as the gates name it; sorted."""
+        return tuple(sorted({gate.allowed_signers for gate in self.gates}))
+
 
 class ObservedLaneSpec(SpecModel):
     """A lane that is watched and reported, never carried out and never a blocker."""

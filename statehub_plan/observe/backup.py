@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from pydantic import JsonValue
@@ -15,9 +15,8 @@ from statehub_plan.model.base import epoch_s
 from statehub_plan.model.spec import Backup as BackupSettings
 from statehub_plan.observe.gather import Answers, Clock, Source
 from statehub_plan.observe.parallel import Attempt
-from statehub_plan.postgres.evidence import signing_key, verify_manifest
+from statehub_plan.postgres.evidence import not_vouched_for, signing_key
 from statehub_plan.postgres.manifest import Backup, Found, Stamps, find_backups, stamps_of, verify_backup
-from statehub_plan.signatures.keygen import SignatureProblem
 
 _NAMED_PROBLEMS = 5
 _SLOWEST_BYTES_PER_S = 50e6  # a disk or share that reads a backup more slowly is of no use in an emergency
@@ -26,17 +25,19 @@ _verified: dict[Path, tuple[Stamps, tuple[str, ...]]] = {}
 """What this process found when it last read a backup's every byte, and the files' stamps at that time."""
 
 
-def backup_source(backup: BackupSettings, base_dir: Path, *, now: Clock) -> Source:
+def backup_source(backup: BackupSettings, base_dir: Path, *, now: Clock, allowed_signers: Iterable[str] = ()) -> Source:
     """backup {path, endpoint, taken_at, age_s, checksum_ok, problems, size_bytes, encrypted, manifest_digest,
     system_identifier, database, database_oid, passed_over, outdated, signature_missing}; null if none. `passed_over`:
     the folders of backups that are dated in the future; `outdated`: of later ones that an earlier release has taken and
     that nobody can prove any more. Where there are only such, these two are all that there is. `signature_missing`:
-    this process's environment names a key to sign with, and the manifest has no signature that counts.
+    this process's environment names a key to sign with, and the manifest has no signature that counts: that key's own,
+    or one by a key on a line of `allowed_signers`, files as a plan names them.
 
     Reads every byte of it once per process, and again as soon as a file's size, inode or time of change is another;
     takes the time that this needs at 50 MB/s or faster. Unknown where it is slower.
     """
     directory = resolve_path(backup.directory, base_dir)
+    signers_files = tuple(resolve_path(file, base_dir) for file in allowed_signers)
 
     def look(answers: Answers, attempt: Attempt) -> None:
         began = time.monotonic()
@@ -66,21 +67,14 @@ def backup_source(backup: BackupSettings, base_dir: Path, *, now: Clock) -> Sour
                 "manifest_digest": manifest.digest,
                 **manifest.identity.model_dump(mode="json"),
                 **uncounted,
-                "signature_missing": signing_key() is not None and not _is_signed(newest),
+                "signature_missing": (key := signing_key()) is not None
+                and not_vouched_for(newest, key, signers_files) is not None,
             },
             began,
         )
 
     how = f"manifest.json in {directory}, SHA-256 of every file"
     return Source(name="verification of the newest backup", promises={"backup": how}, look=look)
-
-
-def _is_signed(backup: Backup) -> bool:
-    """By whomever: who may vouch for it is asked by `backup verify`."""
-    try:
-        return verify_manifest(backup)[0] is not None
-    except SignatureProblem:
-        return False
 
 
 def verify_once(backup: Backup, *, check: Callable[[], None]) -> tuple[str, ...]:

@@ -56,7 +56,7 @@ def _sources(plan: CutoverPlan, base_dir: Path, now: Clock, deep: bool) -> Itera
         yield access_source(path, base_dir)
     if deep:
         yield preflight_source(plan, base_dir)
-        yield backup_source(plan.spec.backup, base_dir, now=now)
+        yield backup_source(plan.spec.backup, base_dir, now=now, allowed_signers=plan.spec.allowed_signers)
     if plan.spec.operating_model is not None:
         yield _document_source(plan.spec.operating_model, base_dir)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from collections.abc import Mapping
@@ -52,11 +53,12 @@ _MINIMUM_VERSION = 140000
 _SESSION_SETTINGS = {
     # Result formats and name resolution never depend on how a role, a database or a host is configured.
     "TimeZone": "UTC",
-    "DateStyle": "ISO",
+    "DateStyle": "ISO, MDY",
     "IntervalStyle": "postgres",
     "search_path": "pg_catalog",
+    "standard_conforming_strings": "on",
     # What waits for somebody else's commit has to see it.
-    "default_transaction_isolation": r"read\ committed",
+    "default_transaction_isolation": "read committed",
     # Limits meant for applications; what the tool waits for it limits itself.
     "lock_timeout": "0",
     "idle_in_transaction_session_timeout": "0",
@@ -72,6 +74,7 @@ _SESSION_SETTINGS = {
 }
 _SETTLE = f"""
 SELECT pg_backend_pid(),
+       (SELECT count(set_config(pinned.key, pinned.value, false)) FROM jsonb_each_text(%s::jsonb) AS pinned),
        (SELECT count(set_config(name, '0', false)) FROM pg_settings WHERE name = 'transaction_timeout'
         OR name = 'log_transaction_sample_rate' AND current_setting('is_superuser') = 'on'),
        set_config('{AWAITED_SETTING}', CASE WHEN here IN ('off', 'local') THEN 'on' ELSE here END, false),
@@ -152,7 +155,7 @@ def connect(
         "default_transaction_read_only": "on" if read_only else "off",
         "statement_timeout": str(statement_timeout_ms),
     }
-    own_options = " ".join(f"-c {key}={value}" for key, value in settings.items())
+    own_options = " ".join(f"-c {key}={_escaped(value)}" for key, value in settings.items())
     # Start-up options rank above ALTER DATABASE and ALTER ROLE (manual 20.1.3), and the last one given wins.
     parameters |= {"options": f"{parameters.get('options') or ''} {own_options}".strip(), "application_name": name}
     parameters |= _CLIENT_SETTINGS | {"connect_timeout": max(2, round(connect_timeout_s))}
@@ -161,7 +164,7 @@ def connect(
     except psycopg.Error as error:
         raise _explained(error, parameters) from error
     try:
-        _settle(connection, autocommit)
+        _settle(connection, settings | {"application_name": name}, autocommit)
     except psycopg.Error as error:
         connection.close()
         raise _explained(error, parameters) from error
@@ -173,9 +176,13 @@ def connect(
 
 def owned_by(dsn: str, owner: str) -> str:
     """`dsn` for sessions that act for `owner`, the holder of one lease: an epoch that they claim is that holder's."""
-    escaped = re.sub(r"([\\\s])", r"\\\1", owner)  # manual, libpq's connection parameter `options`
     options = conninfo_to_dict(dsn).get("options") or ""
-    return make_conninfo(dsn, options=f"{options} -c {OWNER_SETTING}={escaped}".lstrip())
+    return make_conninfo(dsn, options=f"{options} -c {OWNER_SETTING}={_escaped(owner)}".lstrip())
+
+
+def _escaped(value: str) -> str:
+    """For libpq's connection parameter `options` (manual, 34.1.2)."""
+    return re.sub(r"([\\\s])", r"\\\1", value)
 
 
 def keep_plans(connection: Connection) -> None:
@@ -244,13 +251,14 @@ def _reason(error: OSError | UnicodeDecodeError) -> str:
     return (error.strerror or str(error)) if isinstance(error, OSError) else "it is not UTF-8 text"
 
 
-def _settle(connection: Connection, autocommit: bool) -> None:
-    """What can only be done or known once connected: version, pooler, passwords from elsewhere, newer time-outs."""
+def _settle(connection: Connection, settings: Mapping[str, str], autocommit: bool) -> None:
+    """What can only be done or known once connected: version, pooler, passwords from elsewhere, newer time-outs, and
+    settings once more, which a login event trigger (17) may have set after start-up options did."""
     if connection.info.password:
         register_secret(connection.info.password)
     if connection.info.server_version < _MINIMUM_VERSION:
         raise _too_old(str(connection.info.server_version // 10000))
-    row = connection.execute(_SETTLE.encode()).fetchone()
+    row = connection.execute(_SETTLE.encode(), [json.dumps(dict(settings))]).fetchone()
     if row is None or row[0] != connection.info.backend_pid:
         raise StatehubError(
             code="database-pooled",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from statehub_plan.errors import Exit, StatehubError
@@ -16,6 +16,7 @@ from statehub_plan.signatures.keygen import (
     Purpose,
     SignatureProblem,
     fingerprint_of_key,
+    load_signers,
     named_of,
     read_strictly,
     require_intact,
@@ -37,6 +38,7 @@ __all__ = [
     "VerifiedEvidence",
     "check_key",
     "keep_evidence",
+    "not_vouched_for",
     "sign_manifest",
     "signing_key",
     "verify_evidence",
@@ -223,6 +225,36 @@ def verify_manifest(backup: Backup, signers: Sequence[Signer] | None = None) -> 
     except OSError as error:
         raise SignatureProblem(f"{_SIGNATURE} can't be read: {error.strerror}") from error
     return _verified(canonical(backup.manifest), text, BACKUP, signers, backup.manifest)
+
+
+def not_vouched_for(backup: Backup, key: Path, signers_files: Iterable[Path]) -> str | None:
+    """Why a backup does not count where `key` signs: its manifest is not signed, or by a key that is neither that one
+    nor on a line of these files; None where it counts. A file that is refused vouches for nobody, as does a key that
+    cannot be read."""
+    try:
+        signed_by, _ = verify_manifest(backup)
+        if signed_by is None:
+            return "its manifest is not signed"
+        if signed_by == _fingerprint_if_any(key):
+            return None
+        verify_manifest(backup, [signer for file in signers_files for signer in _signers_if_any(file)])
+    except SignatureProblem as problem:
+        return f"the signature of its manifest does not count: {problem}"
+    return None
+
+
+def _fingerprint_if_any(key: Path) -> str | None:
+    try:
+        return fingerprint_of_key(key, BACKUP)
+    except StatehubError:
+        return None
+
+
+def _signers_if_any(file: Path) -> tuple[Signer, ...]:
+    try:
+        return load_signers(file, BACKUP)
+    except StatehubError:
+        return ()
 
 
 def _verified(

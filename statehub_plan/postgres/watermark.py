@@ -21,7 +21,8 @@ __all__ = ["catalog_marks", "catalog_watermark", "changed_since"]
 
 _FIRST_USER_OID = 16384
 
-# Rows of these are the user's when they are in one of the user's schemas.
+# Rows of these are the user's when they are in one of the user's schemas, or were put into one of the server's; of what
+# the server brings, routines and types may be granted.
 _IN_SCHEMAS = {
     "routines": ("pg_proc", "pronamespace"),
     "types": ("pg_type", "typnamespace"),
@@ -37,9 +38,9 @@ _IN_SCHEMAS = {
     "text search parsers": ("pg_ts_parser", "prsnamespace"),
     "text search templates": ("pg_ts_template", "tmplnamespace"),
 }
+_GRANTED = {"pg_proc": "OR x.proacl IS NOT NULL", "pg_type": "OR x.typacl IS NOT NULL"}
 # … when they belong to one of the user's relations (`r`, which are never temporary ones).
 _OF_RELATIONS = {
-    "columns": ("pg_attribute", "attrelid", "attnum", "x.attnum > 0 AND r.relkind NOT IN ('i', 'I')"),
     "defaults": ("pg_attrdef", "adrelid", "adnum", "true"),
     "triggers": ("pg_trigger", "tgrelid", "oid", f"x.tgname !~ '{OWN_FENCE}'"),
     "rules": ("pg_rewrite", "ev_class", "oid", "true"),
@@ -57,7 +58,6 @@ _NUMBERED = {
     "functions of families": ("pg_amproc", "oid", "0", "true"),
     "casts": ("pg_cast", "oid", "0", "true"),
     "transforms": ("pg_transform", "oid", "0", "true"),
-    "languages": ("pg_language", "oid", "0", "true"),
     "access methods": ("pg_am", "oid", "0", "true"),
     "extensions": ("pg_extension", "oid", "0", "true"),
     "event triggers": ("pg_event_trigger", "oid", "0", "true"),
@@ -69,7 +69,7 @@ _NUMBERED = {
     "large objects": ("pg_largeobject_metadata", "oid", "0", "true"),
 }
 _PUBLISHED = f"pg_publication p JOIN {{catalog}} x ON x.{{column}} = p.oid WHERE p.pubname !~ '{OWN_PUBLICATIONS}'"
-_SCHEMAS_PUBLISHED_SINCE = 150000
+_SINCE_15 = 150000
 
 _WITH = """
 WITH n AS MATERIALIZED (
@@ -78,7 +78,10 @@ WITH n AS MATERIALIZED (
 r AS MATERIALIZED (
     SELECT c.oid, c.relkind, c.relname, c.relnamespace, c.relowner, c.relacl, c.reltablespace, c.relam, c.reloftype,
            c.relpersistence, c.relrowsecurity, c.relforcerowsecurity, c.relreplident, c.relispartition, c.reloptions
-    FROM pg_catalog.pg_class c WHERE c.relnamespace IN (SELECT oid FROM n) AND c.relpersistence <> 't')
+    FROM pg_catalog.pg_class c WHERE c.relnamespace IN (SELECT oid FROM n) AND c.relpersistence <> 't'),
+s AS MATERIALIZED (
+    SELECT x.oid, x.xmin FROM pg_catalog.pg_namespace x WHERE x.nspname IN ('pg_catalog', 'information_schema')),
+m AS MATERIALIZED (SELECT oid, true AS theirs FROM n UNION ALL SELECT oid, false FROM s)
 """
 # Of indexes everything but their number, which REINDEX CONCURRENTLY changes. The text of a partition's bound does not
 # change without a new row of pg_inherits.
@@ -92,8 +95,40 @@ _INDEXES = """
 SELECT 'indexes', count(*), sum(hash_record_extended(row(r.relname, r.relnamespace, r.relowner, r.reltablespace,
        r.relam, r.reloptions, i.indrelid, i.indnkeyatts, i.indisunique, i.indisprimary, i.indisexclusion,
        i.indimmediate, i.indisclustered, i.indisvalid, i.indisreplident, i.indkey::int2[], i.indcollation, i.indclass,
-       i.indoption::int2[], i.indexprs::text, i.indpred::text), 0))
+       i.indoption::int2[], i.indexprs::text, i.indpred::text, {since_15}), 0))
 FROM r JOIN pg_catalog.pg_index i ON i.indexrelid = r.oid
+"""
+# Read once, as it is the largest. What an index says of its columns is written anew by REINDEX CONCURRENTLY.
+_COLUMNS = """
+SELECT 'columns', count(*), sum(CASE WHEN r.relkind IN ('i', 'I')
+       THEN hash_record_extended(row(r.relname, r.relnamespace, x.attnum, x.attstattarget, x.attoptions), 0)
+       ELSE hashint8extended((x.attrelid::int8 << 32) # x.attnum::int8, x.xmin::text::int8) END)
+FROM pg_catalog.pg_attribute x JOIN r ON r.oid = x.attrelid
+WHERE (x.attnum > 0 OR x.attacl IS NOT NULL)
+  AND (r.relkind NOT IN ('i', 'I') OR x.attstattarget <> -1 OR x.attoptions IS NOT NULL)
+"""
+# What is granted on what the server brings, and what somebody has put among it. A toast table is named after its table,
+# and made anew by rewrites.
+_OF_THE_SERVER = f"""
+SELECT 'schemas of the server', count(*), sum(hashint8extended(s.oid::int8, s.xmin::text::int8)) FROM s
+UNION ALL
+SELECT 'relations of the server', count(*), sum(hash_record_extended(row(x.relname, x.relnamespace, x.relkind,
+       x.relowner, x.relacl, x.reloptions), 0))
+FROM pg_catalog.pg_class x
+WHERE x.relpersistence <> 't' AND (x.relkind = 't' AND x.reloptions IS NOT NULL
+      OR x.relkind NOT IN ('i', 'I', 't') AND x.relnamespace IN (SELECT oid FROM s)
+         AND (x.relacl IS NOT NULL OR x.oid >= {_FIRST_USER_OID}))
+UNION ALL
+SELECT 'columns of the server', count(*), sum(hash_record_extended(row(x.attrelid, x.attnum, x.attacl), 0))
+FROM pg_catalog.pg_attribute x WHERE x.attrelid < {_FIRST_USER_OID} AND x.attacl IS NOT NULL
+"""
+# Members of extensions, and what depends on one. Of indexes the name, for REINDEX CONCURRENTLY changes their number.
+_OF_EXTENSIONS = """
+SELECT 'members of extensions', count(*), sum(hash_record_extended(row(x.classid, coalesce(r.relname::text,
+       x.objid::text), r.relnamespace, x.objsubid, x.refobjid, x.deptype), 0))
+FROM pg_catalog.pg_extension e JOIN pg_catalog.pg_depend x ON x.refclassid = 'pg_catalog.pg_extension'::regclass
+     AND x.refobjid = e.oid AND x.deptype IN ('e', 'x')
+LEFT JOIN r ON x.classid = 'pg_catalog.pg_class'::regclass AND r.oid = x.objid AND r.relkind IN ('i', 'I')
 """
 # A hold locks sequences by giving them the owner that they have, which writes rows anew in its own transaction.
 _SEQUENCES = """
@@ -151,7 +186,10 @@ def _query(server_version: int) -> str:
     parts = [
         _versions("schemas", "x.oid::int8", "FROM n x"),
         _RELATIONS,
-        _INDEXES,
+        _INDEXES.format(since_15="i.indnullsnotdistinct" if server_version >= _SINCE_15 else "false"),
+        _COLUMNS,
+        _OF_THE_SERVER,
+        _OF_EXTENSIONS,
         _SEQUENCES,
         _SETTINGS,
         _GUARDED,
@@ -159,7 +197,12 @@ def _query(server_version: int) -> str:
         _COMMENTS,
     ]
     for kind, (catalog, namespace) in _IN_SCHEMAS.items():
-        parts.append(_versions(kind, "x.oid::int8", f"FROM pg_catalog.{catalog} x JOIN n ON n.oid = x.{namespace}"))
+        rest = (
+            f"FROM pg_catalog.{catalog} x JOIN m ON m.oid = x.{namespace} "
+            f"WHERE m.theirs OR x.oid >= {_FIRST_USER_OID} {_GRANTED.get(catalog, '')}"
+        )
+        parts.append(_versions(kind, "x.oid::int8", rest))
+    parts.append(_versions("languages", "x.oid::int8", "FROM pg_catalog.pg_language x"))
     for kind, (catalog, relation, second, condition) in _OF_RELATIONS.items():
         rest = f"FROM pg_catalog.{catalog} x JOIN r ON r.oid = x.{relation} WHERE {condition}"
         parts.append(_versions(kind, _number(relation, second), rest))
@@ -167,7 +210,7 @@ def _query(server_version: int) -> str:
         rest = f"FROM pg_catalog.{catalog} x WHERE x.{first}::oid >= {_FIRST_USER_OID} AND {condition}"
         parts.append(_versions(kind, _number(first, second), rest))
     published = {"published tables": ("pg_publication_rel", "prpubid")}
-    if server_version >= _SCHEMAS_PUBLISHED_SINCE:
+    if server_version >= _SINCE_15:
         published["published schemas"] = ("pg_publication_namespace", "pnpubid")
     for kind, (catalog, column) in published.items():
         rest = "FROM pg_catalog." + _PUBLISHED.format(catalog=f"pg_catalog.{catalog}", column=column)

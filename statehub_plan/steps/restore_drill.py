@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import NamedTuple
@@ -17,8 +17,15 @@ from statehub_plan.model.steps import StepKind
 from statehub_plan.observe.replication import disk_free_bytes
 from statehub_plan.postgres.age import load_identities
 from statehub_plan.postgres.drill import Disk, DrillReport, restore_drill
-from statehub_plan.postgres.evidence import DRILL, StoredEvidence, check_key, keep_evidence, signing_key
-from statehub_plan.postgres.manifest import find_backups
+from statehub_plan.postgres.evidence import (
+    DRILL,
+    StoredEvidence,
+    check_key,
+    keep_evidence,
+    not_vouched_for,
+    signing_key,
+)
+from statehub_plan.postgres.manifest import Backup, find_backups
 from statehub_plan.postgres.workers import OnProgress
 from statehub_plan.registers import identity_of_primary
 from statehub_plan.steps.compare import tell
@@ -78,7 +85,8 @@ def drill_newest(
     check: Callable[[], None],
 ) -> Drilled:
     """Drills the newest backup of the database `of`, the present primary, on the server of `endpoint`, and keeps the
-    evidence beside it, signed where a key is given. Where the primary is not known it is the newest backup of all, and
+    evidence beside it, signed where a key is given; then the backup has to be signed as well, with that key or by one
+    whom a gate's allowed_signers names. Where the primary is not known it is the newest backup of all, and
     a note says so. What would make it end without evidence (no backup, identity, key or room) is refused first."""
     settings = spec.backup
     directory = resolve_path(settings.directory, base_dir)
@@ -97,6 +105,8 @@ def drill_newest(
     for told in found.told:
         note(told)
     check_key(key, DRILL)
+    if key is not None:
+        _require_vouched_for(backup, key, [resolve_path(file, base_dir) for file in spec.allowed_signers])
     identities = load_identities(settings.encryption, base_dir) if backup.manifest.encryption else None
     report = restore_drill(
         backup,
@@ -108,6 +118,17 @@ def drill_newest(
         check=check,
     )
     return Drilled(endpoint, report, *keep_evidence(backup, report, key))
+
+
+def _require_vouched_for(backup: Backup, key: Path, signers_files: Sequence[Path]) -> None:
+    """Whose database a manifest names, whoever wrote it may have chosen: a drill that is signed speaks of no other."""
+    if why := not_vouched_for(backup, key, signers_files):
+        raise Refusal(
+            code="backup-not-vouched-for",
+            what=f"the newest backup {backup.path} is not drilled: {why}",
+            hint="take one that is signed (`statehub-plan backup DOCUMENT --key KEY`), have its signer's key added to "
+            "the allowed_signers of a gate, or move that folder away if nobody knows it",
+        )
 
 
 def _disk(spec: CutoverSpec, base_dir: Path, endpoint: str, note: Callable[[str], None]) -> Disk:

@@ -7,6 +7,7 @@ are done before the first and after the last of them.
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import psycopg
 from pydantic import JsonValue
@@ -164,9 +165,11 @@ def _receipt(stage: Stage) -> Rehearsed:
 
 
 def _require_still_proved(stage: Stage, receipt: Rehearsed, source: Connection, target: Connection) -> None:
-    """Since the rehearsal nothing has changed the two sides but the stream: five queries."""
-    for endpoint, session in ((stage.plan.old, source), (stage.plan.new, target)):
-        if catalog_watermark(session) != receipt.watermarks.get(endpoint):
+    """Since the rehearsal nothing has changed the two sides but the stream: five queries, the long ones at once."""
+    with ThreadPoolExecutor(max_workers=2, thread_name_prefix="statehub-plan") as pool:
+        watermarks = list(pool.map(catalog_watermark, (source, target)))
+    for endpoint, found in zip((stage.plan.old, stage.plan.new), watermarks, strict=True):
+        if found != receipt.watermarks.get(endpoint):
             raise _no_longer_proved(f"a definition in {endpoint} has changed since")
     marks = stream_marks(source, target)
     if marks != receipt.stream_marks or not (marks["sending"] and marks["applying"]):

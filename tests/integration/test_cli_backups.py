@@ -21,7 +21,8 @@ from statehub_plan.history import journal_facts
 from statehub_plan.model.base import digest
 from statehub_plan.model.plan import Identity
 from statehub_plan.postgres.backup import take_backup
-from statehub_plan.postgres.evidence import DrillEvidence
+from statehub_plan.postgres.evidence import DrillEvidence, sign_manifest
+from statehub_plan.postgres.manifest import read_backup
 from statehub_plan.postgres.scratch import SCRATCH_PREFIX
 from statehub_plan.schemas import problems
 from statehub_plan.spec import starter
@@ -209,13 +210,26 @@ def test_a_backup_of_an_earlier_release_is_told_wherever_one_is_looked_for(docum
     assert {"passed_over": [], "outdated": [str(earlier)]} == fact["value"]
 
 
-def test_what_could_not_be_signed_is_told_and_does_not_count(document: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The private half is gone: backup and drill are kept, and neither is taken for done."""
+def test_what_could_not_be_signed_is_told_and_does_not_count(
+    document: Path, ssh_keygen: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The private half is gone: backup and drill are kept, and neither is taken for done. Who signs drills no backup
+    that nobody vouches for; a colleague whom a gate lists may have signed it."""
     monkeypatch.delenv("SSH_AUTH_SOCK", raising=False)
     (document.parent / "operator").unlink()
     signing = ("--key", document.parent / "operator.pub")
     taken = ran("backup", document, "--endpoint", "old-home", *signing)
     assert (Exit.ERROR, True) == (taken.status, "it does not count, and the next `apply` takes another" in taken.err)
+    refused = ran("drill", "restore", document, "--endpoint", "new-home", *signing, "--json")
+    assert (Exit.ERROR, "backup-not-vouched-for") == (refused.status, refused.json["error"]["code"])
+    (folder,) = (document.parent / "backups").iterdir()
+    colleague = document.parent / "colleague"
+    subprocess.run([ssh_keygen, "-q", "-t", "ed25519", "-N", "", "-f", colleague], check=True)
+    sign_manifest(read_backup(folder), colleague)
+    refused = ran("drill", "restore", document, "--endpoint", "new-home", *signing)
+    assert (Exit.ERROR, True) == (refused.status, "is on no line of allowed_signers" in refused.err)
+    with (document.parent / "allowed_signers").open("a") as listed:
+        listed.write(f"ann@ops.example {colleague.with_suffix('.pub').read_text()}")
     drilled = ran("drill", "restore", document, "--endpoint", "new-home", *signing)
     assert (Exit.ERROR, True) == (drilled.status, "recorded as unsigned and does not count" in drilled.err)
     fact = recorded(document)
@@ -241,15 +255,14 @@ def test_a_drill_asks_the_disk_that_the_plan_names(document: Path) -> None:
 
 def test_a_drill_that_fails_is_kept_as_such(document: Path) -> None:
     """Exit 1, one JSON document, the failure on record, and evidence that says so whoever checks it."""
-    assert Exit.DONE == ran("backup", document, "--endpoint", "old-home").status
+    signing = ("--key", document.parent / "operator")
+    assert Exit.DONE == ran("backup", document, "--endpoint", "old-home", *signing).status
     (victim,) = document.parent.glob("backups/*/dump/database.*")
     victim.write_bytes(victim.read_bytes()[:-1])
     checked = ran("backup", "verify", document, "--json")
     assert (Exit.ERROR, False) == (checked.status, checked.json["sound"])
     assert "backup-damaged" in checked.err
-    drilled = ran(
-        "drill", "restore", document, "--endpoint", "new-home", "--key", document.parent / "operator", "--json"
-    )
+    drilled = ran("drill", "restore", document, "--endpoint", "new-home", *signing, "--json")
     assert (Exit.ERROR, False) == (drilled.status, drilled.json["passed"])
     assert "drill-failed" in drilled.err
     fact = recorded(document)

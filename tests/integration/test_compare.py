@@ -279,6 +279,7 @@ def test_how_a_side_is_configured_does_not_count(
     settings = {
         "TimeZone": "'Asia/Kathmandu'",
         "DateStyle": "'German'",
+        "standard_conforming_strings": "off",
         "IntervalStyle": "'sql_standard'",
         "extra_float_digits": "-5",
         "bytea_output": "'escape'",

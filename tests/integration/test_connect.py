@@ -74,18 +74,53 @@ def test_configured_surprises_do_not_reach_a_session_of_the_tool(served: Served)
         "default_transaction_read_only = on",
         "idle_in_transaction_session_timeout = '1s'",
         "lock_timeout = '1s'",
+        "standard_conforming_strings = off",
         "statement_timeout = '1s'",
     ):
         for target in (f'DATABASE "{database}"', f"ROLE {served.tool_role}"):
             served.admin(f"BEGIN READ WRITE; ALTER {target} SET {change}; COMMIT")
     names = (
         "search_path, TimeZone, default_transaction_read_only, idle_in_transaction_session_timeout, "
-        "lock_timeout, statement_timeout, default_transaction_isolation, application_name"
+        "lock_timeout, statement_timeout, default_transaction_isolation, application_name, standard_conforming_strings"
     )
     query = f"SELECT {', '.join(f'current_setting($${name}$$)' for name in names.split(', '))}"
     with closing(connect(served.tool_dsn, purpose="test")) as session:
-        expected = ("pg_catalog", "UTC", "off", "0", "0", "0", "read committed", "statehub-plan test")
+        expected = ("pg_catalog", "UTC", "off", "0", "0", "0", "read committed", "statehub-plan test", "on")
         assert expected == session.execute(query).fetchone()
+        assert (r"a\b",) == session.execute(r"SELECT 'a\b'").fetchone()
+
+
+def test_a_login_trigger_changes_no_session_of_the_tool(target_db: str) -> None:
+    """It runs after start-up options were applied; what the tool pins, it pins once more."""
+    changes = {
+        "DateStyle": "German",
+        "TimeZone": "Asia/Tokyo",
+        "IntervalStyle": "iso_8601",
+        "search_path": "public, pg_catalog",
+        "statement_timeout": "1s",
+        "lock_timeout": "1s",
+        "idle_in_transaction_session_timeout": "1s",
+        "default_transaction_isolation": "serializable",
+        "default_transaction_read_only": "on",
+        "standard_conforming_strings": "off",
+        "application_name": "somebody",
+    }
+    query = f"SELECT {', '.join(f'current_setting($${name}$$)' for name in changes)}"
+    with closing(connect(target_db, purpose="test")) as session:
+        assert session.info.server_version >= 170000
+        before = session.execute(query.encode()).fetchone()
+        body = " ".join(f"PERFORM set_config('{name}', '{value}', false);" for name, value in changes.items())
+        function = f"CREATE FUNCTION public.arriving() RETURNS event_trigger LANGUAGE plpgsql AS $f$BEGIN {body} END$f$"
+        session.execute(function.encode())
+        session.execute("CREATE EVENT TRIGGER arriving ON login EXECUTE FUNCTION public.arriving()")
+        session.execute("ALTER EVENT TRIGGER arriving ENABLE ALWAYS")
+        try:
+            with psycopg.connect(target_db) as other:
+                assert ("somebody",) == other.execute("SELECT current_setting('application_name')").fetchone()
+            with closing(connect(target_db, purpose="test")) as later:
+                assert before == later.execute(query.encode()).fetchone()
+        finally:
+            session.execute("DROP EVENT TRIGGER arriving")
 
 
 def test_options_of_the_dsn_are_kept_where_the_tool_pins_nothing(served: Served) -> None:

@@ -104,6 +104,33 @@ def test_a_signature_is_missed_where_there_is_a_key_to_sign_with(
     assert _value(tmp_path)["signature_missing"] is False
 
 
+def test_a_signature_counts_if_it_is_this_runs_own_or_a_listed_ones(
+    backup: Backup, tmp_path: Path, ssh_keygen: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A stranger may sign what he likes, under anybody's identity; a colleague whom a gate lists vouches for it."""
+    for name in ("own", "colleague", "stranger"):
+        subprocess.run([ssh_keygen, "-q", "-t", "ed25519", "-N", "", "-f", tmp_path / name], check=True)
+    line = (tmp_path / "colleague.pub").read_text()
+    (tmp_path / "signers").write_text(f'ann@ops.example namespaces="statehub-plan-backup@v1" {line}')
+    (tmp_path / "approvers").write_text(f'ann@ops.example namespaces="statehub-plan-approval@v1" {line}')
+    monkeypatch.setenv(KEY_VARIABLE, str(tmp_path / "own"))
+
+    def missing(*files: str) -> Any:
+        settings = BackupSettings(directory="backups")
+        (fact,) = gather([backup_source(settings, tmp_path, now=now, allowed_signers=files)], now=now, timeout_s=5.0)
+        value: Any = fact.value
+        return value["signature_missing"]
+
+    sign_manifest(backup, tmp_path / "own")
+    assert [False, False] == [missing(), missing("signers")]
+    sign_manifest(backup, tmp_path / "stranger")
+    assert [True, True] == [missing(), missing("signers")]
+    sign_manifest(backup, tmp_path / "colleague")
+    assert [True, False, True, True] == [missing(), missing("signers"), missing("approvers"), missing("nowhere")]
+    monkeypatch.delenv(KEY_VARIABLE)
+    assert [False, False] == [missing(), missing("signers")]
+
+
 def test_a_backup_of_the_future_is_passed_over(backup: Backup, tmp_path: Path) -> None:
     """It would be the newest, and fresh, until then: what it is worth is told beside what counts."""
     ahead = backup.manifest.model_copy(update={"taken_at": backup.manifest.taken_at + timedelta(days=365)})

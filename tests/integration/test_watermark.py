@@ -35,6 +35,9 @@ CREATE TRIGGER touch BEFORE INSERT ON public.plan FOR EACH ROW EXECUTE FUNCTION 
 CREATE POLICY mine ON public.task USING (true); CREATE STATISTICS public.both ON id, plan_id FROM public.task;
 CREATE SCHEMA app; CREATE PUBLICATION feed FOR TABLE public.plan;
 CREATE RULE quiet AS ON DELETE TO public.task DO ALSO SELECT 1;
+CREATE TABLE public.worded (id int, words tsvector); ALTER TABLE public.task SET (toast.autovacuum_enabled = off);
+CREATE INDEX worded_words ON public.worded USING gist (words tsvector_ops (siglen = 8));
+ALTER INDEX public.worded_words DEPENDS ON EXTENSION plpgsql; CREATE INDEX task_lower ON public.task (lower(body));
 INSERT INTO public.plan (title) SELECT 'plan ' || n FROM generate_series(1, 100) n;
 INSERT INTO public.task (plan_id, body) SELECT n, 'body' FROM generate_series(1, 100) n;
 """
@@ -128,8 +131,36 @@ DDL = (
     "CREATE TEXT SEARCH CONFIGURATION public.words (COPY = simple)",
     "ALTER TEXT SEARCH CONFIGURATION public.words DROP MAPPING FOR email",
     "CLUSTER public.task USING task_pkey",
+    "DROP INDEX public.worded_words; CREATE INDEX worded_words ON public.worded USING gist (words)",
+    "DROP INDEX public.worded_words; "
+    "CREATE INDEX worded_words ON public.worded USING gist (words tsvector_ops (siglen = 9))",
+    "ALTER INDEX public.task_lower ALTER COLUMN 1 SET STATISTICS 78",
+    "ALTER TABLE public.worded SET (toast.autovacuum_enabled = off)",
+    "ALTER TABLE public.worded SET (toast.autovacuum_enabled = on)",
+    "ALTER FUNCTION public.nothing() DEPENDS ON EXTENSION hstore",
+    "ALTER FUNCTION public.nothing() NO DEPENDS ON EXTENSION hstore",
+    "ALTER INDEX public.worded_words DEPENDS ON EXTENSION plpgsql",
+    "ALTER INDEX public.worded_words NO DEPENDS ON EXTENSION plpgsql",
+    "ALTER EXTENSION hstore ADD VIEW public.titles",
+    "GRANT SELECT (ctid) ON public.plan TO marked_role",
+    "GRANT SELECT ON pg_catalog.pg_authid TO marked_role",
+    "GRANT SELECT (rolpassword) ON pg_catalog.pg_authid TO marked_role",
+    "REVOKE SELECT ON pg_catalog.pg_proc FROM PUBLIC",
+    "GRANT EXECUTE ON FUNCTION pg_catalog.pg_ls_waldir() TO marked_role",
+    "REVOKE EXECUTE ON FUNCTION pg_catalog.pg_sleep(double precision) FROM PUBLIC",
+    "GRANT USAGE ON TYPE pg_catalog.int4 TO marked_role",
+    "GRANT USAGE ON LANGUAGE plpgsql TO marked_role",
+    "GRANT CREATE ON SCHEMA pg_catalog TO marked_role",
+    "CREATE FUNCTION pg_catalog.theirs() RETURNS int LANGUAGE sql AS 'SELECT 1'",
+    "CREATE OR REPLACE FUNCTION pg_catalog.theirs() RETURNS int LANGUAGE sql AS 'SELECT 2'",
+    "CREATE OPERATOR pg_catalog.=== (leftarg = int, rightarg = int, function = int4eq)",
+    "CREATE DOMAIN information_schema.theirs AS int",
     "DROP SCHEMA app",
     "SELECT lo_create(0)",
+)
+SINCE_15 = (
+    "CREATE UNIQUE INDEX distinct_words ON public.worded (id)",
+    "DROP INDEX public.distinct_words; CREATE UNIQUE INDEX distinct_words ON public.worded (id) NULLS NOT DISTINCT",
 )
 UNDONE = (
     ("ALTER TABLE public.plan RENAME TO other", "ALTER TABLE public.other RENAME TO plan"),
@@ -157,6 +188,7 @@ NOT_DDL = (
     "REFRESH MATERIALIZED VIEW CONCURRENTLY public.kept",
     "REINDEX TABLE public.task",
     "REINDEX INDEX CONCURRENTLY public.task_body",
+    "REINDEX TABLE CONCURRENTLY public.worded",
     "CREATE TEMPORARY TABLE passing (id serial PRIMARY KEY, at timestamptz DEFAULT now()); DROP TABLE passing",
     "CREATE TEMPORARY TABLE stays AS SELECT * FROM public.plan",
     "CREATE TEMPORARY VIEW looking AS SELECT 1 AS one",
@@ -211,7 +243,7 @@ def test_every_kind_of_ddl_moves_the_watermark(marked_on_each: str) -> None:
         psycopg.connect(marked_on_each, autocommit=True) as connection,
     ):
         mark = catalog_watermark(watcher)
-        for statement in DDL:
+        for statement in (*DDL, *(SINCE_15 if connection.info.server_version >= 150000 else ())):
             run(connection, statement)
             before, mark = mark, catalog_watermark(watcher)
             unnoticed += [statement] if before == mark else []
