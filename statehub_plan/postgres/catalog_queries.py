@@ -59,7 +59,9 @@ SELECT {_C}, {_C}, jsonb_build_object(
        'being detached', EXISTS (SELECT FROM pg_inherits i WHERE i.inhrelid = c.oid AND i.inhdetachpending),
        'of type', CASE WHEN c.reloftype <> 0 THEN format_type(c.reloftype, NULL) END,
        'view', CASE WHEN c.relkind IN ('v', 'm') THEN pg_get_viewdef(c.oid) END,
-       'populated', c.relispopulated)
+       'populated', c.relispopulated,
+       'privileges of its row type', (SELECT {privileges("T", "y.typacl", "y.typowner")} FROM pg_type y
+                                      WHERE y.oid = c.reltype AND y.typacl IS NOT NULL))
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE c.relkind IN ('r', 'p', 'f', 'v', 'm') AND c.relpersistence <> 't' AND {user()} AND {own("pg_class", "c.oid")}
 """
@@ -71,7 +73,7 @@ SELECT {_member("a.attname")}, {_C}, jsonb_build_object(
        'collation', CASE WHEN a.attcollation <> t.typcollation THEN a.attcollation::regcollation::text END,
        'not null', a.attnotnull,
        'not null is valid', k.convalidated IS NOT FALSE, 'not null inherits', k.connoinherit IS NOT TRUE,
-       'not null constraint', k.conname,
+       'not null constraint', k.conname, 'not null is local', k.conislocal OR c.relispartition,
        'default', pg_get_expr(d.adbin, d.adrelid), 'identity', a.attidentity,
        'local', a.attislocal OR c.relispartition,
        'statistics target', CASE WHEN a.attnum > 0 THEN nullif(a.attstattarget, -1) END,

@@ -142,7 +142,8 @@ def _of_another_version(case: Case) -> bool:
 
 
 def _unnamed_not_null(case: Case) -> bool:
-    since = _NAMED_NOT_NULL_SINCE.get(case.source.kind) if case.aspect == "not null constraint" else None
+    named = case.aspect in ("not null constraint", "not null is local")
+    since = _NAMED_NOT_NULL_SINCE.get(case.source.kind) if named else None
     return since is not None and case.steps_over(since) and case.values[0] is None
 
 

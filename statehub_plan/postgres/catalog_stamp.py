@@ -12,6 +12,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from statehub_plan.postgres.catalog_server import subscription_options
 from statehub_plan.postgres.catalog_sql import the_tools_freeze
 from statehub_plan.postgres.connect import USER_TABLES, Connection
 
@@ -52,7 +53,7 @@ _TEXTS = {
     # what may not be read row by row, or not without the tool's own settings
     "pg_roles": "SELECT concat_ws(' ', oid, rolname, rolsuper, rolinherit, rolcanlogin, rolbypassrls) FROM pg_roles",
     "pg_subscription": "SELECT concat_ws(' ', oid, subname, subowner, subenabled, subslotname, subpublications, "
-    "subsynccommit, subbinary) FROM pg_subscription",
+    "subsynccommit, subbinary, {options}) FROM pg_subscription s",
     "pg_user_mappings": "SELECT m::text FROM pg_user_mappings m",
     "pg_db_role_setting": "SELECT concat_ws(' ', setdatabase, setrole, s) FROM pg_db_role_setting x, unnest(setconfig) "
     f"AS s WHERE NOT {the_tools_freeze('x', 's')}",
@@ -164,8 +165,10 @@ def catalog_stamp(connection: Connection) -> str:
     parts = [_counted(name, name) for name in catalogs] + [
         _counted(name, f"{rows} x") for name, rows in _OTHERS.items()
     ]
+    options = ", ".join(subscription_options(connection.info.server_version).values())
     parts += [
-        f"SELECT '{name}', count(*), coalesce(sum(hashtextextended(x, 7)), 0) FROM ({query}) q(x)"
+        f"SELECT '{name}', count(*), coalesce(sum(hashtextextended(x, 7)), 0) "
+        f"FROM ({query.replace('{options}', options)}) q(x)"
         for name, query in _TEXTS.items()
     ]
     rows = connection.execute(" UNION ALL ".join(parts).encode()).fetchall()
