@@ -35,7 +35,8 @@ def read_catalog(connection: Connection, *, other_version: int, movers: Sequence
     found = (
         CatalogObject(kind, name, table, definition)
         for kind, query in queries(connection.info.server_version).items()
-        for name, table, definition in _rows(connection, query, wanted)
+        for names, table, definition in _rows(connection, query, wanted)
+        for name in (names.split() if kind == "large object" else (names,))
     )
     return once((((each.kind, each.name), each) for each in found), "objects")
 

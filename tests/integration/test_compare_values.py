@@ -9,6 +9,7 @@ from contextlib import contextmanager
 import psycopg
 
 from statehub_plan.demo.cluster import Cluster
+from statehub_plan.postgres.catalog import read_catalog
 from statehub_plan.postgres.compare import Answer, compare
 from statehub_plan.postgres.sides import attempt
 from statehub_plan.postgres.snapshot import Snapshot
@@ -73,3 +74,19 @@ def _without_encoding(cluster: Cluster) -> Iterator[str]:
             yield cluster.dsn(name)
         finally:
             connection.execute(f"DROP DATABASE {name} (FORCE)".encode())
+
+
+def test_large_objects_that_are_alike_are_described_once(source_db: str) -> None:
+    """There may be millions; each is found by its number all the same."""
+    role = f"owner_{secrets.token_hex(6)}"
+    with psycopg.connect(source_db, autocommit=True) as connection:
+        connection.execute(f"SELECT lo_create(g) FROM generate_series(999998, 1000002) g; CREATE ROLE {role}".encode())
+        try:
+            connection.execute(f"GRANT SELECT ON LARGE OBJECT 1000001 TO {role}".encode())
+            found = read_catalog(connection, other_version=connection.info.server_version)
+        finally:
+            connection.execute(f"DROP OWNED BY {role}; DROP ROLE {role}".encode())
+    definitions = {name: one.definition for (kind, name), one in found.items() if kind == "large object"}
+    assert {str(number) for number in range(999998, 1000003)} == definitions.keys()
+    assert definitions["1000000"] is definitions["1000002"]
+    assert definitions["1000000"] == definitions["999999"] != definitions["1000001"]
