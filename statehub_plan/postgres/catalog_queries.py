@@ -73,7 +73,7 @@ SELECT {_member("a.attname")}, {_C}, jsonb_build_object(
        'collation', CASE WHEN a.attcollation <> t.typcollation THEN a.attcollation::regcollation::text END,
        'not null', a.attnotnull,
        'not null is valid', k.convalidated IS NOT FALSE, 'not null inherits', k.connoinherit IS NOT TRUE,
-       'not null constraint', k.conname, 'not null is local', k.conislocal OR c.relispartition,
+       'not null constraint', k.conname, 'not null is local', k.conislocal IS NOT FALSE OR c.relispartition,
        'default', pg_get_expr(d.adbin, d.adrelid), 'identity', a.attidentity,
        'local', a.attislocal OR c.relispartition,
        'statistics target', CASE WHEN a.attnum > 0 THEN nullif(a.attstattarget, -1) END,
