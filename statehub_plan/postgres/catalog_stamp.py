@@ -90,7 +90,7 @@ _NAMING = "SELECT oid FROM pg_type WHERE typname ~ '^_?reg' AND oid < 16384"
 _ROWS = f"""
 WITH RECURSIVE t AS MATERIALIZED (
     SELECT oid, relnamespace, reltype, relfilenode FROM pg_class WHERE oid = ANY (%(tables)s::oid[])
-), {_types(f"({{0}} >= 16384 OR {{0}} = ANY (ARRAY({_NAMING})))")}, lasting(oid, version) AS (
+), {_types(f"({{0}} >= 16384 OR {{0}} IN ({_NAMING}))")}, lasting(oid, version) AS (
     SELECT t.oid, y.xmin FROM t JOIN pg_type y ON y.oid = t.reltype
     UNION ALL SELECT t.oid, n.xmin FROM t JOIN pg_namespace n ON n.oid = t.relnamespace
     UNION ALL SELECT y.oid, p.xmin FROM types y JOIN pg_type p ON p.oid = y.type
@@ -113,7 +113,7 @@ WITH RECURSIVE t AS MATERIALIZED (
     SELECT oid, version::text::int8 FROM lasting
     UNION ALL SELECT oid, version::text::int8 FROM added
     WHERE (version::text::int8 - %(since)s %% 4294967296 + 4294967296) %% 4294967296
-          >= pg_snapshot_xmax(pg_current_snapshot())::text::int8 - %(since)s
+          >= (SELECT pg_snapshot_xmax(pg_current_snapshot())::text::int8 - %(since)s)
 )
 SELECT t.oid::int8, t.relfilenode::int8, count(*), sum(hashint8extended(v.version, 7))::text
 FROM t LEFT JOIN versions v ON v.oid = t.oid GROUP BY t.oid, t.relfilenode
