@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from statehub_plan.postgres.catalog_queries import queries
 from statehub_plan.postgres.catalog_rules import (
@@ -21,6 +24,7 @@ from statehub_plan.postgres.names import once
 __all__ = ["Catalog", "CatalogObject", "Judge", "compare_catalogs", "read_catalog", "unseen"]
 
 Catalog = dict[tuple[str, str], CatalogObject]
+_SURROGATES = 0xDC00  # where `surrogateescape` puts bytes
 
 
 def read_catalog(connection: Connection, *, other_version: int, movers: Sequence[str] = ()) -> Catalog:
@@ -31,9 +35,32 @@ def read_catalog(connection: Connection, *, other_version: int, movers: Sequence
     found = (
         CatalogObject(kind, name, table, definition)
         for kind, query in queries(connection.info.server_version).items()
-        for name, table, definition in connection.execute(query.encode(), wanted)
+        for names, table, definition in _rows(connection, query, wanted)
+        for name in (names.split() if kind == "large object" else (names,))
     )
     return once((((each.kind, each.name), each) for each in found), "objects")
+
+
+def _rows(connection: Connection, query: str, wanted: Mapping[str, Sequence[str]]) -> Iterator[tuple[Any, ...]]:
+    """What a query of `catalog_queries` returns, also where texts are whatever bytes somebody has put there."""
+    if connection.info.parameter_status("server_encoding") != "SQL_ASCII":
+        yield from connection.execute(query.encode(), wanted)
+        return
+    columns = ", ".join(f"convert_to({column}::text, 'SQL_ASCII')" for column in ("name", "in_table", "definition"))
+    stored = f"SELECT {columns} FROM ({query}\n) q(name, in_table, definition)"
+    for row in connection.execute(stored.encode(), wanted):
+        name, table, definition = (None if value is None else _in_unicode(value) for value in row)
+        yield name, table, None if definition is None else json.loads(definition)
+
+
+def _in_unicode(stored: bytes) -> str:
+    """A text from a database without an encoding: UTF-8 where it is that, any other byte as U+FFFD and its number;
+    what differs there, differs here."""
+
+    def told(found: re.Match[str]) -> str:
+        return "\ufffd." if found[0] == "\ufffd" else f"\ufffd{ord(found[0]) - _SURROGATES:02x}"
+
+    return re.sub("[\udc80-\udcff\ufffd]", told, stored.decode(errors="surrogateescape"))
 
 
 def compare_catalogs(

@@ -35,12 +35,14 @@ UNION ALL SELECT 'standard', c.relname FROM pg_class c
 WHERE c.relnamespace = to_regnamespace('information_schema') AND c.oid >= 16384 AND c.relkind IN ('r', 'p', 'v', 'm')
 UNION ALL SELECT 'standard', p.oid::regprocedure::text FROM pg_proc p
 WHERE p.pronamespace = to_regnamespace('information_schema') AND p.oid >= 16384
-UNION ALL SELECT '{_HIDDEN}', {sql_qualified("n.nspname", "c.relname")}
-FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-WHERE c.relkind = 'r' AND c.oid >= 16384 AND c.relpersistence <> 't' AND NOT {user()}
-  AND n.nspname !~ '^pg_(toast|temp)' AND (n.nspname <> 'statehub_plan' OR {_NOT_THE_TOOLS})
-  AND pg_relation_size(c.oid) > 0 AND NOT EXISTS (
-      SELECT FROM pg_depend d WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e')
+UNION ALL SELECT '{_HIDDEN}', h.name FROM (
+    SELECT c.oid, {sql_qualified("n.nspname", "c.relname")}
+    FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+    WHERE c.relkind = 'r' AND c.oid >= 16384 AND c.relpersistence <> 't' AND NOT {user()}
+      AND n.nspname !~ '^pg_(toast|temp)' AND (n.nspname <> 'statehub_plan' OR {_NOT_THE_TOOLS}) AND NOT EXISTS (
+          SELECT FROM pg_depend d WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e')
+    OFFSET 0) h(oid, name)
+WHERE pg_relation_size(h.oid) > 0
 UNION ALL SELECT 'collations', c.oid::regcollation::text || ' (' || c.collversion || ', now '
        || pg_collation_actual_version(c.oid) || ')' FROM pg_collation c
 WHERE c.oid IN ({used_collations()}) AND c.collversion <> pg_collation_actual_version(c.oid)

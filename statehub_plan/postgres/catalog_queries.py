@@ -62,7 +62,9 @@ SELECT {_C}, {_C}, jsonb_build_object(
        'view', CASE WHEN c.relkind IN ('v', 'm') THEN pg_get_viewdef(c.oid) END,
        'binding', CASE c.relkind WHEN 'p' THEN {binding("pg_class", "c.oid", "partitioned.partexprs")}
                   ELSE {binding("pg_rewrite", "view.oid", "view.ev_action")} END,
-       'populated', c.relispopulated)
+       'populated', c.relispopulated,
+       'privileges of its row type', (SELECT {privileges("T", "y.typacl", "y.typowner")} FROM pg_type y
+                                      WHERE y.oid = c.reltype AND y.typacl IS NOT NULL))
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 LEFT JOIN pg_partitioned_table partitioned ON partitioned.partrelid = c.oid
 LEFT JOIN pg_rewrite view ON view.ev_class = c.oid AND view.rulename = '_RETURN'
@@ -77,7 +79,7 @@ SELECT {_member("a.attname")}, {_C}, jsonb_build_object(
        'collation', CASE WHEN a.attcollation <> t.typcollation THEN a.attcollation::regcollation::text END,
        'not null', a.attnotnull,
        'not null is valid', k.convalidated IS NOT FALSE, 'not null inherits', k.connoinherit IS NOT TRUE,
-       'not null constraint', k.conname,
+       'not null constraint', k.conname, 'not null is local', k.conislocal IS NOT FALSE OR c.relispartition,
        'default', pg_get_expr(d.adbin, d.adrelid), 'binding', {binding("pg_attrdef", "d.oid", "d.adbin")},
        'identity', CASE WHEN c.relispartition AND a.attidentity = (
             SELECT o.attidentity FROM pg_inherits h JOIN pg_attribute o ON o.attrelid = h.inhparent

@@ -108,10 +108,11 @@ JOIN pg_namespace cn ON cn.oid = c.relnamespace
 WHERE {user()} AND {own("pg_statistic_ext", "s.oid")}
 """
 
+# There may be millions of them, and most are alike: each row has the names of many, up to what a text can hold.
 _LARGE_OBJECT = f"""
-SELECT l.oid::text, NULL, jsonb_build_object('owner', pg_get_userbyid(l.lomowner),
+SELECT string_agg(l.oid::text, ' '), NULL, jsonb_build_object('owner', pg_get_userbyid(l.lomowner),
        'privileges', {privileges("L", "l.lomacl", "l.lomowner")})
-FROM pg_largeobject_metadata l
+FROM pg_largeobject_metadata l GROUP BY l.lomowner, l.lomacl, l.oid::int8 / 1000000
 """
 
 HIDDEN_OPTIONS = """(m.umoptions IS NULL AND NOT (r.rolsuper

@@ -156,8 +156,9 @@ def _of_another_version(case: Case) -> bool:
 
 
 def _unnamed_not_null(case: Case) -> bool:
-    since = _NAMED_NOT_NULL_SINCE.get(case.source.kind) if case.aspect == "not null constraint" else None
-    return since is not None and case.steps_over(since) and case.values[0] is None
+    unknown = case.values[0] is None if case.aspect == "not null constraint" else case.aspect == "not null is local"
+    since = _NAMED_NOT_NULL_SINCE.get(case.source.kind) if unknown else None
+    return since is not None and case.steps_over(since)
 
 
 def _binds_alike(case: Case) -> bool:

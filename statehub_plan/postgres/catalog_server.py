@@ -13,7 +13,7 @@ from statehub_plan.postgres.catalog_sql import NAMED_ROLES, acting_roles, the_to
 from statehub_plan.postgres.connect import Connection
 from statehub_plan.postgres.names import sql_qualified, sql_role, sql_word
 
-__all__ = ["MOVERS", "NOW", "OWNS_SOMETHING", "Moment", "of_the_server", "read_movers"]
+__all__ = ["MOVERS", "NOW", "OWNS_SOMETHING", "Moment", "of_the_server", "read_movers", "subscription_options"]
 
 _PARAMETER_PRIVILEGES_SINCE = 150000
 
@@ -116,11 +116,37 @@ GROUP BY s.spcname
 """
 
 
+# By the version that they came with: what the option is called, and what of it is no default. One that an older server
+# does not know has its default there.
+_SUBSCRIPTION_OPTIONS = {
+    140000: {
+        "streaming": "CASE s.substream::text WHEN 'f' THEN 'off' WHEN 'false' THEN 'off' WHEN 'p' THEN 'parallel' "
+        "ELSE 'on' END",
+    },
+    150000: {
+        "two_phase": "nullif(s.subtwophasestate <> 'd', false)",
+        "disable_on_error": "nullif(s.subdisableonerr, false)",
+    },
+    160000: {
+        "origin": "nullif(s.suborigin, 'any')",
+        "run_as_owner": "nullif(s.subrunasowner, false)",
+        "password_required": "nullif(s.subpasswordrequired, true)",
+    },
+    170000: {"failover": "nullif(s.subfailover, false)"},
+}
+
+
+def subscription_options(server_version: int) -> dict[str, str]:
+    """What a subscription `s` is made with beside its publications, as expressions that this server understands."""
+    known = (options for since, options in _SUBSCRIPTION_OPTIONS.items() if server_version >= since)
+    return {name: expression for options in known for name, expression in options.items()}
+
+
 # Connection strings are a superuser's to read, and hold passwords.
 _SUBSCRIPTION = f"""
 SELECT s.subname, NULL, jsonb_build_object('owner', pg_get_userbyid(s.subowner), 'enabled', s.subenabled,
        'slot', s.subslotname, 'publications', to_jsonb(s.subpublications), 'synchronous commit', s.subsynccommit,
-       'binary', s.subbinary)
+       'binary', s.subbinary, {{options}})
 FROM pg_subscription s JOIN pg_database d ON d.oid = s.subdbid
 WHERE d.datname = current_database() AND s.subname !~ '{OWN_STREAMS}'
 """
@@ -142,7 +168,9 @@ def of_the_server(server_version: int, moment: Moment = NOW) -> dict[str, str]:
         "setting": _setting(moment),
         "role": _role(moment),
         "tablespace": _tablespace(moment),
-        "subscription": _SUBSCRIPTION,
+        "subscription": _SUBSCRIPTION.replace(
+            "{options}", ", ".join(f"'{name}', {one}" for name, one in subscription_options(server_version).items())
+        ),
         "built-in": _BUILT_IN,
     }
     if server_version >= _PARAMETER_PRIVILEGES_SINCE:

@@ -12,6 +12,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from statehub_plan.postgres.catalog_server import subscription_options
 from statehub_plan.postgres.catalog_sql import the_tools_freeze
 from statehub_plan.postgres.connect import USER_TABLES, Connection
 
@@ -52,7 +53,7 @@ _TEXTS = {
     # what may not be read row by row, or not without the tool's own settings
     "pg_roles": "SELECT concat_ws(' ', oid, rolname, rolsuper, rolinherit, rolcanlogin, rolbypassrls) FROM pg_roles",
     "pg_subscription": "SELECT concat_ws(' ', oid, subname, subowner, subenabled, subslotname, subpublications, "
-    "subsynccommit, subbinary) FROM pg_subscription",
+    "subsynccommit, subbinary, {options}) FROM pg_subscription s",
     "pg_user_mappings": "SELECT m::text FROM pg_user_mappings m",
     "pg_db_role_setting": "SELECT concat_ws(' ', setdatabase, setrole, s) FROM pg_db_role_setting x, unnest(setconfig) "
     f"AS s WHERE NOT {the_tools_freeze('x', 's')}",
@@ -89,7 +90,7 @@ _NAMING = "SELECT oid FROM pg_type WHERE typname ~ '^_?reg' AND oid < 16384"
 _ROWS = f"""
 WITH RECURSIVE t AS MATERIALIZED (
     SELECT oid, relnamespace, reltype, relfilenode FROM pg_class WHERE oid = ANY (%(tables)s::oid[])
-), {_types(f"({{0}} >= 16384 OR {{0}} = ANY (ARRAY({_NAMING})))")}, lasting(oid, version) AS (
+), {_types(f"({{0}} >= 16384 OR {{0}} IN ({_NAMING}))")}, lasting(oid, version) AS (
     SELECT t.oid, y.xmin FROM t JOIN pg_type y ON y.oid = t.reltype
     UNION ALL SELECT t.oid, n.xmin FROM t JOIN pg_namespace n ON n.oid = t.relnamespace
     UNION ALL SELECT y.oid, p.xmin FROM types y JOIN pg_type p ON p.oid = y.type
@@ -112,7 +113,7 @@ WITH RECURSIVE t AS MATERIALIZED (
     SELECT oid, version::text::int8 FROM lasting
     UNION ALL SELECT oid, version::text::int8 FROM added
     WHERE (version::text::int8 - %(since)s %% 4294967296 + 4294967296) %% 4294967296
-          >= pg_snapshot_xmax(pg_current_snapshot())::text::int8 - %(since)s
+          >= (SELECT pg_snapshot_xmax(pg_current_snapshot())::text::int8 - %(since)s)
 )
 SELECT t.oid::int8, t.relfilenode::int8, count(*), sum(hashint8extended(v.version, 7))::text
 FROM t LEFT JOIN versions v ON v.oid = t.oid GROUP BY t.oid, t.relfilenode
@@ -164,8 +165,10 @@ def catalog_stamp(connection: Connection) -> str:
     parts = [_counted(name, name) for name in catalogs] + [
         _counted(name, f"{rows} x") for name, rows in _OTHERS.items()
     ]
+    options = ", ".join(subscription_options(connection.info.server_version).values())
     parts += [
-        f"SELECT '{name}', count(*), coalesce(sum(hashtextextended(x, 7)), 0) FROM ({query}) q(x)"
+        f"SELECT '{name}', count(*), coalesce(sum(hashtextextended(x, 7)), 0) "
+        f"FROM ({query.replace('{options}', options)}) q(x)"
         for name, query in _TEXTS.items()
     ]
     rows = connection.execute(" UNION ALL ".join(parts).encode()).fetchall()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import time
 import traceback
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -498,11 +500,12 @@ def _why_unseen(one: Difference) -> str:
 
 def _side_digest(side: Side) -> str:
     # Big integers as text: RFC 8785 numbers are doubles, and a sequence's bounds are not.
-    catalog = [
-        [kind, name, repr(sorted(found.definition.items()))] for (kind, name), found in (side.catalog or {}).items()
-    ]
+    catalog = hashlib.sha256()
+    for (kind, name), found in sorted((side.catalog or {}).items(), key=lambda one: one[0]):
+        catalog.update(json.dumps([kind, name, repr(sorted(found.definition.items()))]).encode())
     sequences = [f"{name}={_sequence_text(value)}" for name, value in sorted(side.sequences.items())]
-    return digest({"identity": side.identity.model_dump(), "catalog": sorted(catalog), "sequences": sequences})
+    proof = {"identity": side.identity.model_dump(), "catalog": catalog.hexdigest(), "sequences": sequences}
+    return digest(proof)
 
 
 def _nothing_known(reason: str, content: bool, started: float) -> Comparison:

@@ -191,6 +191,63 @@ def test_tablespaces_are_told_once_each(target_cluster: Cluster, source_db: str,
         each(target_db, f"DROP TABLESPACE {place}")
 
 
+SUBSCRIPTION = "CREATE SUBSCRIPTION of_the_user CONNECTION 'dbname=x' PUBLICATION p WITH (connect = false{})"
+
+
+@pytest.mark.parametrize(
+    ("option", "other"),
+    [
+        ("streaming", "off"),
+        ("two_phase", "on"),
+        ("disable_on_error", "on"),
+        ("origin", "none"),
+        ("run_as_owner", "on"),
+        ("password_required", "off"),
+        ("failover", "on"),
+    ],
+)
+def test_what_a_subscription_is_made_with_is_compared(
+    target_cluster: Cluster, target_db: str, option: str, other: str
+) -> None:
+    """Each option decides what arrives, and by whose leave; the stamp tells of it, too."""
+    with database(target_cluster) as another:
+        try:
+            each(target_db, SUBSCRIPTION.format(", slot_name = NONE"))
+            each(another, SUBSCRIPTION.format(", slot_name = NONE"))
+            assert set() == differences(target_db, another)
+            each(another, "DROP SUBSCRIPTION of_the_user")
+            each(another, SUBSCRIPTION.format(f", slot_name = NONE, {option} = {other}"))
+            assert {f"subscription of_the_user: {option}"} == differences(target_db, another)
+        finally:
+            for dsn in (target_db, another):
+                each(dsn, "DROP SUBSCRIPTION IF EXISTS of_the_user")
+
+
+def test_an_option_that_was_altered_changes_the_stamp(target_db: str) -> None:
+    """The row of a subscription may not be read as a whole, and so no version of it tells of that."""
+    try:
+        each(target_db, SUBSCRIPTION.format(", slot_name = NONE"))
+        with connect(target_db, purpose="test") as connection:
+            for change in ("streaming = off", "disable_on_error = on", "origin = none", "run_as_owner = on"):
+                before = catalog_stamp(connection)
+                each(target_db, f"ALTER SUBSCRIPTION of_the_user SET ({change})")
+                assert before != catalog_stamp(connection), change
+    finally:
+        each(target_db, "DROP SUBSCRIPTION IF EXISTS of_the_user")
+
+
+def test_what_hangs_on_a_table_and_has_no_name_is_compared(target_cluster: Cluster, target_db: str) -> None:
+    """USAGE of its row type, and whose a NOT NULL is that it has inherited."""
+    with database(target_cluster) as another:
+        for dsn in (target_db, another):
+            run_script(dsn, "CREATE TABLE public.p (a integer NOT NULL); CREATE TABLE public.t () INHERITS (public.p)")
+        assert set() == differences(target_db, another)
+        run_script(target_db, "REVOKE USAGE ON TYPE public.p FROM PUBLIC")
+        assert {"relation public.p: privileges of its row type"} == differences(target_db, another)
+        run_script(target_db, "GRANT USAGE ON TYPE public.p TO PUBLIC; ALTER TABLE public.t ALTER a SET NOT NULL")
+        assert {"column public.t.a: not null is local"} <= differences(target_db, another)
+
+
 def test_subscriptions_are_compared_and_the_tools_own_are_a_note(source_db: str, target_db: str) -> None:
     """The tool's is named, and left out."""
     make = "CREATE SUBSCRIPTION {} CONNECTION 'dbname=x' PUBLICATION p WITH (connect = false, slot_name = NONE)"
