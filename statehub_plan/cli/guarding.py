@@ -11,16 +11,14 @@ import click
 from pydantic import JsonValue
 
 from statehub_plan.abstraction import ground
-from statehub_plan.cli.leased import leased_stage
+from statehub_plan.cli.leased import Seen, leased_stage, standing_plan
 from statehub_plan.cli.options import document_argument, json_option
 from statehub_plan.cli.output import TerminalReporter, print_json, print_text
 from statehub_plan.cli.workspace import Workspace, utc_now
 from statehub_plan.errors import Exit, StatehubError
-from statehub_plan.model.facts import Evidence, Observation
 from statehub_plan.model.output import GuardOutput
 from statehub_plan.model.plan import Plan
 from statehub_plan.model.spec import FallbackMode
-from statehub_plan.planning import turned
 from statehub_plan.redact import redact
 from statehub_plan.registers import read_register
 from statehub_plan.world import Role, Term
@@ -28,8 +26,6 @@ from statehub_plan.world import Role, Term
 if TYPE_CHECKING:
     from statehub_plan.postgres.guard import Dropped
     from statehub_plan.status import Alarm
-
-Seen = tuple[Observation, tuple[Evidence, ...]]
 
 
 @click.command()
@@ -81,12 +77,6 @@ def guard(document: Path, as_json: bool) -> int:
     return Exit.DONE
 
 
-def _plan(workspace: Workspace, seen: Seen) -> Plan:
-    """As if whoever is primary now were wished so: after a switchback, the other side is the fallback."""
-    primary = read_register(workspace.document, seen[0]).primary or workspace.document.spec.desired.primary
-    return workspace.plan(turned(workspace.document, primary), *seen)
-
-
 def _seen(workspace: Workspace) -> Seen:
     """A quick look; without what the journal knows where that cannot be read."""
     from statehub_plan.journal import JournalTampered
@@ -105,7 +95,7 @@ def _look(workspace: Workspace, reporter: TerminalReporter) -> tuple[Plan, Seen,
     from statehub_plan.steps.guarding import guard_fallback, guard_orphans
 
     damage: JournalTampered | None = None
-    plan = _plan(workspace, _seen(workspace))
+    plan = standing_plan(workspace, _seen(workspace))
     with leased_stage(workspace, plan, f"guard-{secrets.token_hex(4)}", reporter) as stage:
         failed: list[str] = []
         unrecorded: list[str] = []
@@ -125,7 +115,7 @@ def _look(workspace: Workspace, reporter: TerminalReporter) -> tuple[Plan, Seen,
         except JournalTampered as error:
             damage = error
         seen = _seen(workspace)
-        plan = _plan(workspace, seen)
+        plan = standing_plan(workspace, seen)
         grounded = ground(plan.spec, *seen, now=utc_now())
         guarding = replace(stage, plan=plan, record_fact=record_fact)
         dropped = guard_fallback(guarding, seen[0], grounded, remembered=damage is None)

@@ -10,8 +10,11 @@ from pydantic import JsonValue
 
 from statehub_plan.cli.workspace import Workspace, author, utc_now
 from statehub_plan.errors import StatehubError
+from statehub_plan.model.facts import Evidence, Observation
 from statehub_plan.model.plan import Plan
 from statehub_plan.model.record import Lease, RecordKind
+from statehub_plan.planning import turned
+from statehub_plan.registers import read_register
 from statehub_plan.reporter import Reporter
 
 if TYPE_CHECKING:
@@ -19,7 +22,15 @@ if TYPE_CHECKING:
 
 LEASE_TTL_S = 30.0
 
+Seen = tuple[Observation, tuple[Evidence, ...]]
+
 Append = Callable[[RecordKind, str | None, dict[str, JsonValue]], None]
+
+
+def standing_plan(workspace: Workspace, seen: Seen) -> Plan:
+    """As if whoever is primary now were wished so: after a switchback, the other side is the fallback."""
+    primary = read_register(workspace.document, seen[0]).primary or workspace.document.spec.desired.primary
+    return workspace.plan(turned(workspace.document, primary), *seen)
 
 
 @contextmanager

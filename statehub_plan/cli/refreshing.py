@@ -9,16 +9,12 @@ from pathlib import Path
 import click
 
 from statehub_plan.abstraction import ground
-from statehub_plan.cli.leased import leased_stage
+from statehub_plan.cli.leased import leased_stage, standing_plan
 from statehub_plan.cli.options import document_argument, json_option
 from statehub_plan.cli.output import TerminalReporter, print_json, print_text
 from statehub_plan.cli.workspace import Workspace, utc_now
 from statehub_plan.errors import Exit
-from statehub_plan.model.facts import Evidence, Observation
 from statehub_plan.model.output import RefreshOutput
-from statehub_plan.model.plan import Plan
-from statehub_plan.planning import turned
-from statehub_plan.registers import read_register
 
 
 @click.command()
@@ -39,10 +35,10 @@ def refresh(document: Path, as_json: bool) -> int:
     reporter = TerminalReporter(quiet=as_json)
     with Workspace.load(document) as workspace:
         workspace.journal.verify()
-        plan = _plan(workspace, workspace.observe(deep=False))
+        plan = standing_plan(workspace, workspace.observe(deep=False))
         with ended_in_order(), leased_stage(workspace, plan, f"refresh-{secrets.token_hex(4)}", reporter) as stage:
             seen = stage.look()
-            plan = _plan(workspace, seen)
+            plan = standing_plan(workspace, seen)
             grounded = ground(plan.spec, *seen, now=utc_now())
             done = refresh_fallback(replace(stage, plan=plan), seen[0], grounded)
         stream = stream_between(workspace.observe(deep=False)[0], plan.old, plan.new)
@@ -56,12 +52,6 @@ def refresh(document: Path, as_json: bool) -> int:
     )
     print_json(told) if as_json else print_text(_text(told))
     return Exit.DONE
-
-
-def _plan(workspace: Workspace, seen: tuple[Observation, tuple[Evidence, ...]]) -> Plan:
-    """As if whoever is primary now were wished so: the other side is the fallback, also after a switchback."""
-    primary = read_register(workspace.document, seen[0]).primary or workspace.document.spec.desired.primary
-    return workspace.plan(turned(workspace.document, primary), *seen)
 
 
 def _text(told: RefreshOutput) -> str:

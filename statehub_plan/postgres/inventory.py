@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from statehub_plan.errors import StatehubError
 from statehub_plan.postgres.catalog import Catalog, CatalogObject, read_catalog
 from statehub_plan.postgres.catalog_sql import OWN_PUBLICATIONS
-from statehub_plan.postgres.catalog_stamp import catalog_stamp
+from statehub_plan.postgres.catalog_stamp import catalog_stamp, row_stamps
 from statehub_plan.postgres.connect import SCHEMA, Connection
 from statehub_plan.postgres.content import ContentDigest, digest_rows
 from statehub_plan.postgres.manifest import BackupCatalog, BackupSequence, BackupTable, Moved
@@ -23,7 +23,6 @@ from statehub_plan.postgres.relations import (
     read_extension_tables,
     read_large_objects,
     read_relations,
-    rewritten_tables,
 )
 from statehub_plan.postgres.seeds import SEEDS, Seeds
 from statehub_plan.postgres.sequences import SequenceValue, read_sequences
@@ -191,15 +190,15 @@ def unpack(packed: bytes) -> tuple[CatalogRecord, BackupCatalog]:
 
 def require_still(inventory: Inventory, snapshot: Snapshot, dsn: str) -> None:
     """StatehubError `backup-disturbed` where dump and digests may not be of one moment: a table was truncated or
-    rewritten before it was locked, and looks empty to the snapshot (manual, 13.6); or an object was altered, of which
-    the server tells some properties as they are and others as they were.
+    rewritten before it was locked, and looks empty to the snapshot (manual, 13.6), or was redefined, undone or
+    not; or an object was altered, of which the server tells some properties as they are and others as they were.
 
     Objects that are new are in neither, and no news."""
-    mixed = [
-        f"table {name} was truncated or rewritten"
-        for name in sorted(rewritten_tables(snapshot.leader, inventory.relations))
-    ]
     with Snapshot(dsn, purpose="backup") as now:
+        mixed = [
+            f"table {name} was truncated, rewritten or redefined"
+            for name in sorted(_redefined(inventory.relations, snapshot.leader, now.leader))
+        ]
         if catalog_stamp(now.leader) != catalog_stamp(snapshot.leader):
             catalog = read_record(now.leader, other_version=now.leader.info.server_version).catalog
             mixed += [
@@ -215,6 +214,16 @@ def require_still(inventory: Inventory, snapshot: Snapshot, dsn: str) -> None:
             hint="take another backup while nobody alters, truncates or rewrites anything",
             details=(*mixed[:_NAMED], *more),
         )
+
+
+def _redefined(relations: Iterable[Relation], before: Connection, now: Connection) -> set[str]:
+    """Those of which one session's snapshot says something else than a later one's."""
+    names = {relation.oid: relation.qualified for relation in relations if relation.oid}
+    row = before.execute("SELECT pg_snapshot_xmax(pg_current_snapshot())::text::int8").fetchone()
+    if row is None:
+        raise RuntimeError("a query for one number returned no row")
+    was, is_now = (row_stamps(session, list(names), row[0]) for session in (before, now))
+    return {name for oid, name in names.items() if was.get(oid) != is_now.get(oid)}
 
 
 def digest_tables(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from psycopg import sql
@@ -18,7 +18,6 @@ __all__ = [
     "read_extension_tables",
     "read_large_objects",
     "read_relations",
-    "rewritten_tables",
 ]
 
 _FIRST_UNPINNED_OID = 10000
@@ -197,21 +196,6 @@ WHERE d.deptype = 'e' AND d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass
   AND c.relkind = 'r' AND c.oid <> ALL (coalesce(e.extconfig, '{}'))
 """
 
-# The catalog is read under the transaction's snapshot; pg_relation_filenode() and pg_identify_object() look at the
-# present, as does whoever reads a table by its name.
-_REWRITTEN = """
-WITH places(oid, place, name) AS (
-    SELECT c.oid, x.place, quote_ident(n.nspname) || '.' || quote_ident(c.relname) || x.name
-    FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace CROSS JOIN LATERAL (
-        SELECT 0, '' UNION ALL SELECT a.attnum::int4, '.' || quote_ident(a.attname) FROM pg_catalog.pg_attribute a
-        WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped) x(place, name)
-    WHERE c.oid = ANY (%(tables)s::oid[]))
-SELECT p.oid::int8 FROM places p WHERE p.name IS DISTINCT FROM
-    (pg_catalog.pg_identify_object('pg_catalog.pg_class'::pg_catalog.regclass, p.oid, p.place)).identity
-UNION SELECT c.oid::int8 FROM pg_catalog.pg_class c
-WHERE c.oid = ANY (%(tables)s::oid[]) AND c.relfilenode IS DISTINCT FROM pg_catalog.pg_relation_filenode(c.oid)
-"""
-
 _COLUMNS = """
 SELECT a.attrelid::int8, a.attname, pg_catalog.format_type(a.atttypid, a.atttypmod), a.attgenerated <> '',
        a.atttypid::int8
@@ -270,18 +254,6 @@ def read_extension_tables(
         )
         for schema, name, oid, size, condition in rows
     )
-
-
-def rewritten_tables(connection: Connection, relations: Iterable[Relation]) -> set[str]:
-    """Those whose storage or names, columns' included, are not the ones that this transaction's snapshot knows, as
-    `schema.table`.
-
-    A table that was truncated or rewritten by a later transaction looks empty to an older snapshot (manual 13.6), and
-    so does a new table, or a new column, that has taken a name over; empty equals empty. Whoever read tables under a
-    snapshot asks this afterwards: a table that was whole when it was read is locked by its reader since then.
-    """
-    names = {relation.oid: relation.qualified for relation in relations}
-    return {names[oid] for (oid,) in connection.execute(_REWRITTEN, {"tables": list(names)})}
 
 
 def _read_columns(connection: Connection, tables: list[int]) -> dict[int, list[Column]]:

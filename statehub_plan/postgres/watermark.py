@@ -14,6 +14,7 @@ import json
 from collections.abc import Mapping
 
 from statehub_plan.model.stream import OWN_STREAMS
+from statehub_plan.postgres.catalog_server import subscription_options
 from statehub_plan.postgres.catalog_sql import OWN_FENCE, OWN_PUBLICATIONS
 from statehub_plan.postgres.connect import Connection
 
@@ -146,10 +147,10 @@ WHERE x.setdatabase IN (0, (SELECT oid FROM pg_catalog.pg_database WHERE datname
 """
 # Whose versions or secrets are not everybody's to read.
 _GUARDED = f"""
-SELECT 'subscriptions', count(*), sum(hashtextextended(row(x.oid, x.subname, x.subowner, x.subenabled, x.subslotname,
-       x.subpublications)::text, 0))
-FROM pg_catalog.pg_subscription x WHERE x.subname !~ '{OWN_STREAMS}'
-  AND x.subdbid = (SELECT oid FROM pg_catalog.pg_database WHERE datname = current_database())
+SELECT 'subscriptions', count(*), sum(hashtextextended(row(s.oid, s.subname, s.subowner, s.subenabled, s.subslotname,
+       s.subpublications, {{options}})::text, 0))
+FROM pg_catalog.pg_subscription s WHERE s.subname !~ '{OWN_STREAMS}'
+  AND s.subdbid = (SELECT oid FROM pg_catalog.pg_database WHERE datname = current_database())
 UNION ALL
 SELECT 'user mappings', count(*), sum(hashtextextended(row(x.umid, x.srvid, x.umuser)::text, 0))
 FROM pg_catalog.pg_user_mappings x
@@ -192,7 +193,7 @@ def _query(server_version: int) -> str:
         _OF_EXTENSIONS,
         _SEQUENCES,
         _SETTINGS,
-        _GUARDED,
+        _GUARDED.replace("{options}", ", ".join(subscription_options(server_version).values())),
         _DATABASE,
         _COMMENTS,
     ]

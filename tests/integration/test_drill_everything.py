@@ -36,6 +36,13 @@ NOT_COMPARED = re.compile(
 )
 """What no dump of one database holds, and so no drill can miss."""
 
+MOOD = """
+CREATE TYPE public.mood AS ENUM ('sad', 'ok');
+CREATE TABLE public.mood_of (id integer PRIMARY KEY, mood public.mood);
+INSERT INTO public.mood_of VALUES (1, 'sad');
+"""
+REDEFINED = " was truncated, rewritten or redefined"
+RENAMED = "ALTER TYPE public.mood RENAME VALUE '{}' TO '{}'; "
 ANSWER = "CREATE OR REPLACE FUNCTION public.answer() RETURNS integer LANGUAGE sql AS 'SELECT {}'"
 THINGS = """
 CREATE TABLE public.note (id serial PRIMARY KEY, text text, n integer GENERATED ALWAYS AS IDENTITY);
@@ -306,16 +313,20 @@ def test_a_sequence_that_moves_meanwhile_is_held_to_its_two_looks(
 @pytest.mark.parametrize(
     ("statement", "expected"),
     [
-        ("TRUNCATE public.note", "table public.note was truncated or rewritten"),
+        ("TRUNCATE public.note", "table public.note" + REDEFINED),
+        (
+            RENAMED.format("sad", "so") + RENAMED.format("so", "sad"),
+            "table public.mood_of" + REDEFINED,
+        ),
         (ANSWER.format(43), "routine public.answer() was altered"),
         ("DROP INDEX public.note_text", "index public.note_text was dropped"),
     ],
-    ids=["truncated", "altered", "dropped"],
+    ids=["truncated", "swapped and back", "altered", "dropped"],
 )
 def test_a_backup_of_two_moments_is_none(statement: str, expected: str, source_db: str, tmp_path: Path) -> None:
     """A table that is truncated before it could be locked looks empty to dump and digest alike, and a function that is
     replaced meanwhile is dumped as it is and not as it was: nothing is left that could pass for a backup."""
-    run_script(source_db, THINGS)
+    run_script(source_db, THINGS + MOOD)
     with pytest.raises(StatehubError) as caught:
         take_backup(source_db, Meddled.made(tmp_path, source_db, statement), endpoint="old")
     assert ("backup-disturbed", True) == (caught.value.code, expected in caught.value.details), caught.value.details

@@ -124,6 +124,7 @@ DDL = (
     "CREATE USER MAPPING FOR marked_role SERVER elsewhere",
     "CREATE SUBSCRIPTION theirs CONNECTION 'host=nowhere.invalid' PUBLICATION p WITH (connect = false, "
     "slot_name = NONE)",
+    "ALTER SUBSCRIPTION theirs SET (disable_on_error = true)",
     "DROP SUBSCRIPTION theirs",
     "CREATE OPERATOR public.=== (leftarg = int, rightarg = int, function = int4eq)",
     "CREATE CAST (public.pair AS text) WITH INOUT",
