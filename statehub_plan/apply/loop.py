@@ -525,7 +525,7 @@ class Applying:
         context = RunContext(
             id=self.stage.run, author=self.author, epoch=self.stage.epoch, step=step.id if step else None
         )
-        verdict = self.around.judge(self.plan, phase, context, glance, self.around.gates(self.plan))
+        verdict = self.around.judge(self._to_be_judged(), phase, context, glance, self.around.gates(self.plan))
         codes: list[JsonValue] = [finding.code for finding in verdict.findings]
         self.around.append(
             RecordKind.VERDICT,
@@ -536,6 +536,15 @@ class Applying:
             veto = vetoed(verdict)
             bad_look(self.plan, self.stage, self.around, glance, veto.what)
             raise veto
+
+    def _to_be_judged(self) -> Plan:
+        """What is going to be done: of a rehearsal what comes before the hold, unless it replaces content, for which
+        people have to have agreed to all of it."""
+        held = next((at for at, step in enumerate(self.plan.steps) if step.kind is StepKind.HOLD), None)
+        if not self.rehearsing or held is None or self._replaces_content():
+            return self.plan
+        ahead = {"steps": self.plan.steps[:held], "trajectory": self.plan.trajectory[: held + 1]}
+        return self.plan.model_copy(update=ahead)
 
     # Failure
 

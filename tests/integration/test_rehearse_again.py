@@ -8,11 +8,12 @@ from typing import Any
 import pytest
 
 from statehub_plan.cli.workspace import Workspace, load_plan
+from statehub_plan.components import PgInstallation
 from statehub_plan.demo.world import SOURCE, TARGET, DemoWorld
 from statehub_plan.errors import Exit
 from statehub_plan.model.record import RecordKind
 from statehub_plan.model.steps import StepKind
-from tests.integration.applying import At, applied_with, approve, planned, ran
+from tests.integration.applying import At, applied_with, approve, demo_world, planned, ran
 from tests.integration.replicating import (
     approved_move,
     away_from,
@@ -177,3 +178,20 @@ def test_what_differs_in_earnest_is_found_by_the_second_rehearsal(world: DemoWor
     assert 0 == world.stop_client()
     found = world.verify(Told.primary)
     assert (0, 0, 0) == (found.lost, found.duplicated, found.unresolved)
+
+
+def test_a_rehearsal_waits_for_no_approval(
+    pg_installations: tuple[PgInstallation, ...], opa_path: Path, ssh_keygen: Path
+) -> None:
+    """Whoever is to approve wants to see the expected gap; the switch itself is refused until they have. Where content
+    is to be replaced, as on the way there, they are asked before."""
+    with demo_world(stabilization="1s", method="replication", fallback="following") as unasked:
+        replacing = planned(unasked, "there")
+        assert Exit.APPROVAL_MISSING == ran("rehearse", replacing).status
+        assert Exit.DONE == approve(unasked, replacing).status
+        carried_out(replacing)
+        back = planned(unasked, "back", "switchback")
+        rehearsed = ran("rehearse", back)
+        assert Exit.DONE == rehearsed.status, rehearsed.told
+        assert Exit.APPROVAL_MISSING == ran("apply", back).status
+        assert {TARGET} == writable(unasked)
