@@ -34,6 +34,8 @@ def read_under_watch(
 
     Uses the snapshots' leaders meanwhile, and one more session a side. Nobody needs to be kept out by locks until then.
     """
+    if not names:
+        return read(), (set(), set())
     with ExitStack() as stack, ThreadPoolExecutor(2, thread_name_prefix="statehub-plan watch") as pool:
         watches = [stack.enter_context(closing(_Watch(side, names))) for side in sides]
         begun = [pool.submit(watch.begin) for watch in watches]
