@@ -40,13 +40,13 @@ def alarm_of(document: CutoverPlan, observation: Observation, register: Register
     states = {name: str(observation.value(f"{name}.writes") or "unknown") for name in document.spec.endpoints}
     accepting = [name for name, state in states.items() if state in _ACCEPTING]
     if len(accepting) > 1:
-        return _both(accepting, register) if _begun(observation, register, accepting) else None
+        return _both(document, accepting, register) if _begun(observation, register, accepting) else None
     if not accepting:
         return _nobody(states)
     (one,) = accepting
     away = next(name for name in states if name != one)
     if register.primary == away and (states[away] == "frozen" or register.decided):
-        return _wrong(one, away, states[away], register)
+        return _wrong(document, one, away, states[away], register)
     if states[away] == "unknown" and register.primary is None and not register.decided:
         return _unseen(states)
     lost = [
@@ -54,7 +54,7 @@ def alarm_of(document: CutoverPlan, observation: Observation, register: Register
         for path in document.spec.access
         if states[away] == "frozen" and mapping_of(observation, f"access.{path.name}").get("endpoint") == away
     ]
-    return _misdirected(lost, one, away) if lost and states[one] == "open" else None
+    return _misdirected(document, lost, one, away) if lost and states[one] == "open" else None
 
 
 def _begun(observation: Observation, register: Register, names: list[str]) -> bool:
@@ -63,7 +63,12 @@ def _begun(observation: Observation, register: Register, names: list[str]) -> bo
     return register.decided > 0 or any(prepared) or any(fence_term(observation, name) for name in names)
 
 
-def _both(names: list[str], register: Register) -> Alarm:
+def _kept(document: CutoverPlan, primary: str) -> str:
+    """What plans to keep this primary and shut the other side: `plan` would move it where another one is wished."""
+    return "plan" if primary == document.spec.desired.primary else "abort"
+
+
+def _both(document: CutoverPlan, names: list[str], register: Register) -> Alarm:
     what = f"BOTH SIDES ACCEPT WRITES: {' and '.join(names)}"
     if register.primary is None:
         return Alarm(
@@ -76,7 +81,8 @@ def _both(names: list[str], register: Register) -> Alarm:
         kind=AlarmKind.BOTH,
         what=f"{what}; primary is {register.primary} ({register.basis})",
         remedy=f"keep the clients off {away} at once, and shut it: `apply` begins with that, with the plan of a run "
-        f"that is not over, or with a new `plan`; what was written on {away} stays there alone (`compare` shows it)",
+        f"that is not over, or with one that `{_kept(document, register.primary)}` makes; what was written on {away} "
+        "stays there alone (`compare` shows it)",
     )
 
 
@@ -102,19 +108,20 @@ def _unseen(states: dict[str, str]) -> Alarm:
     )
 
 
-def _wrong(one: str, primary: str, state: str, register: Register) -> Alarm:
+def _wrong(document: CutoverPlan, one: str, primary: str, state: str, register: Register) -> Alarm:
     seen = "could not be observed" if state == "unknown" else f"is {state}"
     return Alarm(
         kind=AlarmKind.WRONG,
         what=f"THE WRONG SIDE ACCEPTS WRITES: {one}, while primary is {primary} ({register.basis}), which {seen}",
-        remedy=f"keep the clients off {one} at once; then `apply` again where a run is not over, or a new plan; "
-        f"what was written on {one} stays there alone (`compare` shows it)",
+        remedy=f"keep the clients off {one} at once; then `apply` again where a run is not over, or "
+        f"`{_kept(document, primary)}` and `apply`; what was written on {one} stays there alone (`compare` shows it)",
     )
 
 
-def _misdirected(paths: list[str], one: str, away: str) -> Alarm:
+def _misdirected(document: CutoverPlan, paths: list[str], one: str, away: str) -> Alarm:
     return Alarm(
         kind=AlarmKind.MISDIRECTED,
         what=f"CLIENTS ARE POINTED AT THE SIDE THAT REFUSES WRITES: {', '.join(paths)} at {away}; {one} accepts them",
-        remedy=f"run `apply` again where a run is not over, or `plan` and `apply`: that points them at {one}",
+        remedy="run `apply` again where a run is not over, or "
+        f"`{_kept(document, one)}` and `apply`: that points them at {one}",
     )

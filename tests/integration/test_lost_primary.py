@@ -28,7 +28,7 @@ def lose(world: DemoWorld) -> None:
     """Nothing of the target's database answers any more; what it holds is kept, as on a disk that is pulled."""
     with psycopg.connect(world.sites[TARGET].cluster.dsn(), autocommit=True) as connection:
         connection.execute("ALTER DATABASE statehub ALLOW_CONNECTIONS false")
-        connection.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = 'statehub'")
+        connection.execute("SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity WHERE datname = 'statehub'")
         for (slot,) in connection.execute("SELECT slot_name FROM pg_replication_slots").fetchall():
             connection.execute("SELECT pg_drop_replication_slot(%s)", [slot])
         connection.execute("ALTER DATABASE statehub RENAME TO lost")
@@ -130,7 +130,11 @@ def test_a_primary_that_comes_back_is_shut_and_not_believed(
         assert {SOURCE, TARGET} == writable(world)
         if journal == "as before":
             monkeypatch.delenv("STATEHUB_PLAN_JOURNAL")
-        assert f"{SOURCE} since term 2" in ran("status", world.plan_file).told
+        told = ran("status", world.plan_file, "--exit-code")
+        assert Exit.ERROR == told.status
+        assert f"{SOURCE} since term 2" in told.told
+        assert "BOTH SIDES ACCEPT WRITES" in told.told
+        assert "one that `abort` makes" in " ".join(told.told.split())
         carried_out(planned(world, "shut", "abort"))
         assert {SOURCE} == writable(world)
         assert {SOURCE} == pointed(world)
