@@ -7,9 +7,8 @@ from pydantic import JsonValue
 from statehub_plan.errors import Exit, StatehubError
 from statehub_plan.model.plan import Step
 from statehub_plan.postgres.connect import connect
-from statehub_plan.postgres.register import Outcome, burn
+from statehub_plan.postgres.register import burn
 from statehub_plan.postgres.state import install, read_state
-from statehub_plan.postgres.transaction import StandbySilent
 from statehub_plan.steps.stage import Stage
 
 
@@ -28,11 +27,7 @@ def execute(stage: Stage, step: Step) -> dict[str, JsonValue]:
     term = state.fence.term
     with connect(stage.dsn(stage.away(frozen)), purpose="burn") as connection:
         install(connection)  # a target that was lost and made anew has no register yet
-        try:
-            outcome = burn(connection, term=term, run=stage.run, epoch=stage.epoch)
-        except StandbySilent as silent:  # the next run would go on from there; nobody has to wait for it
-            outcome = Outcome(str(silent.value))
-            stage.later(silent.what)
+        outcome = stage.standing(lambda: burn(connection, term=term, run=stage.run, epoch=stage.epoch))
     if not outcome.stands:
         raise StatehubError(
             code="burn-lost",

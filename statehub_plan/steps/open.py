@@ -10,10 +10,9 @@ from statehub_plan.errors import Exit, Refusal, StatehubError
 from statehub_plan.model.plan import Step
 from statehub_plan.postgres.connect import Connection, connect
 from statehub_plan.postgres.fence import open_writes
-from statehub_plan.postgres.register import Decision, Outcome, read_decisions, take_over
+from statehub_plan.postgres.register import Decision, read_decisions, take_over
 from statehub_plan.postgres.sequences import outrun_columns
 from statehub_plan.postgres.state import EndpointState, read_state
-from statehub_plan.postgres.transaction import StandbySilent
 from statehub_plan.steps.stage import Stage
 
 
@@ -77,13 +76,11 @@ def _frozen_for(term: int, found: EndpointState | None) -> bool:
 def _take_over(stage: Stage, endpoint: str, connection: Connection, frozen_for: int, term: int) -> None:
     """Its sequences first: a stream has brought it rows and no values. It is frozen, so none is handed out."""
     outrun = outrun_columns(connection, epoch=stage.epoch)
-    try:
-        outcome = take_over(
+    outcome = stage.standing(
+        lambda: take_over(
             connection, term=term, frozen_for=frozen_for, primary=endpoint, run=stage.run, epoch=stage.epoch
         )
-    except StandbySilent as silent:  # clients wait; it stands
-        outcome = Outcome(str(silent.value))
-        stage.later(silent.what)
+    )
     if not outcome.stands:
         raise StatehubError(
             code="take-over-lost",

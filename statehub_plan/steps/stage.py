@@ -19,6 +19,8 @@ from statehub_plan.moments import Moment, passed_by
 from statehub_plan.postgres.baseline import Baseline
 from statehub_plan.postgres.connect import owned_by, resolve_dsn
 from statehub_plan.postgres.hold import Hold
+from statehub_plan.postgres.register import Outcome
+from statehub_plan.postgres.transaction import StandbySilent
 from statehub_plan.reporter import Reporter
 
 
@@ -120,6 +122,15 @@ class Stage:
     def later(self, text: str) -> None:
         """A note that waits until nobody waits for this process any more; see `tell_later`. Any thread may call it."""
         self._told_later.append(text)
+
+    def standing(self, write: Callable[[], Outcome]) -> Outcome:
+        """What a write into a register came to. That no standby has confirmed it in time is a note for later: it
+        stands, and clients wait for what comes after it."""
+        try:
+            return write()
+        except StandbySilent as silent:
+            self.later(silent.what)
+            return Outcome(str(silent.value))
 
     def tell_later(self) -> None:
         """Says what has been kept back."""

@@ -9,7 +9,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
-from types import SimpleNamespace
+from types import MethodType, SimpleNamespace
 from typing import cast
 
 import psycopg
@@ -448,6 +448,7 @@ def test_a_term_is_burned_on_a_target_that_was_made_anew(
         epoch=1,
         later=told.append,
     )
+    stage.standing = MethodType(Stage.standing, stage)
     demand_standby(new.admin_dsn, standby)
     try:
         burning.execute(cast(Stage, stage), cast(Step, None))
